@@ -1,0 +1,67 @@
+//! What an agent and the controller say to each other.
+//!
+//! The agent asks, with a long poll, what its host must have, and reports what it saw. The
+//! controller never dials a host, and a report never edits intent.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use trestle_core::plan::Problem;
+use trestle_core::types::{Mac, Name};
+use utoipa::IntoParams;
+
+/// What the agent holds, in the query of `GET /v1/hosts/{host}/spec`.
+///
+/// The answer is 200 with a [`trestle_core::spec::SpecUpdate`], or 204 when nothing changed
+/// within `wait` seconds. Without `since` the answer is everything, at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SpecQuery {
+    /// The generation it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+    /// How many seconds to wait for a change; 0 if absent, 60 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u32>,
+}
+
+/// What an agent saw, the body of `PUT /v1/hosts/{host}/report`. Each report is whole, the last
+/// one holds; `drift` alone is news since the report before that was taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The generation it has worked through.
+    pub generation: u64,
+    /// What it cannot do.
+    pub problems: BTreeSet<Problem>,
+    /// The leases that its dnsmasqs hold.
+    pub leases: BTreeSet<ReportedLease>,
+    /// What others changed and it put right.
+    pub drift: Vec<Drift>,
+    /// Its version.
+    pub agent_version: String,
+    /// The kernel's release.
+    pub kernel: String,
+}
+
+/// A lease that a guest holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ReportedLease {
+    /// The network's name.
+    pub network: Name,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The guest's MAC.
+    pub mac: Mac,
+}
+
+/// Something that another program changed and the agent put right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// The steps that put it right, as people read them.
+    pub repaired: Vec<String>,
+    /// The program that did it, where the kernel told: `nft (pid 4242)`.
+    pub culprit: Option<String>,
+    /// How long it took from the kernel's notice to repaired, in milliseconds.
+    pub took_ms: u64,
+}

@@ -1,0 +1,85 @@
+//! Hosts run instances; each has an agent.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trestle_core::plan::Problem;
+use trestle_core::types::{HostId, LinkName, Name};
+use utoipa::{IntoParams, ToSchema};
+
+/// A host to be made known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewHost {
+    /// Its name: one DNS label, unique.
+    pub name: String,
+    /// The device that flat bridges enslave on this host; wins over the network's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat_interface: Option<String>,
+    /// The device that leads outside; without one this host does no source NAT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_interface: Option<String>,
+}
+
+/// What to change on a host; what is absent stays, an empty text takes the device away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostPatch {
+    /// As in [`NewHost`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flat_interface: Option<String>,
+    /// As in [`NewHost`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_interface: Option<String>,
+}
+
+/// A host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Host {
+    /// Names it for life.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: HostId,
+    /// Its name, unique.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// The device that flat bridges enslave on this host.
+    #[schema(value_type = Option<String>)]
+    pub flat_interface: Option<LinkName>,
+    /// The device that leads outside.
+    #[schema(value_type = Option<String>)]
+    pub public_interface: Option<LinkName>,
+    /// When it was made known.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// What its agent last said.
+    pub status: HostStatus,
+}
+
+/// What a host's agent last said. Observed, never intent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostStatus {
+    /// Whether its agent is connected now.
+    pub connected: bool,
+    /// When its agent last spoke.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_seen: Option<Timestamp>,
+    /// The generation it has been asked for.
+    pub generation_wanted: u64,
+    /// The generation it has worked through.
+    pub generation_applied: u64,
+    /// What it cannot do.
+    #[schema(value_type = Vec<Object>)]
+    pub problems: Vec<Problem>,
+    /// The agent's version.
+    pub agent_version: Option<String>,
+    /// The kernel's release.
+    pub kernel: Option<String>,
+}
+
+/// Which hosts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct HostFilter {
+    /// Only the one of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}

@@ -1,0 +1,195 @@
+//! Instances and their interfaces.
+
+use std::net::Ipv4Addr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use trestle_core::types::{InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
+use trestle_core::world::Plug;
+use utoipa::{IntoParams, ToSchema};
+
+/// An instance to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewInstance {
+    /// Its name and host name: one DNS label, unique in its project.
+    pub name: String,
+    /// The project that owns it, by name or id; a member's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The networks it joins, in order; all that its project can use by default if absent:
+    /// the project's own, or, if it has none, the shared ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interfaces: Option<Vec<NewInterface>>,
+}
+
+/// An interface to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewInterface {
+    /// The network, by name or id.
+    pub network: String,
+    /// This address; the next free one if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// This MAC; one under `fa:16:3e` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// An instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Instance {
+    /// Names it for life.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: InstanceId,
+    /// Its name, unique in its project.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// The name of its project.
+    #[schema(value_type = String)]
+    pub project: Name,
+    /// Its interfaces, in the order they were made.
+    pub interfaces: Vec<Interface>,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+}
+
+/// An instance's attachment to a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Interface {
+    /// Names it for life.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: InterfaceId,
+    /// The name of its network.
+    #[schema(value_type = String)]
+    pub network: Name,
+    /// The guest's MAC.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// Its fixed IPs.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<Ipv4Addr>,
+    /// The host's end of it.
+    #[schema(value_type = String)]
+    pub device: LinkName,
+    /// The host it is plugged in on.
+    #[schema(value_type = Option<String>)]
+    pub host: Option<Name>,
+    /// What the guest's side is, where it is plugged in.
+    #[schema(value_type = Option<Object>)]
+    pub plug: Option<Plug>,
+    /// Where it stands.
+    pub state: InterfaceState,
+}
+
+/// Where an interface stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InterfaceState {
+    /// Not plugged in anywhere.
+    Detached,
+    /// Asked for; the host has not said yet that it stands.
+    Pending,
+    /// The host says it stands.
+    Ready,
+    /// The host says it cannot.
+    Failed,
+}
+
+/// Where to plug an interface in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// The host, by name or id; an agent's own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The network whose interface is meant, by name or id; may be left out where the instance
+    /// has one interface only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// What the guest's side is.
+    #[serde(default)]
+    pub plug: PlugRequest,
+}
+
+/// What the guest's side is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
+pub enum PlugRequest {
+    /// A persistent tap that a hypervisor opens.
+    Tap {
+        /// The numeric uid that may open it without privilege.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<u32>,
+    },
+    /// A veth whose other end is moved into a network namespace.
+    Veth {
+        /// A path to the namespace on the host.
+        netns: String,
+        /// What the moved end is called there; `eth0` if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+}
+
+impl Default for PlugRequest {
+    fn default() -> Self {
+        Self::Tap { owner: None }
+    }
+}
+
+/// What was asked of a host, and what a hypervisor needs to know once the device is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Attached {
+    /// The instance's name.
+    #[schema(value_type = String)]
+    pub instance: Name,
+    /// The network's name.
+    #[schema(value_type = String)]
+    pub network: Name,
+    /// The interface.
+    #[schema(value_type = String, format = Uuid)]
+    pub interface: InterfaceId,
+    /// The device on the host: give it to the hypervisor.
+    #[schema(value_type = String)]
+    pub device: LinkName,
+    /// The guest's MAC: give it to the hypervisor.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// The guest's addresses with their prefix lengths.
+    pub addresses: Vec<String>,
+    /// The guest's router.
+    #[schema(value_type = String)]
+    pub gateway: Ipv4Addr,
+    /// The bridge that the device is a port of.
+    #[schema(value_type = String)]
+    pub bridge: LinkName,
+    /// The MTU of the device.
+    #[schema(value_type = u32)]
+    pub mtu: Mtu,
+    /// The host it is plugged in on.
+    #[schema(value_type = String)]
+    pub host: Name,
+    /// The host's generation at which this holds.
+    pub generation: u64,
+}
+
+/// Which instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct InstanceFilter {
+    /// Only those of this project, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Only those of this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only those with an interface plugged in on this host, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Only those with an interface on this network, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+}

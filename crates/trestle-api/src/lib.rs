@@ -1,0 +1,31 @@
+//! The public wire types of Trestle's REST API, and the typed client.
+//!
+//! Requests carry plain text, so that the controller can list everything that is wrong in one
+//! answer; responses carry what core's types print.
+
+pub mod agent;
+pub mod error;
+pub mod event;
+pub mod fixed_ip;
+pub mod host;
+pub mod instance;
+pub mod network;
+pub mod page;
+pub mod project;
+pub mod token;
+
+pub use error::{ApiError, ErrorBody, FieldProblem};
+pub use event::{Event, EventFilter};
+pub use fixed_ip::{FixedIp, FixedIpFilter, FixedIpState};
+pub use host::{Host, HostFilter, HostPatch, HostStatus, NewHost};
+pub use instance::{
+    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, NewInstance,
+    NewInterface, PlugRequest,
+};
+pub use network::{Network, NetworkFilter, NewNetwork};
+pub use page::{Page, PageQuery};
+pub use project::{NewProject, Project};
+pub use token::{NewToken, Role, Token, TokenCreated};
+
+/// Core's types that appear on the wire.
+pub use trestle_core::{plan, spec, types};

@@ -1,0 +1,1 @@
+//! trestle-controller

@@ -1,0 +1,426 @@
+//! HostSpec: what one host must have, a map from [`Key`] to [`Object`].
+//!
+//! The same keys and objects make up a [`crate::state::HostState`]; a plan is their difference.
+//! What goes over the wire is a [`SpecUpdate`]: "these keys now hold these whole objects, those
+//! are gone", never a change inside an object.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::types::{LinkName, Mac, Name, serde_as_text};
+
+/// What an object is called, on one host. Printed as a path: `link/br100`,
+/// `address/br100/10.0.0.1/24`, `dhcp-host/public/fa:16:3e:00:00:01`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// A kernel setting by its dotted name.
+    Sysctl(String),
+    /// The chains of one of our nftables tables.
+    Ruleset(Table),
+    /// One element of a named nftables set, in nft's own words: `tr-0a.. . fa:16:3e:00:00:01`.
+    Element(Set, String),
+    /// A network device.
+    Link(LinkName),
+    /// A physical device that one of our bridges has enslaved.
+    Uplink(LinkName),
+    /// An address on a device.
+    Address(LinkName, IpNet),
+    /// A route through a device. Only foreign ones are observed, where a device with routes is
+    /// enslaved: they move to the bridge.
+    Route(LinkName, Route),
+    /// dnsmasq's entry for one MAC on a network.
+    DhcpHost(Name, Mac),
+    /// A name that dnsmasq resolves on a network, with its domain.
+    DnsName(Name, String),
+    /// A lease that dnsmasq holds on a network. Never part of a spec.
+    Lease(Name, Ipv4Addr),
+    /// The dnsmasq of a network.
+    Dnsmasq(Name),
+}
+
+/// One of our nftables tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    /// `bridge trestle`: what instances may send.
+    Guard,
+    /// `inet trestle`: source NAT.
+    Gateway,
+}
+
+impl Table {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::Guard, Self::Gateway];
+
+    /// The nftables family.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Guard => "bridge",
+            Self::Gateway => "inet",
+        }
+    }
+}
+
+/// One of the named nftables sets that hold everything that is per instance or per network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Set {
+    /// `device . MAC`: who may send at all.
+    GuardMac,
+    /// `device . MAC . address`: who may send from which IPv4 address.
+    GuardIp4,
+    /// `range . device`: what leaves by the device is translated.
+    NatSource,
+    /// `range . range`: from the first to the second nothing is translated.
+    NatExempt,
+}
+
+impl Set {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::GuardMac, Self::GuardIp4, Self::NatSource, Self::NatExempt];
+
+    /// Its name in nftables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GuardMac => "guard_mac",
+            Self::GuardIp4 => "guard_ip4",
+            Self::NatSource => "nat_source",
+            Self::NatExempt => "nat_exempt",
+        }
+    }
+
+    /// The table it lies in.
+    pub fn table(self) -> Table {
+        match self {
+            Self::GuardMac | Self::GuardIp4 => Table::Guard,
+            Self::NatSource | Self::NatExempt => Table::Gateway,
+        }
+    }
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Route {
+    /// What it is for; `0.0.0.0/0` is the default route.
+    pub destination: IpNet,
+    /// The next router, if it is not on the link itself.
+    pub via: Option<IpAddr>,
+    /// The kernel's priority; less is preferred.
+    pub metric: u32,
+}
+
+/// What stands under a [`Key`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Object {
+    /// The setting's value.
+    Sysctl(String),
+    /// The table with its sets and chains, without elements, as text for nft. When observed, the
+    /// same text if the kernel's chains are what it makes, else what is wrong.
+    Ruleset(String),
+    /// The element is in the set.
+    Element,
+    /// A device.
+    Link(Link),
+    /// The bridge that has enslaved the device.
+    Uplink(LinkName),
+    /// The address is on the device.
+    Address,
+    /// The route stands. The address packets leave from, and the kernel's number of who set it
+    /// (`RTPROT_*`, rtnetlink(7)), so that it moves as it was.
+    Route {
+        /// `RTA_PREFSRC`.
+        source: Option<IpAddr>,
+        /// `rtm_protocol`.
+        protocol: u8,
+    },
+    /// The one address the MAC is given, and its host name.
+    DhcpHost {
+        /// The fixed IP.
+        address: Ipv4Addr,
+        /// Without the domain.
+        hostname: Name,
+    },
+    /// The address of the name.
+    DnsName(Ipv4Addr),
+    /// The MAC that holds the lease.
+    Lease(Mac),
+    /// A running dnsmasq.
+    Dnsmasq(Dnsmasq),
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Link {
+    /// What it is.
+    pub kind: LinkKind,
+    /// Its MAC; `None` in a spec leaves it to the kernel.
+    pub mac: Option<LinkMac>,
+    /// In bytes.
+    pub mtu: u32,
+    /// The bridge it is a port of.
+    pub master: Option<LinkName>,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// The kernel's number; only in a state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkKind {
+    /// A Linux bridge.
+    Bridge,
+    /// A persistent tap.
+    Tap {
+        /// The uid that may open it; root alone if `None`.
+        owner: Option<u32>,
+    },
+    /// A veth whose other end went into a namespace. The device's alias (`IFLA_IFALIAS`) keeps
+    /// where, because the kernel does not tell.
+    Veth {
+        /// A path to the namespace.
+        netns: String,
+        /// What the other end is called there.
+        name: LinkName,
+        /// The MAC of the other end.
+        mac: Mac,
+    },
+    /// Anything that we never make. Only in a state.
+    Other,
+}
+
+/// Where a device's MAC comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkMac {
+    /// This one.
+    Fixed(Mac),
+    /// That of another device on this host, so that its neighbours notice nothing when a bridge
+    /// takes over its addresses. Only in a spec.
+    Of(LinkName),
+}
+
+/// A dnsmasq, one per network and host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Dnsmasq {
+    /// Its arguments; `%S` stands for the host's state folder.
+    pub arguments: Vec<String>,
+    /// The bridge it serves.
+    pub bridge: LinkName,
+    /// The number of the bridge it was started on; only in a state. dnsmasq binds its DHCP socket
+    /// to that number at start, so a bridge made anew needs a dnsmasq started anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge_index: Option<u32>,
+}
+
+/// Everything one host must have, at one generation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSpec {
+    /// The controller's revision at which this was so.
+    pub generation: u64,
+    /// What must be.
+    pub objects: BTreeMap<Key, Object>,
+}
+
+/// What a host is told: whole objects by key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecUpdate {
+    /// The generation this is a change to; `None` when `put` is everything.
+    pub base: Option<u64>,
+    /// The generation this leads to.
+    pub generation: u64,
+    /// These keys now hold these whole objects.
+    pub put: BTreeMap<Key, Object>,
+    /// These keys hold nothing any more.
+    pub gone: BTreeSet<Key>,
+}
+
+/// An update that does not join what is held; ask for everything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the update is a change to generation {base}, held is {held}")]
+pub struct GenerationGap {
+    /// What the update is a change to.
+    pub base: u64,
+    /// What is held.
+    pub held: u64,
+}
+
+impl HostSpec {
+    /// Takes an update in and gives the keys whose objects may differ now.
+    pub fn apply(&mut self, update: SpecUpdate) -> Result<BTreeSet<Key>, GenerationGap> {
+        let changed = match update.base {
+            Some(base) if base != self.generation => {
+                return Err(GenerationGap { base, held: self.generation });
+            }
+            Some(_) => {
+                for key in &update.gone {
+                    self.objects.remove(key);
+                }
+                let changed = update.gone.into_iter().chain(update.put.keys().cloned()).collect();
+                self.objects.extend(update.put);
+                changed
+            }
+            None => {
+                let before = std::mem::replace(&mut self.objects, update.put);
+                let differs = |key: &&Key| before.get(key) != self.objects.get(key);
+                before.keys().chain(self.objects.keys()).filter(differs).cloned().collect()
+            }
+        };
+        self.generation = update.generation;
+        Ok(changed)
+    }
+
+    /// The link under this name, if the spec has it.
+    pub fn link(&self, name: &LinkName) -> Option<&Link> {
+        match self.objects.get(&Key::Link(name.clone())) {
+            Some(Object::Link(link)) => Some(link),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sysctl(name) => write!(f, "sysctl/{name}"),
+            Self::Ruleset(table) => write!(f, "ruleset/{table}"),
+            Self::Element(set, element) => write!(f, "element/{set}/{element}"),
+            Self::Link(link) => write!(f, "link/{link}"),
+            Self::Uplink(link) => write!(f, "uplink/{link}"),
+            Self::Address(link, address) => write!(f, "address/{link}/{address}"),
+            Self::Route(link, route) => write!(f, "route/{link}/{route}"),
+            Self::DhcpHost(network, mac) => write!(f, "dhcp-host/{network}/{mac}"),
+            Self::DnsName(network, name) => write!(f, "dns-name/{network}/{name}"),
+            Self::Lease(network, address) => write!(f, "lease/{network}/{address}"),
+            Self::Dnsmasq(network) => write!(f, "dnsmasq/{network}"),
+        }
+    }
+}
+
+/// Why a text is not a [`Key`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a key")]
+pub struct InvalidKey(String);
+
+impl FromStr for Key {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_key(text).ok_or_else(|| InvalidKey(text.to_owned()))
+    }
+}
+
+fn parse_key(text: &str) -> Option<Key> {
+    let (kind, rest) = text.split_once('/')?;
+    let pair = || rest.split_once('/');
+    Some(match kind {
+        "sysctl" => Key::Sysctl(rest.to_owned()),
+        "ruleset" => Key::Ruleset(Table::ALL.into_iter().find(|table| table.to_string() == rest)?),
+        "element" => {
+            let (set, element) = pair()?;
+            Key::Element(Set::ALL.into_iter().find(|s| s.name() == set)?, element.to_owned())
+        }
+        "link" => Key::Link(rest.parse().ok()?),
+        "uplink" => Key::Uplink(rest.parse().ok()?),
+        "address" => Key::Address(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "route" => Key::Route(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "dhcp-host" => Key::DhcpHost(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "dns-name" => Key::DnsName(pair()?.0.parse().ok()?, pair()?.1.to_owned()),
+        "lease" => Key::Lease(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "dnsmasq" => Key::Dnsmasq(rest.parse().ok()?),
+        _ => return None,
+    })
+}
+
+serde_as_text!(Key);
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guard => "guard",
+            Self::Gateway => "gateway",
+        })
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.via {
+            Some(via) => write!(f, "{}/{via}/{}", self.destination, self.metric),
+            None => write!(f, "{}/-/{}", self.destination, self.metric),
+        }
+    }
+}
+
+impl FromStr for Route {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || {
+            let mut parts = text.rsplitn(3, '/');
+            let metric = parts.next()?.parse().ok()?;
+            let via = match parts.next()? {
+                "-" => None,
+                address => Some(address.parse().ok()?),
+            };
+            Some(Self { destination: parts.next()?.parse().ok()?, via, metric })
+        };
+        parse().ok_or_else(|| InvalidKey(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_parse_as_they_print() {
+        for text in [
+            "sysctl/net.ipv4.ip_forward",
+            "ruleset/guard",
+            "element/nat_source/10.0.0.0/24 . eth0",
+            "element/guard_mac/tr-000000abcdef . fa:16:3e:00:00:01",
+            "link/br100",
+            "uplink/eth1",
+            "address/br100/10.0.0.1/24",
+            "address/eth1/2001:db8::5/64",
+            "route/eth1/0.0.0.0/0/192.168.5.1/100",
+            "route/eth1/10.9.0.0/16/-/0",
+            "dhcp-host/public/fa:16:3e:00:00:01",
+            "dns-name/public/web.trestle.internal",
+            "lease/public/10.0.0.2",
+            "dnsmasq/public",
+        ] {
+            assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
+        }
+        assert!("link/".parse::<Key>().is_err());
+        assert!("nonsense/x".parse::<Key>().is_err());
+    }
+
+    #[test]
+    fn an_update_that_does_not_join_is_refused_and_changes_nothing() {
+        let mut spec = HostSpec { generation: 7, ..HostSpec::default() };
+        let update = SpecUpdate {
+            base: Some(6),
+            generation: 8,
+            put: BTreeMap::from([(Key::Sysctl("a".into()), Object::Sysctl("1".into()))]),
+            gone: BTreeSet::new(),
+        };
+        assert_eq!(spec.apply(update), Err(GenerationGap { base: 6, held: 7 }));
+        assert_eq!(spec, HostSpec { generation: 7, ..HostSpec::default() });
+    }
+}
