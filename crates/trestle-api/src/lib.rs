@@ -4,6 +4,7 @@
 //! answer; responses carry what core's types print.
 
 pub mod agent;
+pub mod client;
 pub mod error;
 pub mod event;
 pub mod fixed_ip;
@@ -14,6 +15,7 @@ pub mod page;
 pub mod project;
 pub mod token;
 
+pub use client::{Client, ClientConfig, ClientError, EventStream};
 pub use error::{ApiError, ErrorBody, FieldProblem};
 pub use event::{Event, EventFilter};
 pub use fixed_ip::{FixedIp, FixedIpFilter, FixedIpState};
