@@ -1,0 +1,237 @@
+//! What can go wrong on a host. Every error names the operation and the object; what the kernel
+//! or a program said is the chained cause.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trestle_core::spec::Set;
+use trestle_core::types::{LinkName, Mac, Name};
+
+/// Why a host cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A program is not in `PATH`.
+    #[error("the program `{program}` is missing; install the Debian package `{package}`")]
+    ProgramMissing {
+        /// What was looked for.
+        program: &'static str,
+        /// Where Debian has it.
+        package: &'static str,
+    },
+    /// The nftables library cannot be used.
+    #[error("cannot use libnftables.so.1; install the Debian package `libnftables1`")]
+    Library(#[source] NftError),
+    /// A socket to the kernel cannot be opened.
+    #[error("cannot open a netlink socket for {purpose}")]
+    Socket {
+        /// What it is for.
+        purpose: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The state folder cannot be made or read.
+    #[error("cannot use the state folder {path}")]
+    StateDir {
+        /// The folder, or what lies in it.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Why nothing can be said about what a host has.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The kernel did not list something.
+    #[error("cannot list {what}")]
+    List {
+        /// What was to be listed.
+        what: String,
+        /// What the kernel said.
+        source: NetlinkError,
+    },
+    /// nftables did not list something.
+    #[error("cannot list {what} of nftables")]
+    Nftables {
+        /// What was to be listed.
+        what: String,
+        /// What it said.
+        source: NftError,
+    },
+    /// A file or folder cannot be read.
+    #[error("cannot read {path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The kernel gives a bridge 1,023 ports (`BR_MAX_PORTS`, `net/bridge/br_private.h`).
+    #[error("bridge {bridge} is full: the kernel gives a bridge 1,023 ports")]
+    BridgeFull {
+        /// The bridge.
+        bridge: LinkName,
+    },
+    /// What the step rests on is not there.
+    #[error("there is no device {link}")]
+    LinkMissing {
+        /// The device.
+        link: LinkName,
+    },
+    /// The device exists as something else.
+    #[error("a device {link} exists and is not what it should be")]
+    LinkDiffers {
+        /// The device.
+        link: LinkName,
+    },
+    /// The namespace of a veth's other end cannot be opened.
+    #[error("cannot open the network namespace {path}")]
+    Netns {
+        /// Its path.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel refused a change.
+    #[error("cannot {operation}")]
+    Kernel {
+        /// What was to be done, with the object: `set the MTU of tr-000000abcdef`.
+        operation: String,
+        /// What the kernel said.
+        source: NetlinkError,
+    },
+    /// A file cannot be written, read or deleted; a sysctl is a file.
+    #[error("cannot {operation} {path}")]
+    File {
+        /// `write`, `delete`, …
+        operation: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The transaction this step is part of was refused as a whole.
+    #[error("nftables refused the change")]
+    Nftables(#[source] Arc<NftError>),
+    /// A transaction before this step was refused, so it was not tried.
+    #[error("not tried, because nftables refused a change that comes before it")]
+    NotTried,
+    /// A program cannot be run.
+    #[error("cannot run {program}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// dnsmasq ended at once.
+    #[error("the dnsmasq of {network} ended at once; its log ends:\n{log}")]
+    DnsmasqDied {
+        /// The network.
+        network: Name,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// dnsmasq runs and does not get ready.
+    #[error("the dnsmasq of {network} is not serving after {waited:?}; its log ends:\n{log}")]
+    DnsmasqNotServing {
+        /// The network.
+        network: Name,
+        /// How long it was waited for.
+        waited: Duration,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// A process does not end.
+    #[error("cannot stop the dnsmasq of {network} (pid {pid})")]
+    Stop {
+        /// The network.
+        network: Name,
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// `dhcp_release` did not bring dnsmasq to end a lease.
+    #[error("{network} still leases {address} to {mac} {waited:?} after dhcp_release ended with {status}")]
+    LeaseHeld {
+        /// The network.
+        network: Name,
+        /// The leased address.
+        address: std::net::Ipv4Addr,
+        /// Who holds it.
+        mac: Mac,
+        /// How long it was waited for.
+        waited: Duration,
+        /// How dhcp_release ended.
+        status: std::process::ExitStatus,
+    },
+}
+
+/// What a netlink request came to, other than well.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// The kernel answered with an error number.
+    #[error("the kernel says: {0}")]
+    Refused(#[source] io::Error),
+    /// The kernel's tables changed while they were listed, each time.
+    #[error("the kernel's tables changed during each of {0} listings")]
+    Interrupted(u32),
+    /// The request did not reach the kernel or the answer did not come back.
+    #[error("the netlink socket failed")]
+    Socket(#[source] rtnetlink::Error),
+}
+
+impl NetlinkError {
+    /// The kernel's error number, if it gave one.
+    pub fn errno(&self) -> Option<nix::errno::Errno> {
+        match self {
+            Self::Refused(error) => error.raw_os_error().map(nix::errno::Errno::from_raw),
+            Self::Interrupted(_) | Self::Socket(_) => None,
+        }
+    }
+}
+
+/// What libnftables did not do.
+#[derive(Debug, thiserror::Error)]
+pub enum NftError {
+    /// The library or one of its functions is not there.
+    #[error("the library cannot be loaded")]
+    Load(#[source] libloading::Error),
+    /// The library gave no context.
+    #[error("the library cannot reach the kernel's nftables")]
+    Context,
+    /// It refused what it was told.
+    #[error("nft says: {message}")]
+    Refused {
+        /// Its own words, with line and column.
+        message: String,
+    },
+    /// Its answer is not what it prints.
+    #[error("its answer cannot be read")]
+    Answer(#[source] serde_json::Error),
+    /// The generation of the rules cannot be asked for.
+    #[error("cannot ask for the generation of the rules")]
+    Generation(#[source] io::Error),
+    /// The chains that a text makes cannot be worked out apart from the host's own.
+    #[error("cannot make a network namespace to compare rules in")]
+    Namespace(#[source] io::Error),
+    /// An element that was listed is not of a form that we write.
+    #[error("the set {set} holds `{element}`, which is of no form we write")]
+    Element {
+        /// The set.
+        set: Set,
+        /// What it holds.
+        element: String,
+    },
+    /// The thread that speaks to nftables is gone.
+    #[error("the thread that speaks to nftables ended")]
+    Gone,
+}
