@@ -1,0 +1,117 @@
+//! The controller's options: the `[server]` part of `trestle.toml` and the flags of
+//! `trestle server`. Options that the original had keep their names.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use trestle_core::types::{Cidr, Domain, LinkName};
+
+/// Every option of the controller. An option that is absent has the default that is said with it;
+/// an unknown one is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControllerConfig {
+    /// The folder of the database, of the first admin token and of the local socket.
+    /// Default: `/var/lib/trestle`.
+    pub state_dir: PathBuf,
+    /// The database: `sqlite:<path>` or `postgres://user@host/name`. Several controllers may use
+    /// one PostgreSQL database. Default: `sqlite:<state_dir>/trestle.db`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Where to listen: `address:port`, or `unix:<path>`. Another address than a loopback one
+    /// needs `tls_cert` and `tls_key`, or `insecure`. Default: `127.0.0.1:7117` and
+    /// `unix:<state_dir>/trestle.sock`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Vec<String>>,
+    /// The certificate chain in PEM. Default: none, so plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// Allows plain HTTP beyond loopback, where tokens can be read on the way. Default: false.
+    pub insecure: bool,
+    /// The bridge of networks that name none. Default: none, so each network must name one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flat_network_bridge: Option<LinkName>,
+    /// The DNS domain of networks that name none. Default: `trestle.internal`.
+    pub dhcp_domain: Domain,
+    /// How long a DHCP lease holds, in seconds; fixed for a network when it is made.
+    /// Default: 86400.
+    pub dhcp_lease_time: u32,
+    /// Ranges that instances reach without source NAT. Default: none.
+    pub dmz_cidr: Vec<Cidr>,
+    /// Whether a given back address may be given out again as soon as its host has ended the
+    /// lease. If not, only `fixed_ip_disassociate_timeout` counts. Default: true.
+    pub force_dhcp_release: bool,
+    /// After how many seconds a given back address may be given out again whatever its host
+    /// says. Default: 600.
+    pub fixed_ip_disassociate_timeout: u32,
+}
+
+impl Default for ControllerConfig {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/trestle"),
+            database: None,
+            listen: None,
+            tls_cert: None,
+            tls_key: None,
+            insecure: false,
+            flat_network_bridge: None,
+            dhcp_domain: "trestle.internal".parse().expect("a constant domain is a domain"),
+            dhcp_lease_time: 86_400,
+            dmz_cidr: Vec::new(),
+            force_dhcp_release: true,
+            fixed_ip_disassociate_timeout: 600,
+        }
+    }
+}
+
+impl ControllerConfig {
+    /// The address that is listened on unless told otherwise: loopback, port 7117.
+    pub const DEFAULT_ADDRESS: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7117);
+
+    /// The options with every default under this state folder.
+    pub fn in_state_dir(state_dir: impl Into<PathBuf>) -> Self {
+        Self { state_dir: state_dir.into(), ..Self::default() }
+    }
+
+    /// The file that the first admin token is written to, readable by its owner alone.
+    pub fn admin_token_path(&self) -> PathBuf {
+        self.state_dir.join("admin.token")
+    }
+
+    /// The local socket that is listened on unless told otherwise.
+    pub fn socket_path(&self) -> PathBuf {
+        self.state_dir.join("trestle.sock")
+    }
+
+    /// Where to listen, the default filled in.
+    pub fn listen_on(&self) -> Vec<String> {
+        self.listen.clone().unwrap_or_else(|| {
+            vec![Self::DEFAULT_ADDRESS.to_string(), format!("unix:{}", self.socket_path().display())]
+        })
+    }
+
+    /// The file of the default database.
+    pub(crate) fn default_database_path(&self) -> PathBuf {
+        Path::new(&self.state_dir).join("trestle.db")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_default_config_has_every_default_and_an_unknown_option_is_refused() {
+        let empty: ControllerConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(empty, ControllerConfig::default());
+        assert_eq!(empty.listen_on(), ["127.0.0.1:7117", "unix:/var/lib/trestle/trestle.sock"]);
+        let unknown = serde_json::from_str::<ControllerConfig>(r#"{"flat_bridge": "br0"}"#);
+        assert!(unknown.unwrap_err().to_string().starts_with("unknown field `flat_bridge`"));
+    }
+}

@@ -1,0 +1,1 @@
+//! What each host must have, kept current by following the change log.

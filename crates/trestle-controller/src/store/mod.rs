@@ -1,0 +1,1 @@
+//! The store: everything the controller keeps, in SQLite or PostgreSQL.
