@@ -11,6 +11,8 @@ use trestle_core::plan::Problem;
 use trestle_core::types::{Mac, Name};
 use utoipa::IntoParams;
 
+use crate::ApiError;
+
 /// What the agent holds, in the query of `GET /v1/hosts/{host}/spec`.
 ///
 /// The answer is 200 with a [`trestle_core::spec::SpecUpdate`], or 204 when nothing changed
@@ -34,6 +36,10 @@ pub struct Report {
     pub generation: u64,
     /// What it cannot do.
     pub problems: BTreeSet<Problem>,
+    /// What troubles the agent itself and so belongs to no key: `observe_failed`,
+    /// `ledger_unwritable`, `ledger_damaged`. Sorted by code, each code once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_problems: Vec<ApiError>,
     /// The leases that its dnsmasqs hold.
     pub leases: BTreeSet<ReportedLease>,
     /// What others changed and it put right.

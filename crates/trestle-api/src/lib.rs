@@ -10,6 +10,7 @@ pub mod event;
 pub mod fixed_ip;
 pub mod host;
 pub mod instance;
+pub mod local;
 pub mod network;
 pub mod page;
 pub mod project;
