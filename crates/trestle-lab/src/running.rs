@@ -1,0 +1,123 @@
+//! A lab that another process holds: found by its name, entered, ended.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::topology::Node;
+use crate::universe::Entrance;
+use crate::wait::until;
+
+/// What `lab.json` in a lab's folder says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The lab's name.
+    pub name: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The controller's state folder: what `TRESTLE_STATE_DIR` is to be.
+    pub state_dir: PathBuf,
+    /// The program that it runs.
+    pub trestle: PathBuf,
+    /// The VM hosts.
+    pub hosts: Vec<String>,
+    /// The way in.
+    pub entrance: Entrance,
+}
+
+impl Running {
+    /// Where labs have their folders: `TRESTLE_LAB_DIR`, else `/run/trestle-lab`.
+    pub fn base() -> PathBuf {
+        std::env::var_os("TRESTLE_LAB_DIR").map_or_else(|| "/run/trestle-lab".into(), PathBuf::from)
+    }
+
+    /// Finds a lab; without a name, the only one there is.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or none or several without a name.
+    pub fn find(name: Option<&str>) -> Result<Self> {
+        let mut labs = Self::list();
+        if let Some(name) = name {
+            labs.retain(|lab| lab.name == name);
+        }
+        match (labs.pop(), labs.is_empty()) {
+            (Some(lab), true) => Ok(lab),
+            (Some(lab), false) => {
+                let others = labs.iter().map(|lab| lab.name.as_str()).collect::<Vec<_>>().join(", ");
+                bail!("several labs are up, name one of them: {}, {others}", lab.name)
+            }
+            (None, _) => match name {
+                Some(name) => bail!("no lab `{name}` is up"),
+                None => bail!("no lab is up; start one with `trestle lab up` or `trestle lab run`"),
+            },
+        }
+    }
+
+    /// The labs that are up.
+    pub fn list() -> Vec<Self> {
+        let folders = std::fs::read_dir(Self::base()).into_iter().flatten().flatten();
+        let found = folders.filter_map(|entry| Self::read(&entry.path()).ok());
+        found.filter(|lab| lab.entrance.is_alive()).collect()
+    }
+
+    /// A command that runs these arguments on a node, with the lab's controller as the one that
+    /// `trestle` speaks to.
+    pub fn command(&self, node: Node<'_>, argv: &[&str]) -> Command {
+        let mut command = self.entrance.command(node, argv);
+        self.point(&mut command, node);
+        command
+    }
+
+    /// Sets the variables by which `trestle` finds this lab's controller and a host's agent.
+    pub(crate) fn point(&self, command: &mut Command, node: Node<'_>) {
+        for foreign in ["TRESTLE_URL", "TRESTLE_TOKEN", "TRESTLE_TOKEN_FILE", "TRESTLE_CA"] {
+            command.env_remove(foreign);
+        }
+        command.env("TRESTLE_STATE_DIR", &self.state_dir);
+        if let Node::Named(host) = node
+            && self.hosts.iter().any(|known| known == host)
+        {
+            command.env("TRESTLE_AGENT_SOCKET", self.agent_dir(host).join("agent.sock"));
+        }
+    }
+
+    /// A shell on a node, for a person; its prompt says where it is.
+    pub fn shell(&self, node: Node<'_>) -> Command {
+        let mut command = self.command(node, &["bash", "--norc", "--noprofile"]);
+        command.env("PS1", format!("{}/{node} \\w # ", self.name));
+        command
+    }
+
+    /// Ends the lab and waits until its processes are gone.
+    ///
+    /// # Errors
+    /// Where they still are after 10 s.
+    pub fn down(&self) -> Result<()> {
+        self.entrance.end();
+        until("the lab ends", Duration::from_secs(10), || Ok((!self.entrance.is_alive()).then_some(())))
+    }
+
+    /// The state folder of a host's agent.
+    pub fn agent_dir(&self, host: &str) -> PathBuf {
+        self.folder.join(host)
+    }
+
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.folder.join("logs").join(format!("{name}.log"))
+    }
+
+    pub(crate) fn write(&self) -> Result<()> {
+        let path = self.folder.join("lab.json");
+        let text = serde_json::to_string_pretty(self).context("writing lab.json")?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join("lab.json");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    }
+}

@@ -1,0 +1,165 @@
+//! Instances as real virtual machines, under QEMU with an emulated processor: it needs nothing
+//! of the machine's hardware.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use trestle_api::Attached;
+
+use crate::guest::Lease;
+use crate::image::Image;
+use crate::lab::{Lab, Plug};
+use crate::process::{Process, tail};
+use crate::wait::until;
+
+/// A virtual machine to be booted.
+#[derive(Clone, Debug)]
+pub struct VmOptions {
+    /// The host it runs on.
+    pub host: String,
+    /// The instance, which exists already.
+    pub instance: String,
+    /// The network it joins.
+    pub network: String,
+    /// What it pings when it has its lease, besides its router.
+    pub ping: Vec<Ipv4Addr>,
+    /// What it looks up when it has its lease.
+    pub resolve: Vec<String>,
+}
+
+/// A running virtual machine; switched off when dropped.
+#[derive(Debug)]
+pub struct Vm {
+    /// What the host said of its device.
+    pub attached: Attached,
+    process: Process,
+    commands: u32,
+}
+
+impl VmOptions {
+    /// A virtual machine that pings its router and looks nothing up.
+    pub fn new(host: &str, instance: &str, network: &str) -> Self {
+        Self {
+            host: host.into(),
+            instance: instance.into(),
+            network: network.into(),
+            ping: Vec::new(),
+            resolve: Vec::new(),
+        }
+    }
+
+    fn kernel_arguments(&self) -> String {
+        let mut text = String::from("console=ttyS0 quiet panic=-1");
+        if !self.ping.is_empty() {
+            let addresses: Vec<String> = self.ping.iter().map(ToString::to_string).collect();
+            text += &format!(" guest.ping={}", addresses.join(","));
+        }
+        if !self.resolve.is_empty() {
+            text += &format!(" guest.resolve={}", self.resolve.join(","));
+        }
+        text
+    }
+}
+
+impl Lab {
+    /// Plugs an instance in as a tap and boots a virtual machine on it. It returns when QEMU
+    /// runs; see [`Vm::lease`] and [`Vm::wait_for`].
+    ///
+    /// # Errors
+    /// Whatever step fails.
+    pub fn boot_vm(&self, options: &VmOptions) -> Result<Vm> {
+        let image = Image::make(self.folder()).context("making the image for virtual machines")?;
+        let attached = self.attach(&options.host, &options.instance, &options.network, Plug::Tap)?;
+        let argv = qemu(&image, &attached, &options.kernel_arguments());
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+        let name = format!("vm-{}", options.instance);
+        let command = self.running().command(options.host.as_str().into(), &argv);
+        let process = Process::start(&name, command, &self.running().log(&name))?;
+        Ok(Vm { attached, process, commands: 0 })
+    }
+}
+
+impl Vm {
+    /// Waits until it has printed a line with this in it; gives that line.
+    ///
+    /// # Errors
+    /// Where it ends before, or the deadline passes; with the end of what it printed.
+    pub fn wait_for(&mut self, text: &str, deadline: Duration) -> Result<String> {
+        let log = self.process.log().to_owned();
+        let awaited = until(&format!("the virtual machine prints `{text}`"), deadline, || {
+            // In this order: what it printed before it ended counts.
+            let running = self.process.must_run();
+            let output = self.process.output()?;
+            match output.lines().find(|line| line.contains(text)) {
+                Some(line) => Ok(Some(line.trim().to_owned())),
+                None => running.map(|()| None),
+            }
+        });
+        awaited.with_context(|| tail(&log, 20))
+    }
+
+    /// Waits for its lease and gives it.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`].
+    pub fn lease(&mut self, deadline: Duration) -> Result<Lease> {
+        let line = self.wait_for("GUEST address=", deadline)?;
+        Lease::find(&line).with_context(|| format!("reading the lease in `{line}`"))
+    }
+
+    /// Runs a shell command in it, once it is ready, and gives what that printed.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for`]; and where the command fails.
+    pub fn run(&mut self, command: &str, deadline: Duration) -> Result<String> {
+        self.wait_for("GUEST ready", deadline)?;
+        self.commands += 1;
+        let number = self.commands;
+        writeln!(self.process.input()?, "{number} {command}").context("writing to the serial console")?;
+        let ended = self.wait_for(&format!("GUEST run {number} status "), deadline)?;
+        let output = self.process.output()?;
+        let begin = format!("GUEST run {number} begin");
+        let (_, rest) = output.split_once(&begin).context("the command's output has no begin")?;
+        let (printed, _) = rest.split_once(&ended).context("the command's output has no end")?;
+        let printed = printed.trim().to_owned();
+        if !ended.ends_with("status 0") {
+            bail!("in the virtual machine, `{command}` failed ({ended}):\n{printed}");
+        }
+        Ok(printed)
+    }
+
+    /// Asks it to switch itself off and waits until QEMU has ended.
+    ///
+    /// # Errors
+    /// Where it does not in time.
+    pub fn power_off(mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.wait_for("GUEST ready", deadline)?;
+        writeln!(self.process.input()?, "0 poweroff -f").context("writing to the serial console")?;
+        self.process.wait(deadline)
+    }
+
+    /// Where its serial console is written to.
+    pub fn console(&self) -> &Path {
+        self.process.log()
+    }
+}
+
+/// The line that `docs/hypervisors.md` shows, with the serial console on standard input and
+/// output.
+fn qemu(image: &Image, attached: &Attached, kernel_arguments: &str) -> Vec<String> {
+    let fixed = "qemu-system-x86_64 -M q35 -accel tcg -cpu max -smp 1 -m 256 -nodefaults -no-reboot \
+                 -display none -monitor none -serial stdio";
+    let mut argv: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
+    let netdev = format!("tap,id=net0,ifname={},script=no,downscript=no", attached.device);
+    let device =
+        format!("virtio-net-pci,netdev=net0,mac={},host_mtu={},romfile=", attached.mac, attached.mtu);
+    argv.extend(["-netdev".into(), netdev, "-device".into(), device]);
+    argv.extend(["-kernel".into(), image.kernel.display().to_string()]);
+    argv.extend(["-initrd".into(), image.initramfs.display().to_string()]);
+    argv.extend(["-append".into(), kernel_arguments.to_owned()]);
+    argv
+}
