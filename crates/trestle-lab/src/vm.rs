@@ -72,8 +72,16 @@ impl Lab {
     /// # Errors
     /// Whatever step fails.
     pub fn boot_vm(&self, options: &VmOptions) -> Result<Vm> {
-        let image = Image::make(self.folder()).context("making the image for virtual machines")?;
         let attached = self.attach(&options.host, &options.instance, &options.network, Plug::Tap)?;
+        self.boot_attached(options, attached)
+    }
+
+    /// As [`Self::boot_vm`], for an instance that is plugged in as a tap already.
+    ///
+    /// # Errors
+    /// Whatever step fails.
+    pub fn boot_attached(&self, options: &VmOptions, attached: Attached) -> Result<Vm> {
+        let image = Image::make(self.folder()).context("making the image for virtual machines")?;
         let argv = qemu(&image, &attached, &options.kernel_arguments());
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let name = format!("vm-{}", options.instance);
