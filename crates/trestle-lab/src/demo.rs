@@ -9,7 +9,7 @@ use trestle_api::{NewInstance, NewInterface, NewNetwork, NewProject};
 
 use crate::guest::NetnsGuest;
 use crate::lab::{Lab, Programs};
-use crate::topology::{INTERNET, Topology};
+use crate::topology::{INTERNET, INTERNET_NAME, Topology};
 use crate::up::invitation;
 use crate::vm::{Vm, VmOptions};
 
@@ -82,7 +82,7 @@ fn tell(lab: &Lab, story: &mut Story<'_>) -> Result<Guests> {
     })?;
     let options = VmOptions {
         ping: vec![INTERNET],
-        resolve: vec![format!("{WEB}.{DOMAIN}")],
+        resolve: vec![format!("{WEB}.{DOMAIN}"), INTERNET_NAME.into()],
         ..VmOptions::new("host1", VM, NETWORK)
     };
     let mut vm = story.step("plug in vm1, a virtual machine, and start QEMU", || {
@@ -147,6 +147,7 @@ fn boot(vm: &mut Vm, story: &mut Story<'_>) -> Result<Ipv4Addr> {
         format!("GUEST ping {router}"),
         format!("GUEST ping {INTERNET}"),
         format!("GUEST resolve {WEB}.{DOMAIN}"),
+        format!("GUEST resolve {INTERNET_NAME}"),
     ] {
         let what = line.replace("GUEST ", "vm1: ").replace("ping", "pings").replace("resolve", "resolves");
         story.step(&what, || {

@@ -22,6 +22,20 @@ use crate::topology::{HostNode, Node, Topology};
 use crate::universe::Universe;
 use crate::wait::until;
 
+/// Answers in `outside` for the internet's names, of which there is one: [`crate::INTERNET_NAME`].
+const NAME_SERVER: [&str; 10] = [
+    "dnsmasq",
+    "--no-daemon",
+    "--conf-file=/dev/null",
+    "--pid-file=",
+    "--user=root",
+    "--no-hosts",
+    "--no-resolv",
+    "--bind-interfaces",
+    "--listen-address=198.51.100.10",
+    "--address=/example.org/198.51.100.10",
+];
+
 /// The programs that a lab runs.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -52,6 +66,8 @@ pub struct Lab {
     // Dropped in this order: programs first, then the universe around them.
     agents: BTreeMap<String, Daemon>,
     controller: Daemon,
+    /// The name server of the lab's internet.
+    names: Option<Process>,
     pub(crate) running: Running,
     asking: Asking,
     universe: Universe,
@@ -64,7 +80,8 @@ impl Lab {
     /// # Errors
     /// Whatever step fails, with the end of the logs concerned; nothing is left behind.
     pub fn up(topology: &Topology, programs: &Programs) -> Result<Self> {
-        let lab = Self::bare(topology, programs)?;
+        let mut lab = Self::bare(topology, programs)?;
+        lab.names = Some(lab.spawn("outside", &NAME_SERVER)?);
         let started = lab.start(topology);
         started.map_err(|error| error.context(format!("starting the lab `{}`", topology.name)))?;
         Ok(lab)
@@ -93,6 +110,7 @@ impl Lab {
         let lab = Self {
             agents: agents.collect(),
             controller: controller(&running, topology),
+            names: None,
             running,
             asking: Asking::new()?,
             universe,

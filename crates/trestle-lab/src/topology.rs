@@ -19,6 +19,8 @@ use std::path::PathBuf;
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// An address beyond it, for "can it reach the internet?".
 pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+/// The name of that address, known to the hosts' name server alone.
+pub const INTERNET_NAME: &str = "example.org";
 
 /// A lab to be made.
 #[derive(Clone, Debug)]
@@ -141,5 +143,49 @@ impl<'a> From<&'a str> for Node<'a> {
 impl<'a> From<&'a String> for Node<'a> {
     fn from(name: &'a String) -> Self {
         name.as_str().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_outside_host_and_the_hosts_have_addresses() {
+        let batches = Topology::new("demo", 1).commands();
+        let text: Vec<String> = batches
+            .into_iter()
+            .map(|(node, commands)| format!("[{}]\n{commands}", node.unwrap_or_default()))
+            .collect();
+        let expected = "\
+[]
+link set lo up
+netns add switch
+netns add outside
+link add public netns switch type bridge
+link add flat netns switch type bridge
+link add eth0 netns outside type veth peer name outside netns switch
+netns add host1
+link add eth0 netns host1 type veth peer name host1-p netns switch
+link add eth1 netns host1 type veth peer name host1-f netns switch
+[switch]
+link set public up
+link set flat up
+link set outside master public up
+link set host1-p master public up
+link set host1-f master flat up
+[outside]
+link set lo up
+link set eth0 up
+address add 198.51.100.10/32 dev lo
+address add 203.0.113.1/24 dev eth0
+[host1]
+link set lo up
+link set eth0 up
+link set eth1 up
+address add 203.0.113.11/24 dev eth0
+route add default via 203.0.113.1
+";
+        assert_eq!(text.concat(), expected);
     }
 }
