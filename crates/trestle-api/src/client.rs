@@ -282,15 +282,15 @@ impl Client {
         self.send(request.query(&[("project", project)]).json(interface)).await
     }
 
-    /// Takes an interface, by id, from an instance.
+    /// Takes an interface, by id, from an instance; gives the instance without it.
     pub async fn delete_interface(
         &self,
         instance: &str,
         project: Option<&str>,
         interface: &str,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Instance, ClientError> {
         let request = self.delete(&["v1", "instances", instance, "interfaces", interface]);
-        self.send_for_nothing(request.query(&[("project", project)])).await
+        self.send(request.query(&[("project", project)])).await
     }
 
     /// Plugs an interface in on a host; its agent makes the device.
@@ -333,7 +333,7 @@ impl Client {
         self.send(self.get(&["v1", "events"]).query(filter).query(page)).await
     }
 
-    /// Follows events as they happen: those after the event `after`, or only new ones if absent.
+    /// Follows events as they happen: those behind the event `after`, or all there are if absent.
     /// Ends when the controller does; go on from the last event's id.
     pub async fn events_stream(
         &self,

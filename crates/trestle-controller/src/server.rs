@@ -113,9 +113,9 @@ impl ServeError {
                 "`ss -lntxp` shows the program that has it; stop that or choose another address with `listen`",
             ),
             Self::InTheWay { .. } => Some("move it away or choose another path with `listen`"),
-            Self::Pem { .. } | Self::Mismatch { .. } => {
-                Some("both files are PEM; the certificate's file begins with the server's own, its issuers follow")
-            }
+            Self::Pem { .. } | Self::Mismatch { .. } => Some(
+                "both files are PEM; the certificate's file begins with the server's own, its issuers follow",
+            ),
             Self::Lookup { .. } | Self::Bind { .. } | Self::HalfTls => None,
         }
     }
@@ -141,7 +141,7 @@ impl Server {
     pub async fn bind(config: &ControllerConfig) -> Result<Self, ServeError> {
         let protection = Protection::from_config(config)?;
         let mut listeners = Vec::new();
-        for address in &config.listen {
+        for address in &config.listen_on() {
             listeners.push(Listener::bind(address, &protection).await?);
         }
         Ok(Self { listeners })
