@@ -1,10 +1,136 @@
-//! What a step makes of a state, so that plans can be proved and thousands of hosts simulated.
+//! What a step makes of a state, so that plans can be proved right and many hosts simulated.
 
-use crate::plan::Step;
-use crate::state::HostState;
+use crate::ownership::Owner;
+use crate::plan::{LinkChange, Step};
+use crate::spec::{Key, Link, LinkKind, LinkMac, Object};
+use crate::state::{HostState, Observed};
+use crate::types::LinkName;
 
 /// Changes the state as the step changes a host.
 pub fn simulate(state: &mut HostState, step: &Step) {
-    let _ = (state, step);
-    todo!()
+    match step {
+        Step::DeletePort { link } => delete_link(state, link),
+        Step::DeleteBridge { link } => {
+            delete_link(state, link);
+            release_ports(state, link);
+        }
+        Step::ForgetLeases { network } => {
+            state.objects.retain(|key, _| !matches!(key, Key::Lease(on, _) if on == network));
+        }
+        Step::SetSysctl { name, value } => {
+            state.put_foreign(Key::Sysctl(name.clone()), Object::Sysctl(value.clone()));
+        }
+        Step::PutRuleset { table, text } => {
+            empty_table(state, *table);
+            state.put_ours(Key::Ruleset(*table), Object::Ruleset(text.clone()));
+        }
+        Step::DeleteRuleset { table } => {
+            empty_table(state, *table);
+            state.objects.remove(&Key::Ruleset(*table));
+        }
+        Step::AddElement { .. } => state.put_ours(step.key(), Object::Element),
+        Step::CreateBridge { link, mac, mtu } => {
+            let mac = Some(LinkMac::Fixed(*mac));
+            let bridge = Link { kind: LinkKind::Bridge, mac, mtu: *mtu, master: None, up: true, index: None };
+            create_link(state, link, bridge);
+        }
+        Step::CreatePort { link, port } => create_link(state, link, port.clone()),
+        Step::SetLink { link, changes } => {
+            changes.iter().for_each(|change| change_link(state, link, change));
+        }
+        Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
+            change_link(state, link, &LinkChange::Master(bridge.clone()));
+            change_link(state, link, &LinkChange::Up);
+            state.put_ours(step.key(), Object::Uplink(bridge.clone()));
+        }
+        Step::ReleaseUplink { link } => {
+            if let Some(have) = link_mut(state, link) {
+                have.master = None;
+            }
+            state.objects.remove(&step.key());
+        }
+        Step::CopyAddress { .. } | Step::ReturnAddress { .. } => {
+            let foreign = Observed { owner: Owner::Foreign, object: Object::Address };
+            state.objects.entry(step.key()).or_insert(foreign);
+        }
+        Step::MoveRoute { route, source, protocol, from, .. }
+        | Step::ReturnRoute { route, source, protocol, from, .. } => {
+            state.put_foreign(step.key(), Object::Route { source: *source, protocol: *protocol });
+            state.objects.remove(&Key::Route(from.clone(), route.clone()));
+        }
+        Step::AddAddress { .. } => state.put_ours(step.key(), Object::Address),
+        Step::WriteDhcpHost { address, hostname, .. } => {
+            let entry = Object::DhcpHost { address: *address, hostname: hostname.clone() };
+            state.put_ours(step.key(), entry);
+        }
+        Step::WriteDnsName { address, .. } => state.put_ours(step.key(), Object::DnsName(*address)),
+        Step::StartDnsmasq { dnsmasq, .. } => {
+            let mut dnsmasq = dnsmasq.clone();
+            dnsmasq.bridge_index = state.link(&dnsmasq.bridge).and_then(|(bridge, _)| bridge.index);
+            state.put_ours(step.key(), Object::Dnsmasq(dnsmasq));
+        }
+        Step::DeleteDhcpHost { .. }
+        | Step::DeleteDnsName { .. }
+        | Step::StopDnsmasq { .. }
+        | Step::DropAddress { .. }
+        | Step::DropReturned { .. }
+        | Step::DeleteAddress { .. }
+        | Step::ReleaseLease { .. }
+        | Step::DeleteElement { .. } => {
+            state.objects.remove(&step.key());
+        }
+        // It changes what dnsmasq remembers, not what is there.
+        Step::ReloadDhcp { .. } => {}
+    }
+}
+
+/// The kernel numbers devices upwards and never gives a number again soon.
+fn create_link(state: &mut HostState, name: &LinkName, mut link: Link) {
+    let indexes = state.objects.values().filter_map(|have| match &have.object {
+        Object::Link(link) => link.index,
+        Object::Dnsmasq(dnsmasq) => dnsmasq.bridge_index,
+        _ => None,
+    });
+    link.index = Some(indexes.max().unwrap_or(0) + 1);
+    state.put_ours(Key::Link(name.clone()), Object::Link(link));
+}
+
+/// What is on a device goes with it.
+fn delete_link(state: &mut HostState, name: &LinkName) {
+    state.objects.retain(|key, _| match key {
+        Key::Link(link) | Key::Address(link, _) | Key::Route(link, _) => link != name,
+        _ => true,
+    });
+}
+
+fn release_ports(state: &mut HostState, bridge: &LinkName) {
+    for have in state.objects.values_mut() {
+        if let Object::Link(link) = &mut have.object
+            && link.master.as_ref() == Some(bridge)
+        {
+            link.master = None;
+        }
+    }
+    state.objects.retain(|_, have| have.object != Object::Uplink(bridge.clone()));
+}
+
+fn empty_table(state: &mut HostState, table: crate::spec::Table) {
+    state.objects.retain(|key, _| !matches!(key, Key::Element(set, _) if set.table() == table));
+}
+
+fn change_link(state: &mut HostState, name: &LinkName, change: &LinkChange) {
+    let Some(link) = link_mut(state, name) else { return };
+    match change {
+        LinkChange::Mac(mac) => link.mac = Some(LinkMac::Fixed(*mac)),
+        LinkChange::Mtu(mtu) => link.mtu = *mtu,
+        LinkChange::Master(bridge) => link.master = Some(bridge.clone()),
+        LinkChange::Up => link.up = true,
+    }
+}
+
+fn link_mut<'a>(state: &'a mut HostState, name: &LinkName) -> Option<&'a mut Link> {
+    match state.objects.get_mut(&Key::Link(name.clone())) {
+        Some(Observed { object: Object::Link(link), .. }) => Some(link),
+        _ => None,
+    }
 }

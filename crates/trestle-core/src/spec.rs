@@ -37,8 +37,8 @@ pub enum Key {
     DhcpHost(Name, Mac),
     /// A name that dnsmasq resolves on a network, with its domain.
     DnsName(Name, String),
-    /// A lease that dnsmasq holds on a network. Never part of a spec.
-    Lease(Name, Ipv4Addr),
+    /// The lease that dnsmasq holds for a MAC on a network. Never part of a spec.
+    Lease(Name, Mac),
     /// The dnsmasq of a network.
     Dnsmasq(Name),
 }
@@ -148,8 +148,8 @@ pub enum Object {
     },
     /// The address of the name.
     DnsName(Ipv4Addr),
-    /// The MAC that holds the lease.
-    Lease(Mac),
+    /// The address that is leased.
+    Lease(Ipv4Addr),
     /// A running dnsmasq.
     Dnsmasq(Dnsmasq),
 }
@@ -299,7 +299,7 @@ impl fmt::Display for Key {
             Self::Route(link, route) => write!(f, "route/{link}/{route}"),
             Self::DhcpHost(network, mac) => write!(f, "dhcp-host/{network}/{mac}"),
             Self::DnsName(network, name) => write!(f, "dns-name/{network}/{name}"),
-            Self::Lease(network, address) => write!(f, "lease/{network}/{address}"),
+            Self::Lease(network, mac) => write!(f, "lease/{network}/{mac}"),
             Self::Dnsmasq(network) => write!(f, "dnsmasq/{network}"),
         }
     }
@@ -402,7 +402,7 @@ mod tests {
             "route/eth1/10.9.0.0/16/-/0",
             "dhcp-host/public/fa:16:3e:00:00:01",
             "dns-name/public/web.trestle.internal",
-            "lease/public/10.0.0.2",
+            "lease/public/fa:16:3e:00:00:01",
             "dnsmasq/public",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);

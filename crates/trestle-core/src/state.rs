@@ -8,7 +8,7 @@ use crate::ownership::Owner;
 use crate::spec::{Dnsmasq, Key, Link, Object, Route, Table};
 use crate::types::{LinkName, Mac, Name};
 use ipnet::IpNet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// An object as it was seen, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,10 +67,10 @@ impl HostState {
         }
     }
 
-    /// The MAC that holds a lease.
-    pub fn lease(&self, network: &Name, address: Ipv4Addr) -> Option<Mac> {
-        match self.get(&Key::Lease(network.clone(), address)) {
-            Some(Observed { object: Object::Lease(mac), .. }) => Some(*mac),
+    /// The address that a MAC holds a lease for.
+    pub fn lease(&self, network: &Name, mac: Mac) -> Option<Ipv4Addr> {
+        match self.get(&Key::Lease(network.clone(), mac)) {
+            Some(Observed { object: Object::Lease(address), .. }) => Some(*address),
             _ => None,
         }
     }
@@ -83,11 +83,13 @@ impl HostState {
         })
     }
 
-    /// The foreign routes through a device, with where they come from and who set them.
-    pub fn foreign_routes(&self, link: &LinkName) -> impl Iterator<Item = (&Route, &Object)> {
-        self.objects.iter().filter_map(move |(key, observed)| match key {
-            Key::Route(by, route) if by == link && observed.owner == Owner::Foreign => {
-                Some((route, &observed.object))
+    /// The foreign routes through a device, with the address packets leave from and who set them.
+    pub fn foreign_routes(&self, link: &LinkName) -> impl Iterator<Item = (&Route, Option<IpAddr>, u8)> {
+        self.objects.iter().filter_map(move |(key, observed)| match (key, &observed.object) {
+            (Key::Route(by, route), Object::Route { source, protocol })
+                if by == link && observed.owner == Owner::Foreign =>
+            {
+                Some((route, *source, *protocol))
             }
             _ => None,
         })

@@ -196,7 +196,9 @@ pub struct Mac([u8; 6]);
 
 /// Why a text or six bytes are not a [`Mac`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not the MAC address of a station: write six bytes as fa:16:3e:00:00:01, the first one even")]
+#[error(
+    "`{0}` is not the MAC address of a station: write six bytes as fa:16:3e:00:00:01, the first one even"
+)]
 pub struct InvalidMac(String);
 
 impl Mac {

@@ -1,0 +1,116 @@
+//! A small cloud to compile and plan for: one host, a few networks and interfaces.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use trestle_core::ownership::device_name;
+use trestle_core::plan::plan;
+use trestle_core::simulate::simulate;
+use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Route};
+use trestle_core::state::HostState;
+use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId};
+use trestle_core::world::{Attachment, Host, Interface, Network, NetworkType, Options, Plug, World};
+use uuid::Uuid;
+
+pub const HOST: HostId = HostId(Uuid::from_u128(1));
+
+pub fn host() -> Host {
+    Host {
+        id: HOST,
+        name: "host1".parse().unwrap(),
+        flat_interface: None,
+        public_interface: Some(link_name("eth0")),
+    }
+}
+
+pub fn link_name(text: &str) -> LinkName {
+    text.parse().unwrap()
+}
+
+/// Network `n` is 10.0.n.0/24 on `br10n`; it enslaves `ethn`.
+pub fn network(n: u8) -> Network {
+    Network {
+        id: NetworkId(Uuid::from_u128(0x100 + u128::from(n))),
+        name: format!("net{n}").parse().unwrap(),
+        network_type: NetworkType::FlatDhcp,
+        project: None,
+        cidr: format!("10.0.{n}.0/24").parse().unwrap(),
+        gateway: format!("10.0.{n}.1").parse().unwrap(),
+        bridge: link_name(&format!("br10{n}")),
+        bridge_interface: Some(link_name(&format!("eth{n}"))),
+        bridge_mac: Mac::generated([0xff, 0, n]),
+        dns: vec![],
+        domain: "trestle.internal".parse().unwrap(),
+        mtu: Mtu::ETHERNET,
+        dhcp_lease_time: 86400,
+    }
+}
+
+/// Interface `i` of network `n`, plugged in on the host.
+pub fn interface(n: u8, i: u8) -> Interface {
+    let id = InterfaceId(Uuid::from_u128(0x1000 * u128::from(n) + u128::from(i)));
+    Interface {
+        id,
+        instance: InstanceId(Uuid::from_u128(u128::from(i))),
+        network: network(n).id,
+        mac: Mac::generated([0, n, i]),
+        device: device_name(id),
+        hostname: format!("vm{i}").parse().unwrap(),
+        addresses: vec![format!("10.0.{n}.{}", 10 + i).parse().unwrap()],
+        attachment: Some(Attachment { host: HOST, plug: Plug::Tap { owner: None } }),
+    }
+}
+
+/// A world with these interfaces, by network and number.
+pub fn world(interfaces: &[(u8, u8)]) -> World {
+    let mut world = World::new(Options { dmz_cidr: vec!["10.128.0.0/24".parse().unwrap()] });
+    world.put_host(host());
+    for &(n, i) in interfaces {
+        world.put_network(network(n));
+        world.put_interface(interface(n, i));
+    }
+    world
+}
+
+pub fn spec(world: &World) -> HostSpec {
+    HostSpec { generation: 1, objects: trestle_core::compile::compile(world, HOST) }
+}
+
+pub fn physical(index: u32) -> Link {
+    Link {
+        kind: LinkKind::Other,
+        mac: Some(LinkMac::Fixed(Mac::new([2, 0, 0, 0, 0, index as u8]).unwrap())),
+        mtu: 1500,
+        master: None,
+        up: true,
+        index: Some(index),
+    }
+}
+
+/// A host as it comes: eth0 to eth3, of which eth1 has an address and the default route.
+pub fn fresh_state() -> HostState {
+    let mut state = HostState::default();
+    for n in 0..=3 {
+        state.put_foreign(Key::Link(link_name(&format!("eth{n}"))), Object::Link(physical(n + 2)));
+    }
+    state.put_foreign(Key::Address(link_name("eth1"), "192.168.5.10/24".parse().unwrap()), Object::Address);
+    let route = Route {
+        destination: "0.0.0.0/0".parse().unwrap(),
+        via: Some("192.168.5.1".parse().unwrap()),
+        metric: 100,
+    };
+    state.put_foreign(Key::Route(link_name("eth1"), route), Object::Route { source: None, protocol: 3 });
+    let bridge = Link { kind: LinkKind::Bridge, ..physical(9) };
+    state.put_foreign(Key::Link(link_name("docker0")), Object::Link(bridge));
+    state
+}
+
+/// Plans once and does it all.
+pub fn converge(spec: &HostSpec, state: &mut HostState) {
+    for step in plan(spec, state).steps {
+        simulate(state, &step);
+    }
+}
+
+pub fn lines<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,374 @@
+//! The laws of DESIGN §3, over random worlds, walks and damage.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::{HOST, converge, fresh_state, link_name, network, spec, world};
+use proptest::prelude::*;
+use trestle_core::compile::{Entity, affected, compile, compile_scope};
+use trestle_core::ownership::Owner;
+use trestle_core::plan::{Plan, plan, plan_keys, reads};
+use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object};
+use trestle_core::state::{HostState, Observed};
+use trestle_core::types::{Mac, Mtu};
+use trestle_core::world::{Plug, World};
+
+/// Which interfaces there are, and what is unusual about the world.
+#[derive(Clone, Debug)]
+struct Case {
+    interfaces: Vec<(u8, u8)>,
+    shared_uplink: bool,
+    small_mtu: bool,
+    owner: Option<u32>,
+}
+
+impl Case {
+    fn world(&self) -> World {
+        let mut world = world(&self.interfaces);
+        let ids: Vec<_> = world.interfaces().map(|interface| interface.id).collect();
+        for interface in ids.into_iter().filter_map(|id| world.interface(id).cloned()).collect::<Vec<_>>() {
+            let mut interface = interface;
+            if let Some(attachment) = &mut interface.attachment {
+                attachment.plug = Plug::Tap { owner: self.owner };
+            }
+            world.put_interface(interface);
+        }
+        if self.shared_uplink {
+            world.put_host(trestle_core::world::Host {
+                flat_interface: Some(link_name("eth1")),
+                ..common::host()
+            });
+        }
+        if self.small_mtu && world.network(network(1).id).is_some() {
+            world.put_network(trestle_core::world::Network {
+                mtu: Mtu::try_from(1400).unwrap(),
+                ..network(1)
+            });
+        }
+        world
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let interfaces = proptest::collection::vec((1..=3u8, 0..=5u8), 0..8);
+    (interfaces, any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(1000))]).prop_map(
+        |(interfaces, shared_uplink, small_mtu, owner)| Case { interfaces, shared_uplink, small_mtu, owner },
+    )
+}
+
+/// Something that befalls a host behind our back.
+#[derive(Clone, Debug)]
+enum Damage {
+    LoseAnObjectOfOurs(prop::sample::Index),
+    FlushRulesets,
+    ForeignBridge,
+    UplinkGone,
+    StaleLease,
+    LinkDown(prop::sample::Index),
+    OtherMac(prop::sample::Index),
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        4 => any::<prop::sample::Index>().prop_map(Damage::LoseAnObjectOfOurs),
+        1 => Just(Damage::FlushRulesets),
+        1 => Just(Damage::ForeignBridge),
+        1 => Just(Damage::UplinkGone),
+        1 => Just(Damage::StaleLease),
+        1 => any::<prop::sample::Index>().prop_map(Damage::LinkDown),
+        1 => any::<prop::sample::Index>().prop_map(Damage::OtherMac),
+    ]
+}
+
+fn inflict(state: &mut HostState, damage: &Damage) {
+    let ours = |state: &HostState| -> Vec<Key> {
+        let ours = state.objects.iter().filter(|(_, have)| have.owner == Owner::Ours);
+        ours.map(|(key, _)| key.clone()).collect()
+    };
+    let change_link = |state: &mut HostState, which: &prop::sample::Index, change: fn(&mut Link)| {
+        let links: Vec<Key> = ours(state).into_iter().filter(|key| matches!(key, Key::Link(_))).collect();
+        if !links.is_empty()
+            && let Some(Observed { object: Object::Link(link), .. }) =
+                state.objects.get_mut(which.get(&links))
+        {
+            change(link);
+        }
+    };
+    match damage {
+        Damage::LoseAnObjectOfOurs(which) => {
+            let keys = ours(state);
+            if keys.is_empty() {
+                return;
+            }
+            match which.get(&keys) {
+                Key::Link(name) => {
+                    let bridge = state.link(name).is_some_and(|(link, _)| link.kind == LinkKind::Bridge);
+                    let step = if bridge {
+                        trestle_core::plan::Step::DeleteBridge { link: name.clone() }
+                    } else {
+                        trestle_core::plan::Step::DeletePort { link: name.clone() }
+                    };
+                    // Foreign addresses that had moved to a bridge are lost with it by whoever deletes it.
+                    if !bridge || state.foreign_addresses(name).next().is_none() {
+                        trestle_core::simulate::simulate(state, &step);
+                    }
+                }
+                // Who takes the device out of the bridge, not who forgets that it is in.
+                Key::Uplink(_) => {}
+                key => {
+                    state.objects.remove(key);
+                }
+            }
+        }
+        Damage::FlushRulesets => {
+            state.objects.retain(|key, _| !matches!(key, Key::Ruleset(_) | Key::Element(..)));
+        }
+        Damage::ForeignBridge => {
+            let bridge = Link { kind: LinkKind::Bridge, ..common::physical(40) };
+            let key = Key::Link(network(2).bridge);
+            if state.get(&key).is_none() {
+                state.put_foreign(key, Object::Link(bridge));
+            }
+        }
+        Damage::UplinkGone => {
+            let link = link_name("eth3");
+            state.objects.remove(&Key::Link(link.clone()));
+            state.objects.remove(&Key::Uplink(link));
+        }
+        Damage::StaleLease => {
+            let mac = Mac::generated([9, 9, 9]);
+            state.put_ours(Key::Lease(network(1).name, mac), Object::Lease("10.0.1.99".parse().unwrap()));
+        }
+        Damage::LinkDown(which) => change_link(state, which, |link| link.up = false),
+        Damage::OtherMac(which) => change_link(state, which, |link| {
+            link.mac = Some(LinkMac::Fixed(Mac::generated([7, 7, 7])));
+        }),
+    }
+}
+
+/// Asks of the state what the spec says, object by object, in other words than the planner's.
+fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> Vec<String> {
+    let met = |key: &Key, object: &Object| match (object, state.get(key).map(|have| &have.object)) {
+        (Object::Link(wanted), Some(Object::Link(have))) => {
+            let mac = match &wanted.mac {
+                None => true,
+                Some(LinkMac::Of(other)) => state.link(other).is_some_and(|(other, _)| other.mac == have.mac),
+                fixed => *fixed == have.mac,
+            };
+            mac && wanted.kind == have.kind
+                && wanted.mtu == have.mtu
+                && wanted.master == have.master
+                && have.up
+        }
+        (Object::Uplink(bridge), Some(Object::Uplink(have))) => {
+            let Key::Uplink(link) = key else { return false };
+            let enslaved = state.link(link).is_some_and(|(link, _)| link.master.as_ref() == Some(bridge));
+            bridge == have && enslaved && state.foreign_addresses(link).next().is_none()
+        }
+        (Object::Dnsmasq(wanted), Some(Object::Dnsmasq(have))) => {
+            let bridge = state.link(&wanted.bridge).and_then(|(link, _)| link.index);
+            wanted.arguments == have.arguments && have.bridge_index == bridge && bridge.is_some()
+        }
+        (wanted, have) => Some(wanted) == have,
+    };
+    let missing = spec.objects.iter().filter(|(key, object)| !problems.contains(key) && !met(key, object));
+    let left_over = state.objects.iter().filter(|(key, have)| {
+        let lease = matches!(key, Key::Lease(network, mac)
+            if !spec.objects.contains_key(&Key::DhcpHost(network.clone(), *mac)));
+        let stays = matches!(key, Key::Sysctl(_) | Key::Lease(..));
+        lease || (have.owner == Owner::Ours && !stays && !spec.objects.contains_key(key))
+    });
+    let missing = missing.map(|(key, _)| format!("missing {key}"));
+    missing.chain(left_over.map(|(key, _)| format!("left over {key}"))).collect()
+}
+
+/// What is foreign, with moved addresses and routes counted wherever they are. Whether a port is
+/// in a bridge of ours is not the port's own.
+fn foreign(state: &HostState) -> BTreeSet<String> {
+    let foreign = state.objects.iter().filter(|(_, have)| have.owner == Owner::Foreign);
+    let words = foreign.filter_map(|(key, have)| match (key, &have.object) {
+        (Key::Address(_, address), _) => Some(format!("address {address}")),
+        (Key::Route(_, route), object) => Some(format!("route {route} {object:?}")),
+        (Key::Sysctl(_), _) => None,
+        (key, Object::Link(link)) => {
+            Some(format!("{key} {:?}", Link { master: None, up: true, ..link.clone() }))
+        }
+        (key, object) => Some(format!("{key} {object:?}")),
+    });
+    words.collect()
+}
+
+/// Without the kernel's numbers and the settings that stay.
+fn comparable(state: &HostState) -> BTreeMap<Key, Observed> {
+    let mut objects = state.objects.clone();
+    objects.retain(|key, _| !matches!(key, Key::Sysctl(_)));
+    for have in objects.values_mut() {
+        match &mut have.object {
+            Object::Link(link) => link.index = None,
+            Object::Dnsmasq(dnsmasq) => dnsmasq.bridge_index = None,
+            _ => {}
+        }
+    }
+    objects
+}
+
+fn problem_keys(plan: &Plan) -> BTreeSet<Key> {
+    plan.problems.iter().map(|problem| problem.key.clone()).collect()
+}
+
+/// Only what was observed: the keys, and for an uplink what is on it and on its bridge.
+fn restricted(state: &HostState, keys: &BTreeSet<Key>) -> HostState {
+    let uplinks = keys.iter().filter_map(|key| match key {
+        Key::Uplink(link) => Some(link.clone()),
+        _ => None,
+    });
+    let masters = uplinks.clone().filter_map(|link| state.link(&link)?.0.master.clone());
+    let devices: BTreeSet<_> = uplinks.chain(masters).collect();
+    let observed = |key: &Key| match key {
+        Key::Address(link, _) | Key::Route(link, _) => devices.contains(link) || keys.contains(key),
+        Key::Link(link) => devices.contains(link) || keys.contains(key),
+        key => keys.contains(key),
+    };
+    let objects = state.objects.iter().filter(|(key, _)| observed(key));
+    HostState { objects: objects.map(|(key, have)| (key.clone(), have.clone())).collect() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_that_was_done_satisfies_the_spec_and_leaves_nothing_to_do(
+        before in case(), wanted in case(), damages in proptest::collection::vec(damage(), 0..5),
+    ) {
+        let mut state = fresh_state();
+        converge(&spec(&before.world()), &mut state);
+        damages.iter().for_each(|damage| inflict(&mut state, damage));
+        let wanted = spec(&wanted.world());
+        let problems = problem_keys(&plan(&wanted, &state));
+        converge(&wanted, &mut state);
+        prop_assert_eq!(unsatisfied(&wanted, &state, &problems), Vec::<String>::new());
+        prop_assert_eq!(plan(&wanted, &state).steps, BTreeSet::new());
+    }
+
+    #[test]
+    fn what_is_foreign_is_untouched_whatever_the_spec(
+        walk in proptest::collection::vec((case(), proptest::option::of(damage())), 1..5),
+    ) {
+        let mut state = fresh_state();
+        for (case, damage) in walk {
+            damage.iter().for_each(|damage| inflict(&mut state, damage));
+            let before = foreign(&state);
+            converge(&spec(&case.world()), &mut state);
+            prop_assert_eq!(foreign(&state), before);
+        }
+    }
+
+    #[test]
+    fn plans_by_key_join_up_to_the_whole_plan(
+        before in case(), wanted in case(), damages in proptest::collection::vec(damage(), 0..4), split in any::<u64>(),
+    ) {
+        let mut state = fresh_state();
+        converge(&spec(&before.world()), &mut state);
+        damages.iter().for_each(|damage| inflict(&mut state, damage));
+        let wanted = spec(&wanted.world());
+        let all: BTreeSet<Key> = wanted.objects.keys().chain(state.objects.keys()).cloned().collect();
+        let mut joined = Plan::default();
+        for part in 0..3 {
+            let chosen = all.iter().enumerate().filter(|(i, _)| (split.rotate_left(*i as u32 * 7) % 3) == part);
+            let keys: BTreeSet<Key> = chosen.map(|(_, key)| key.clone()).collect();
+            let seen = keys.iter().flat_map(|key| reads(&wanted, key)).collect();
+            let some = plan_keys(&wanted, &restricted(&state, &seen), &keys);
+            joined.steps.extend(some.steps);
+            joined.problems.extend(some.problems);
+        }
+        prop_assert_eq!(joined, plan(&wanted, &state));
+    }
+
+    #[test]
+    fn any_order_of_specs_ends_in_the_same_state(
+        walk in proptest::collection::vec(case(), 0..5), last in case(),
+    ) {
+        let last = spec(&last.world());
+        let mut walked = fresh_state();
+        for case in walk {
+            converge(&spec(&case.world()), &mut walked);
+        }
+        converge(&last, &mut walked);
+        let mut direct = fresh_state();
+        converge(&last, &mut direct);
+        prop_assert_eq!(comparable(&walked), comparable(&direct));
+    }
+
+    #[test]
+    fn a_plan_that_was_cut_off_anywhere_is_finished_by_the_next(
+        before in case(), wanted in case(), cut in any::<prop::sample::Index>(),
+    ) {
+        let mut state = fresh_state();
+        converge(&spec(&before.world()), &mut state);
+        let wanted = spec(&wanted.world());
+        let mut whole = state.clone();
+        converge(&wanted, &mut whole);
+        let steps = plan(&wanted, &state).steps;
+        for step in steps.iter().take(cut.index(steps.len() + 1)) {
+            trestle_core::simulate::simulate(&mut state, step);
+        }
+        converge(&wanted, &mut state);
+        prop_assert_eq!(comparable(&state), comparable(&whole));
+    }
+
+    #[test]
+    fn compiling_the_affected_scopes_again_equals_compiling_the_whole(
+        before in case(), after in case(), which in any::<prop::sample::Index>(),
+    ) {
+        let (mut world, target) = (before.world(), after.world());
+        let mut objects = compile(&world, HOST);
+        let mut changes: Vec<Entity> = vec![Entity::Host(HOST)];
+        changes.extend((1..=3).map(|n| Entity::Network(network(n).id)));
+        let ids: BTreeSet<_> = world.interfaces().chain(target.interfaces()).map(|i| i.id).collect();
+        changes.extend(ids.into_iter().map(Entity::Interface));
+        let turn = which.index(changes.len());
+        changes.rotate_left(turn);
+        for entity in changes {
+            let mut scopes = affected(&world, entity);
+            // Networks are put in, never out, before their interfaces are.
+            match entity {
+                Entity::Host(id) => target.host(id).cloned().into_iter().for_each(|h| world.put_host(h)),
+                Entity::Network(id) => {
+                    target.network(id).cloned().into_iter().for_each(|n| world.put_network(n));
+                }
+                Entity::Interface(id) => {
+                    world.remove_interface(id);
+                    target.interface(id).cloned().into_iter().for_each(|i| world.put_interface(i));
+                }
+            }
+            let old: Vec<_> = scopes.iter().copied().collect();
+            scopes.extend(affected(&world, entity));
+            prop_assert!(old.iter().all(|(host, _)| *host == HOST));
+            let fresh: BTreeMap<Key, Object> =
+                scopes.iter().flat_map(|(host, scope)| compile_scope(&world, *host, *scope)).collect();
+            let whole = compile(&world, HOST);
+            for key in whole.keys().chain(objects.keys()) {
+                let differs = whole.get(key) != objects.get(key);
+                prop_assert!(!differs || fresh.get(key) == whole.get(key), "{key} changed outside its scopes");
+            }
+            objects = whole;
+        }
+    }
+}
+
+/// The order of the steps themselves: what must not be up before what.
+#[test]
+fn an_interface_is_guarded_before_it_is_up_and_unguarded_after_it_is_gone() {
+    let wanted = spec(&world(&[(1, 0)]));
+    let mut state = fresh_state();
+    let steps: Vec<String> = plan(&wanted, &state).steps.iter().map(ToString::to_string).collect();
+    let place = |text: &str| steps.iter().rposition(|step| step.starts_with(text)).unwrap();
+    assert!(place("add tr-") < place("make tap"));
+    assert!(place("write DHCP entry") < place("make tap"));
+    converge(&wanted, &mut state);
+    let bare = HostSpec { generation: 2, ..HostSpec::default() };
+    let steps: Vec<String> = plan(&bare, &state).steps.iter().map(ToString::to_string).collect();
+    let place = |text: &str| steps.iter().position(|step| step.starts_with(text)).unwrap();
+    assert!(place("delete device tr-") < place("delete table guard"));
+}

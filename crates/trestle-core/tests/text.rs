@@ -1,0 +1,196 @@
+//! Compiles and plans as an operator reads them.
+
+mod common;
+
+use common::{converge, fresh_state, lines, spec, world};
+use trestle_core::plan::plan;
+use trestle_core::spec::{HostSpec, Key, Object};
+
+#[test]
+fn the_first_instance_brings_everything_it_needs() {
+    let spec = spec(&world(&[(1, 0)]));
+    insta::assert_snapshot!(lines(spec.objects.keys()), @"
+    sysctl/net.ipv4.ip_forward
+    ruleset/guard
+    ruleset/gateway
+    element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
+    element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/nat_source/10.0.1.0/24 . eth0
+    element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
+    link/br101
+    link/tr-000000001000
+    uplink/eth1
+    address/br101/10.0.1.1/24
+    dhcp-host/net1/fa:16:3e:00:01:00
+    dns-name/net1/vm0.trestle.internal
+    dnsmasq/net1
+    ");
+    insta::assert_snapshot!(lines(plan(&spec, &fresh_state()).steps), @"
+    set net.ipv4.ip_forward to 1
+    load table guard
+    load table gateway
+    add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
+    add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
+    add 10.0.1.0/24 . eth0 to nat_source
+    add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
+    make bridge br101 with MAC 02:00:00:00:00:03, MTU 1500
+    enslave eth1 to br101
+    copy address 192.168.5.10/24 from eth1 to br101
+    move route 0.0.0.0/0/192.168.5.1/100 from eth1 to br101
+    drop address 192.168.5.10/24 from eth1
+    add address 10.0.1.1/24 to br101
+    write DHCP entry of fa:16:3e:00:01:00 on net1: 10.0.1.10, vm0
+    write DNS name vm0.trestle.internal on net1: 10.0.1.10
+    start dnsmasq of net1 on br101
+    make tap tr-000000001000
+    ");
+}
+
+#[test]
+fn one_more_instance_costs_five_steps() {
+    let mut state = fresh_state();
+    converge(&spec(&world(&[(1, 0)])), &mut state);
+    insta::assert_snapshot!(lines(plan(&spec(&world(&[(1, 0), (1, 1)])), &state).steps), @"
+    add tr-000000001001 . fa:16:3e:00:01:01 to guard_mac
+    add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
+    write DHCP entry of fa:16:3e:00:01:01 on net1: 10.0.1.11, vm1
+    write DNS name vm1.trestle.internal on net1: 10.0.1.11
+    make tap tr-000000001001
+    ");
+}
+
+#[test]
+fn the_last_instance_takes_everything_away() {
+    let mut state = fresh_state();
+    converge(&spec(&world(&[(1, 0)])), &mut state);
+    insta::assert_snapshot!(lines(plan(&HostSpec::default(), &state).steps), @"
+    delete device tr-000000001000
+    delete DHCP entry of fa:16:3e:00:01:00 on net1
+    delete DNS name vm0.trestle.internal on net1
+    reload DHCP entries of net1
+    stop dnsmasq of net1
+    copy address 192.168.5.10/24 from br101 to eth1
+    move route 0.0.0.0/0/192.168.5.1/100 from br101 to eth1
+    drop address 192.168.5.10/24 from br101
+    take eth1 out of its bridge
+    delete address 10.0.1.1/24 from br101
+    delete bridge br101
+    delete table guard
+    delete table gateway
+    ");
+}
+
+#[test]
+fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
+    let mut state = fresh_state();
+    state.objects.remove(&Key::Link(common::link_name("eth1")));
+    let foreign = state.objects[&Key::Link(common::link_name("docker0"))].object.clone();
+    state.put_foreign(Key::Link(common::link_name("br102")), foreign);
+    let plan = plan(&spec(&world(&[(1, 0), (2, 0)])), &state);
+    let problems = plan.problems.iter().map(|p| format!("{} {:?}: {}", p.key, p.code, p.detail));
+    insta::assert_snapshot!(lines(problems), @"
+    link/br101 InterfaceMissing: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    link/br102 ForeignInTheWay: a device br102 exists that is not Trestle's; remove it or choose another name
+    link/tr-000000001000 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    link/tr-000000002000 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    uplink/eth1 InterfaceMissing: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    uplink/eth2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    address/br101/10.0.1.1/24 Blocked: its device br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    address/br102/10.0.2.1/24 Blocked: its device br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    dnsmasq/net1 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    dnsmasq/net2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    ");
+    insta::assert_snapshot!(lines(plan.steps), @"
+    set net.ipv4.ip_forward to 1
+    load table guard
+    load table gateway
+    add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
+    add tr-000000002000 . fa:16:3e:00:02:00 to guard_mac
+    add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
+    add tr-000000002000 . fa:16:3e:00:02:00 . 10.0.2.10 to guard_ip4
+    add 10.0.1.0/24 . eth0 to nat_source
+    add 10.0.2.0/24 . eth0 to nat_source
+    add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
+    add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
+    write DHCP entry of fa:16:3e:00:01:00 on net1: 10.0.1.10, vm0
+    write DHCP entry of fa:16:3e:00:02:00 on net2: 10.0.2.10, vm0
+    write DNS name vm0.trestle.internal on net1: 10.0.1.10
+    write DNS name vm0.trestle.internal on net2: 10.0.2.10
+    ");
+}
+
+#[test]
+fn dnsmasq_is_told_everything_on_its_command_line() {
+    let spec = spec(&world(&[(1, 0)]));
+    let Some(Object::Dnsmasq(dnsmasq)) = spec.objects.get(&Key::Dnsmasq("net1".parse().unwrap())) else {
+        panic!("no dnsmasq in {:?}", spec.objects.keys());
+    };
+    insta::assert_snapshot!(lines(&dnsmasq.arguments), @"
+    --keep-in-foreground
+    --conf-file=/dev/null
+    --pid-file=%S/networks/net1/pid
+    --log-facility=-
+    --bind-dynamic
+    --interface=br101
+    --except-interface=lo
+    --no-hosts
+    --hostsdir=%S/networks/net1/dns-names
+    --domain=trestle.internal
+    --local=/trestle.internal/
+    --dhcp-range=10.0.1.0,static,255.255.255.0,86400s
+    --dhcp-hostsdir=%S/networks/net1/dhcp-hosts
+    --dhcp-ignore=tag:!known
+    --dhcp-ignore-clid
+    --dhcp-authoritative
+    --no-ping
+    --dhcp-leasefile=%S/networks/net1/leases
+    --dhcp-lease-max=256
+    --dhcp-option=option:router,10.0.1.1
+    --dhcp-option=option:dns-server,10.0.1.1
+    --dhcp-option=option:mtu,1500
+    ");
+}
+
+#[test]
+fn the_tables_are_these() {
+    insta::assert_snapshot!(trestle_core::render::ruleset(trestle_core::spec::Table::Guard), @r#"
+    table bridge trestle {
+    	set guard_mac {
+    		type ifname . ether_addr
+    	}
+    	set guard_ip4 {
+    		type ifname . ether_addr . ipv4_addr
+    	}
+    	chain from_instance {
+    		iifname . ether saddr != @guard_mac drop
+    		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+    		ether type ip udp sport 67 drop
+    		iifname . ether saddr . ip saddr @guard_ip4 accept
+    		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
+    		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
+    		drop
+    	}
+    	chain prerouting {
+    		type filter hook prerouting priority -300; policy accept;
+    		iifname "tr-*" jump from_instance
+    	}
+    }
+    "#);
+    insta::assert_snapshot!(trestle_core::render::ruleset(trestle_core::spec::Table::Gateway), @"
+    table inet trestle {
+    	set nat_source {
+    		type ipv4_addr . ifname
+    		flags interval
+    	}
+    	set nat_exempt {
+    		type ipv4_addr . ipv4_addr
+    		flags interval
+    	}
+    	chain postrouting {
+    		type nat hook postrouting priority srcnat; policy accept;
+    		ip saddr . ip daddr @nat_exempt accept
+    		ip saddr . oifname @nat_source masquerade
+    	}
+    }
+    ");
+}
