@@ -1,6 +1,6 @@
 //! A small cloud to compile and plan for: one host, a few networks and interfaces.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
 use trestle_core::ownership::device_name;
 use trestle_core::plan::plan;
