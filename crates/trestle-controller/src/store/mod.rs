@@ -1,1 +1,225 @@
 //! The store: everything the controller keeps, in SQLite or PostgreSQL.
+//!
+//! One SQL text serves both databases. Every change is one transaction that first raises the
+//! revision, which makes writers take turns, and appends to the change log. No rule rests on
+//! the code alone: the schema refuses what must not be.
+
+pub(crate) mod change;
+mod columns;
+mod error;
+pub(crate) mod fixed_ip;
+pub(crate) mod host;
+pub(crate) mod instance;
+pub(crate) mod interface;
+pub(crate) mod network;
+pub(crate) mod observed;
+pub(crate) mod project;
+mod schema;
+pub(crate) mod token;
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Transaction};
+use tokio::sync::Notify;
+
+use change::Change;
+use columns::Columns;
+use error::During;
+pub(crate) use error::StoreError;
+
+/// How long a request waits for its turn at the database.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many connections read at once.
+const READERS: u32 = 4;
+
+/// How many connections of one controller write to PostgreSQL at once. The revision's row makes
+/// them take turns; two keep it busy while the other begins.
+const POSTGRES_WRITERS: u32 = 4;
+
+/// Which database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// A file, with one controller.
+    Sqlite,
+    /// A server, with any number of controllers.
+    Postgres,
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// Neither kind of URL.
+    #[error("neither `sqlite:<path>` nor `postgres://…`")]
+    Scheme,
+    /// It cannot be reached.
+    #[error("cannot connect to it")]
+    Connect(#[source] sqlx::Error),
+    /// Its schema cannot be brought up to date.
+    #[error("cannot bring its schema up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+/// The database.
+pub(crate) struct Store {
+    backend: Backend,
+    writers: AnyPool,
+    readers: AnyPool,
+    changed: Arc<Notify>,
+}
+
+/// A transaction that changes what is kept.
+pub(crate) struct Write {
+    transaction: Transaction<'static, Any>,
+    revision: u64,
+    at: Timestamp,
+    changed: Arc<Notify>,
+}
+
+/// The URL of a SQLite database in this file.
+pub(crate) fn sqlite_url(path: &Path) -> String {
+    let mut url = "sqlite://".to_owned();
+    for character in path.to_string_lossy().chars() {
+        match character {
+            '%' => url.push_str("%25"),
+            '?' => url.push_str("%3F"),
+            '#' => url.push_str("%23"),
+            ' ' => url.push_str("%20"),
+            plain => url.push(plain),
+        }
+    }
+    url
+}
+
+impl Store {
+    /// Connects and brings the schema up to date.
+    pub(crate) async fn open(url: &str) -> Result<Self, ConnectError> {
+        sqlx::any::install_default_drivers();
+        let backend = match url.split_once(':') {
+            Some(("sqlite", _)) => Backend::Sqlite,
+            Some(("postgres" | "postgresql", _)) => Backend::Postgres,
+            _ => return Err(ConnectError::Scheme),
+        };
+        let options = AnyConnectOptions::from_str(url).map_err(ConnectError::Connect)?.disable_statement_logging();
+        let writers = if backend == Backend::Sqlite { 1 } else { POSTGRES_WRITERS };
+        let writers = connect(backend, writers, &options).await?;
+        schema::migrate(backend, &writers).await.map_err(ConnectError::Migrate)?;
+        let readers = connect(backend, READERS, &options).await?;
+        Ok(Self { backend, writers, readers, changed: Arc::new(Notify::new()) })
+    }
+
+    /// Which database it is.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Woken by every change of this process.
+    pub(crate) fn changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.changed)
+    }
+
+    /// A connection to read with.
+    pub(crate) async fn read(&self) -> Result<PoolConnection<Any>, StoreError> {
+        self.readers.acquire().await.during("connect to the database")
+    }
+
+    /// A transaction that sees the store as it is at one moment.
+    pub(crate) async fn snapshot(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let begin = match self.backend {
+            Backend::Sqlite => "BEGIN",
+            Backend::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        self.readers.begin_with(begin).await.during("begin to read")
+    }
+
+    /// Begins a change; everyone else's waits until it is committed or dropped.
+    pub(crate) async fn write(&self, at: Timestamp) -> Result<Write, StoreError> {
+        let mut transaction = self.observe().await?;
+        let row = sqlx::query("UPDATE revision SET value = value + 1 RETURNING value")
+            .fetch_one(&mut *transaction)
+            .await
+            .during("raise the revision")?;
+        let revision = Columns::of(&row).count()?;
+        Ok(Write { transaction, revision, at, changed: Arc::clone(&self.changed) })
+    }
+
+    /// Begins to write down what a host says; this is no change.
+    pub(crate) async fn observe(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        // A deferred transaction of SQLite that has read before it writes fails at once when
+        // someone else wrote in between, whatever the busy timeout.
+        let begin = match self.backend {
+            Backend::Sqlite => "BEGIN IMMEDIATE",
+            Backend::Postgres => "BEGIN",
+        };
+        self.writers.begin_with(begin).await.during("begin to write")
+    }
+
+    /// Closes every connection.
+    pub(crate) async fn close(&self) {
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+impl Write {
+    /// The revision this change makes.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// When it was begun.
+    pub(crate) fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// Where to send queries.
+    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.transaction
+    }
+
+    /// Appends to the change log.
+    pub(crate) async fn log(&mut self, change: Change) -> Result<(), StoreError> {
+        change::append(&mut self.transaction, (self.revision, self.at), change).await
+    }
+
+    /// Makes it last, and wakes who follows the change log.
+    pub(crate) async fn commit(self) -> Result<u64, StoreError> {
+        self.transaction.commit().await.during("commit the change")?;
+        self.changed.notify_one();
+        Ok(self.revision)
+    }
+}
+
+async fn connect(backend: Backend, count: u32, options: &AnyConnectOptions) -> Result<AnyPool, ConnectError> {
+    let pool = AnyPoolOptions::new()
+        .max_connections(count)
+        .acquire_timeout(PATIENCE)
+        // A file cannot go away between two requests, a server can.
+        .test_before_acquire(backend == Backend::Postgres)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |connection, _| Box::pin(prepare_connection(backend, connection)));
+    pool.connect_with(options.clone()).await.map_err(ConnectError::Connect)
+}
+
+/// SQLite: readers beside the writer, and a commit that survives a power cut. Foreign keys are
+/// off unless asked for.
+async fn prepare_connection(backend: Backend, connection: &mut AnyConnection) -> sqlx::Result<()> {
+    if backend == Backend::Sqlite {
+        for pragma in [
+            "PRAGMA busy_timeout = 5000",
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = FULL",
+            "PRAGMA foreign_keys = ON",
+        ] {
+            sqlx::query(pragma).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The change log: what every change appends, what controllers follow and events are read from.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use sqlx::AnyConnection;
+use trestle_api::Event;
+use trestle_core::compile::Entity;
+use trestle_core::types::{HostId, Name, ProjectId};
+
+use crate::store::columns::Columns;
+use crate::store::error::{During, StoreError};
+
+/// Something that is being changed, for the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// `instance.created`, …
+    pub(crate) kind: &'static str,
+    /// One sentence for people.
+    pub(crate) message: String,
+    /// The name of the thing.
+    pub(crate) subject: String,
+    /// The project it is about.
+    pub(crate) project: Option<(ProjectId, Name)>,
+    /// The host it is about.
+    pub(crate) host: Option<(HostId, Name)>,
+    /// What bears on hosts and must be loaded again.
+    pub(crate) entity: Option<Entity>,
+}
+
+impl Change {
+    /// A change that is about no project and no host and bears on no host.
+    pub(crate) fn new(kind: &'static str, subject: impl ToString, message: String) -> Self {
+        Self { kind, message, subject: subject.to_string(), project: None, host: None, entity: None }
+    }
+
+    /// It is about this project.
+    pub(crate) fn project(mut self, id: ProjectId, name: &Name) -> Self {
+        self.project = Some((id, name.clone()));
+        self
+    }
+
+    /// It is about this host.
+    pub(crate) fn host(mut self, id: HostId, name: &Name) -> Self {
+        self.host = Some((id, name.clone()));
+        self
+    }
+
+    /// It changed this.
+    pub(crate) fn entity(mut self, entity: Entity) -> Self {
+        self.entity = Some(entity);
+        self
+    }
+}
+
+/// Appends to the log.
+pub(crate) async fn append(
+    connection: &mut AnyConnection,
+    (revision, at): (u64, Timestamp),
+    change: Change,
+) -> Result<(), StoreError> {
+    let (project, project_name) = change.project.unzip();
+    let (host, host_name) = change.host.unzip();
+    let (entity_kind, entity) = change.entity.map(entity_columns).unzip();
+    sqlx::query(
+        "INSERT INTO changes (revision, at, kind, message, subject, project, project_name, host, host_name, entity_kind, entity)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    )
+    .bind(revision.cast_signed())
+    .bind(at.as_microsecond())
+    .bind(change.kind)
+    .bind(change.message)
+    .bind(change.subject)
+    .bind(project.map(|id| id.to_string()))
+    .bind(project_name.map(|name| name.to_string()))
+    .bind(host.map(|id| id.to_string()))
+    .bind(host_name.map(|name| name.to_string()))
+    .bind(entity_kind)
+    .bind(entity)
+    .execute(connection)
+    .await
+    .during("append to the change log")?;
+    Ok(())
+}
+
+fn entity_columns(entity: Entity) -> (&'static str, String) {
+    match entity {
+        Entity::Host(id) => ("host", id.to_string()),
+        Entity::Network(id) => ("network", id.to_string()),
+        Entity::Interface(id) => ("interface", id.to_string()),
+    }
+}
+
+/// What changed since some place in the log.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The id of the last change.
+    pub(crate) last: i64,
+    /// The revision of the last change.
+    pub(crate) revision: u64,
+    /// What must be loaded again.
+    pub(crate) entities: BTreeSet<Entity>,
+    /// The hosts that changes of things on them name.
+    pub(crate) hosts: BTreeSet<HostId>,
+}
+
+/// The changes after this one, gathered.
+pub(crate) async fn after(connection: &mut AnyConnection, last: i64) -> Result<Batch, StoreError> {
+    let rows = sqlx::query("SELECT id, revision, host, entity_kind, entity FROM changes WHERE id > $1 ORDER BY id")
+        .bind(last)
+        .fetch_all(connection)
+        .await
+        .during("follow the change log")?;
+    let mut batch = Batch { last, ..Batch::default() };
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        batch.last = columns.number()?;
+        batch.revision = columns.count()?;
+        let host = columns.optional_parse::<HostId>()?;
+        let entity = match columns.optional_text()? {
+            None => continue,
+            Some("host") => Entity::Host(columns.parse()?),
+            Some("network") => Entity::Network(columns.parse()?),
+            Some("interface") => Entity::Interface(columns.parse()?),
+            Some(kind) => return Err(columns.corrupt(kind)),
+        };
+        batch.entities.insert(entity);
+        batch.hosts.extend(host);
+    }
+    Ok(batch)
+}
+
+/// The last change's id and the revision, as they are now.
+pub(crate) async fn position(connection: &mut AnyConnection) -> Result<(i64, u64), StoreError> {
+    let row = sqlx::query("SELECT COALESCE((SELECT MAX(id) FROM changes), 0), value FROM revision")
+        .fetch_one(connection)
+        .await
+        .during("read the revision")?;
+    let mut columns = Columns::of(&row);
+    Ok((columns.number()?, columns.count()?))
+}
+
+/// Which events.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filter {
+    /// Of this kind, or with it and a dot in front.
+    pub(crate) kind: Option<String>,
+    /// About this project, by id or by a name it had.
+    pub(crate) project: Option<String>,
+    /// About the project of this id: what a member may see.
+    pub(crate) visible_to: Option<ProjectId>,
+    /// About this host, by id or by a name it had.
+    pub(crate) host: Option<String>,
+}
+
+/// The events after this one, the oldest first.
+pub(crate) async fn events(
+    connection: &mut AnyConnection,
+    filter: &Filter,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<Event>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, at, kind, message, project_name, host_name, subject FROM changes
+         WHERE id > $1
+           AND (CAST($2 AS TEXT) IS NULL OR kind = $2 OR substr(kind, 1, length($2) + 1) = $2 || '.')
+           AND (CAST($3 AS TEXT) IS NULL OR project = $3 OR project_name = $3)
+           AND (CAST($4 AS TEXT) IS NULL OR project = $4)
+           AND (CAST($5 AS TEXT) IS NULL OR host = $5 OR host_name = $5)
+         ORDER BY id LIMIT $6",
+    )
+    .bind(after)
+    .bind(filter.kind.as_deref())
+    .bind(filter.project.as_deref())
+    .bind(filter.visible_to.map(|id| id.to_string()))
+    .bind(filter.host.as_deref())
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+    .during("read events")?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok(Event {
+                id: columns.count()?,
+                at: columns.time()?,
+                kind: columns.text()?.to_owned(),
+                message: columns.text()?.to_owned(),
+                project: columns.optional_parse()?,
+                host: columns.optional_parse()?,
+                subject: columns.text()?.to_owned(),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,175 @@
+//! Interfaces, with their fixed IPs and what their host says of them.
+
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+use trestle_api::InterfaceState;
+use trestle_core::types::{HostId, InstanceId, InterfaceId, Name, NetworkId};
+use trestle_core::world::{Attachment, Interface};
+
+use crate::store::columns::Columns;
+use crate::store::error::{During, StoreError};
+
+/// An interface as it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct InterfaceRecord {
+    /// What bears on compiling.
+    pub(crate) interface: Interface,
+    /// The name of its network.
+    pub(crate) network_name: Name,
+    /// The name of the host it is plugged in on.
+    pub(crate) host_name: Option<Name>,
+    /// The host it was plugged in on last; that is where it is, if it is plugged in.
+    pub(crate) last_host: Option<HostId>,
+    /// The revision at which it was plugged in or out last.
+    pub(crate) generation: Option<u64>,
+    /// Where it stands.
+    pub(crate) state: InterfaceState,
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT i.id, i.instance, i.network, n.name, i.mac, i.device, i.hostname, i.host, h.name, i.plug,
+                    i.last_host, i.generation, COALESCE(o.generation_applied, 0),
+                    CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
+                                      WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
+                    f.address
+             FROM interfaces i JOIN networks n ON n.id = i.network
+             LEFT JOIN hosts h ON h.id = i.host
+             LEFT JOIN observed_hosts o ON o.host = i.host
+             LEFT JOIN fixed_ips f ON f.interface = i.id ",
+            $rest,
+            " ORDER BY i.id, f.address"
+        )
+    };
+}
+
+/// Every interface there is.
+pub(crate) async fn all(connection: &mut AnyConnection) -> Result<Vec<InterfaceRecord>, StoreError> {
+    let rows = sqlx::query(select!("")).fetch_all(connection).await.during("read every interface")?;
+    from_rows(&rows)
+}
+
+/// The interface of this id.
+pub(crate) async fn find(connection: &mut AnyConnection, id: InterfaceId) -> Result<Option<InterfaceRecord>, StoreError> {
+    let query = sqlx::query(select!("WHERE i.id = $1")).bind(id.to_string());
+    let rows = query.fetch_all(connection).await.during("read an interface")?;
+    Ok(from_rows(&rows)?.pop())
+}
+
+/// An instance's interfaces, in the order they were made.
+pub(crate) async fn of_instance(
+    connection: &mut AnyConnection,
+    instance: InstanceId,
+) -> Result<Vec<InterfaceRecord>, StoreError> {
+    let query = sqlx::query(select!("WHERE i.instance = $1")).bind(instance.to_string());
+    let rows = query.fetch_all(connection).await.during("read an instance's interfaces")?;
+    from_rows(&rows)
+}
+
+/// Whether the network has an interface of this host name.
+pub(crate) async fn hostname_is_taken(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    hostname: &Name,
+) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM interfaces WHERE network = $1 AND hostname = $2")
+        .bind(network.to_string())
+        .bind(hostname.as_str())
+        .fetch_optional(connection)
+        .await
+        .during("look for a host name on a network")?;
+    Ok(row.is_some())
+}
+
+/// How many interfaces of the network are plugged in on the host.
+pub(crate) async fn ports(connection: &mut AnyConnection, host: HostId, network: NetworkId) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT COUNT(*) FROM interfaces WHERE host = $1 AND network = $2")
+        .bind(host.to_string())
+        .bind(network.to_string())
+        .fetch_one(connection)
+        .await
+        .during("count a bridge's ports")?;
+    Columns::of(&row).count()
+}
+
+/// Puts a new one in, without its addresses.
+pub(crate) async fn insert(connection: &mut AnyConnection, interface: &Interface) -> Result<(), StoreError> {
+    sqlx::query("INSERT INTO interfaces (id, instance, network, mac, device, hostname) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(interface.id.to_string())
+        .bind(interface.instance.to_string())
+        .bind(interface.network.to_string())
+        .bind(interface.mac.to_string())
+        .bind(interface.device.as_str())
+        .bind(interface.hostname.as_str())
+        .execute(connection)
+        .await
+        .during("insert an interface")?;
+    Ok(())
+}
+
+/// Notes where it is plugged in from this revision on, or that it is not any more.
+pub(crate) async fn plug(
+    connection: &mut AnyConnection,
+    id: InterfaceId,
+    attachment: Option<&Attachment>,
+    generation: u64,
+) -> Result<(), StoreError> {
+    let plug = attachment.map(|attachment| serde_json::json!(attachment.plug).to_string());
+    let host = attachment.map(|attachment| attachment.host.to_string());
+    sqlx::query(
+        "UPDATE interfaces SET host = $2, plug = $3, generation = $4, last_host = COALESCE($2, last_host) WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(host)
+    .bind(plug)
+    .bind(generation.cast_signed())
+    .execute(connection)
+    .await
+    .during("plug an interface")?;
+    Ok(())
+}
+
+/// Takes it out; its addresses must have been released.
+pub(crate) async fn delete(connection: &mut AnyConnection, id: InterfaceId) -> Result<(), StoreError> {
+    let query = sqlx::query("DELETE FROM interfaces WHERE id = $1").bind(id.to_string());
+    query.execute(connection).await.during("delete an interface")?;
+    Ok(())
+}
+
+/// One row for each address; rows of one interface are together.
+fn from_rows(rows: &[AnyRow]) -> Result<Vec<InterfaceRecord>, StoreError> {
+    let mut records: Vec<InterfaceRecord> = Vec::with_capacity(rows.len());
+    for row in rows {
+        let record = from_row(row)?;
+        match records.last_mut() {
+            Some(last) if last.interface.id == record.interface.id => {
+                last.interface.addresses.extend(record.interface.addresses);
+            }
+            _ => records.push(record),
+        }
+    }
+    Ok(records)
+}
+
+fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
+    let mut columns = Columns::of(row);
+    let (id, instance, network, network_name) =
+        (columns.parse()?, columns.parse()?, columns.parse()?, columns.parse()?);
+    let (mac, device, hostname) = (columns.parse()?, columns.parse()?, columns.parse()?);
+    let (host, host_name) = (columns.optional_parse()?, columns.optional_parse()?);
+    let plug = columns.optional_json()?;
+    let last_host = columns.optional_parse()?;
+    let generation = columns.optional_number()?.map(i64::cast_unsigned);
+    let (applied, failed) = (columns.count()?, columns.flag()?);
+    let attachment = host.zip(plug).map(|(host, plug)| Attachment { host, plug });
+    let state = match &attachment {
+        None => InterfaceState::Detached,
+        Some(_) if generation.is_some_and(|generation| applied < generation) => InterfaceState::Pending,
+        Some(_) if failed => InterfaceState::Failed,
+        Some(_) => InterfaceState::Ready,
+    };
+    let addresses = columns.optional_address()?.into_iter().collect();
+    let interface = Interface { id, instance, network, mac, device, hostname, addresses, attachment };
+    Ok(InterfaceRecord { interface, network_name, host_name, last_host, generation, state })
+}
