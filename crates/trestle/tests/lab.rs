@@ -1,0 +1,146 @@
+//! The lab as its user meets it: started, looked into, and gone without a trace however it ends.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use trestle_lab::{Lab, Node, Programs, Running, Topology, until};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[test]
+fn nothing_is_left_of_a_lab_whose_supervisor_was_killed() -> Result<()> {
+    let name = format!("killed-{}", std::process::id());
+    let mut supervisor = Supervisor::start(&["lab", "up", "--name", &name])?;
+    let lab = supervisor.lab(&name)?;
+    let members = processes_beside(&lab)?;
+    ensure!(members.len() >= 3, "PID 1, the controller and the agent run: {members:?}");
+
+    supervisor.0.kill()?;
+
+    until("every process of the lab ends", DEADLINE, || Ok(members.iter().all(is_gone).then_some(())))?;
+    until("the lab's folder is removed", DEADLINE, || Ok((!lab.folder.exists()).then_some(())))?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!mounts.contains(&name), "a mount is left:\n{mounts}");
+    Ok(())
+}
+
+#[test]
+fn a_lab_ends_by_its_own_command() -> Result<()> {
+    let name = format!("down-{}", std::process::id());
+    let mut supervisor = Supervisor::start(&["lab", "up", "--name", &name])?;
+    let lab = supervisor.lab(&name)?;
+
+    let down = Command::new(trestle()).args(["lab", "down", "--name", &name]).status()?;
+
+    ensure!(down.success(), "trestle lab down: {down}");
+    let ended = until("the supervisor ends", DEADLINE, || Ok(supervisor.0.try_wait()?))?;
+    ensure!(ended.success(), "it was asked to end: {ended}");
+    ensure!(!lab.folder.exists(), "the folder is left");
+    Ok(())
+}
+
+#[test]
+fn a_lab_touches_no_network_but_its_own() -> Result<()> {
+    let before = own_network()?;
+    let lab = Lab::bare(&Topology::for_test(2), &programs())?;
+    ensure!(own_network()? == before, "the machine's own network changed");
+    let outside = lab.exec_ok("outside", &["ip", "route", "get", "10.0.0.2"]);
+    ensure!(outside.is_err(), "the outside host knows the way to private addresses: {outside:?}");
+    lab.exec_ok("host1", &["ping", "-c", "1", "-W", "5", "198.51.100.10"])?;
+    let folder = lab.folder().to_owned();
+    drop(lab);
+    ensure!(!folder.exists(), "the folder is left");
+    ensure!(own_network()? == before, "the machine's own network changed");
+    Ok(())
+}
+
+#[test]
+fn the_demo_shows_a_virtual_machine_that_reaches_the_world() -> Result<()> {
+    let name = format!("demo-{}", std::process::id());
+    let output = Command::new(trestle()).args(["lab", "run", "--once", "--name", &name]).output()?;
+    let told = String::from_utf8_lossy(&output.stdout);
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}\n{told}\n{complaints}", output.status);
+    for claim in ["vm1: pings 198.51.100.10", "vm1: resolves web1.trestle.internal", "everything worked"] {
+        ensure!(told.contains(claim), "`{claim}` is not in:\n{told}");
+    }
+    ensure!(!Running::base().join(&name).exists(), "the folder is left");
+    Ok(())
+}
+
+/// A `trestle lab` of which only the outcome counts; killed when dropped.
+struct Supervisor(Child);
+
+impl Supervisor {
+    fn start(arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(trestle());
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Self(command.spawn().context("starting trestle")?))
+    }
+
+    /// Waits until the lab is up: its last part, the agent, answers.
+    fn lab(&mut self, name: &str) -> Result<Running> {
+        until("the lab is up", DEADLINE, || {
+            if let Some(status) = self.0.try_wait()? {
+                anyhow::bail!("trestle lab ended: {status}");
+            }
+            let Ok(lab) = Running::find(Some(name)) else { return Ok(None) };
+            let trestle = lab.trestle.to_string_lossy().into_owned();
+            let asked = lab.command(Node::Named("host1"), &[&trestle, "plan"]).output()?;
+            Ok(asked.status.success().then_some(lab))
+        })
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process by its id and its start time, which tells it from a later one under the same id.
+type Process = (String, String);
+
+/// The processes in the PID namespace of a lab.
+fn processes_beside(lab: &Running) -> Result<BTreeSet<Process>> {
+    let text = std::fs::read_to_string(lab.folder.join("lab.json"))?;
+    let lab: serde_json::Value = serde_json::from_str(&text)?;
+    let namespace_of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let ours = namespace_of(&lab["entrance"]["init"].to_string()).context("the lab has no PID 1")?;
+    let all = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let members = all.filter(|pid| namespace_of(pid).as_ref() == Some(&ours));
+    Ok(members.filter_map(|pid| Some((pid.clone(), start_time(&pid)?))).collect())
+}
+
+fn is_gone((pid, started): &Process) -> bool {
+    start_time(pid).is_none_or(|now| now != *started)
+}
+
+/// Field 22 of proc_pid_stat(5); the name, field 2, is in parentheses.
+fn start_time(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat")).ok()?;
+    Some(stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned())
+}
+
+/// The machine's own links, addresses, routes and rules.
+fn own_network() -> Result<String> {
+    let mut all = String::new();
+    for arguments in [["-br", "link"], ["-br", "address"], ["-o", "route"], ["netns", "list"]] {
+        let output = Command::new("ip").args(arguments).output().context("starting ip")?;
+        all += &String::from_utf8_lossy(&output.stdout);
+    }
+    let rules = Command::new("nft").args(["--stateless", "list", "ruleset"]).output().context("starting nft")?;
+    Ok(all + &String::from_utf8_lossy(&rules.stdout))
+}
+
+fn programs() -> Programs {
+    Programs { trestle: trestle().into() }
+}
+
+fn trestle() -> &'static str {
+    env!("CARGO_BIN_EXE_trestle")
+}
