@@ -29,6 +29,8 @@ pub struct VmOptions {
     pub ping: Vec<Ipv4Addr>,
     /// What it looks up when it has its lease.
     pub resolve: Vec<String>,
+    /// The user and group, by number, that QEMU runs as; root if absent.
+    pub user: Option<u32>,
 }
 
 /// A running virtual machine; switched off when dropped.
@@ -49,7 +51,23 @@ impl VmOptions {
             network: network.into(),
             ping: Vec::new(),
             resolve: Vec::new(),
+            user: None,
         }
+    }
+
+    /// The words before QEMU's own that make it run without privilege (setpriv(1)).
+    fn change_user(&self) -> Vec<String> {
+        let words = |id: u32| {
+            [
+                "setpriv".into(),
+                format!("--reuid={id}"),
+                format!("--regid={id}"),
+                "--clear-groups".into(),
+                "--inh-caps=-all".into(),
+                "--bounding-set=-all".into(),
+            ]
+        };
+        self.user.map(words).into_iter().flatten().collect()
     }
 
     fn kernel_arguments(&self) -> String {
@@ -72,7 +90,9 @@ impl Lab {
     /// # Errors
     /// Whatever step fails.
     pub fn boot_vm(&self, options: &VmOptions) -> Result<Vm> {
-        let attached = self.attach(&options.host, &options.instance, &options.network, Plug::Tap)?;
+        let user = options.user.map(|user| user.to_string());
+        let plug = user.as_deref().map_or(Plug::Tap, |user| Plug::TapOf { user });
+        let attached = self.attach(&options.host, &options.instance, &options.network, plug)?;
         self.boot_attached(options, attached)
     }
 
@@ -82,7 +102,8 @@ impl Lab {
     /// Whatever step fails.
     pub fn boot_attached(&self, options: &VmOptions, attached: Attached) -> Result<Vm> {
         let image = Image::make(self.folder()).context("making the image for virtual machines")?;
-        let argv = qemu(&image, &attached, &options.kernel_arguments());
+        let mut argv = options.change_user();
+        argv.extend(qemu(&image, &attached, &options.kernel_arguments()));
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let name = format!("vm-{}", options.instance);
         let command = self.running().command(options.host.as_str().into(), &argv);
