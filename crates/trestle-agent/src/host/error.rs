@@ -123,6 +123,9 @@ pub enum ApplyError {
     /// A transaction before this step was refused, so it was not tried.
     #[error("not tried, because nftables refused a change that comes before it")]
     NotTried,
+    /// What the step rests on cannot be looked at.
+    #[error("cannot see what is there before changing it")]
+    Observe(#[from] ObserveError),
     /// A program cannot be run.
     #[error("cannot run {program}")]
     Program {

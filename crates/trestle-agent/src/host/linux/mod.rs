@@ -1,37 +1,282 @@
-//! The Linux kernel and dnsmasq.
+//! The machine the agent runs on: rtnetlink, nftables, dnsmasq and `/proc/sys`.
+//!
+//! Everything happens in the network namespace of the thread that opens the host. Nothing here
+//! knows what ought to be: an `if` is about what the kernel says, never about what to want.
+
+mod address;
+mod dnsmasq;
+mod files;
+mod libnftables;
+mod link;
+mod netlink;
+mod nfnetlink;
+mod nftables;
+mod observe;
+mod process;
+mod route;
+mod sysctl;
+mod tap;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
+use futures_util::future::join_all;
+use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
-use trestle_core::spec::{HostSpec, Key};
+use trestle_core::spec::{Dnsmasq, HostSpec, Key};
 use trestle_core::state::HostState;
+use trestle_core::types::Name;
 
-use super::{Change, Host, ObserveError, OpenError, StepFailure};
+use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
+use dnsmasq::{DHCP_RELEASE, DNSMASQ, Lease};
+use files::Files;
+use netlink::Netlink;
+use nftables::Nftables;
+use watch::{Touched, Watch};
 
 /// The machine the agent runs on.
 #[derive(Debug)]
-pub struct LinuxHost {}
+pub struct LinuxHost {
+    netlink: Netlink,
+    nftables: Nftables,
+    files: Files,
+    watch: Watch,
+}
 
 impl LinuxHost {
-    /// Checks that everything needed is there. Needs a tokio runtime around it and root's rights.
+    /// Checks that everything needed is there and begins to listen. Needs a tokio runtime around
+    /// it, root's rights, and the network namespace it is to work in to be that of every thread
+    /// of the runtime.
     pub fn open(state_dir: &Path) -> Result<Self, OpenError> {
-        let _ = state_dir;
-        todo!()
+        find_program(DNSMASQ, "dnsmasq-base")?;
+        find_program(DHCP_RELEASE, "dnsmasq-utils")?;
+        let unusable = |source| OpenError::StateDir { path: state_dir.to_owned(), source };
+        let files = Files::new(std::fs::canonicalize(state_dir).map_err(unusable)?);
+        let nftables = Nftables::open().map_err(OpenError::Library)?;
+        let socket = |source| OpenError::Socket { purpose: "devices, addresses and routes", source };
+        let netlink = Netlink::open().map_err(socket)?;
+        let watch = Watch::open(netlink.port(), files.clone())?;
+        Ok(Self { netlink, nftables, files, watch })
+    }
+
+    async fn apply_batch(&self, batch: &[&Step]) -> Vec<StepFailure> {
+        let attempts = batch.iter().map(|step| async move {
+            let error = self.apply_step(step).await.err()?;
+            Some(StepFailure { step: (*step).clone(), error })
+        });
+        join_all(attempts).await.into_iter().flatten().collect()
+    }
+
+    async fn transact(&self, batch: &[&Step]) -> Vec<StepFailure> {
+        let steps = batch.iter().map(|step| (*step).clone()).collect();
+        let Err(error) = self.nftables.transact(steps).await else { return Vec::new() };
+        let error = Arc::new(error);
+        let failure =
+            |step: &&Step| StepFailure { step: (*step).clone(), error: ApplyError::Nftables(error.clone()) };
+        batch.iter().map(failure).collect()
+    }
+
+    async fn apply_step(&self, step: &Step) -> Result<(), ApplyError> {
+        self.touch(step);
+        match step {
+            Step::DeleteDhcpHost { .. }
+            | Step::DeleteDnsName { .. }
+            | Step::WriteDhcpHost { .. }
+            | Step::WriteDnsName { .. } => self.apply_file(step),
+            Step::ReloadDhcp { .. }
+            | Step::StopDnsmasq { .. }
+            | Step::ForgetLeases { .. }
+            | Step::StartDnsmasq { .. }
+            | Step::ReleaseLease { .. } => self.apply_dnsmasq(step).await,
+            Step::CopyAddress { .. }
+            | Step::MoveRoute { .. }
+            | Step::DropAddress { .. }
+            | Step::AddAddress { .. }
+            | Step::DeleteAddress { .. } => self.apply_address(step).await,
+            Step::SetSysctl { name, value } => sysctl::write(name, value),
+            _ => self.apply_link(step).await,
+        }
+    }
+
+    fn apply_file(&self, step: &Step) -> Result<(), ApplyError> {
+        match step {
+            Step::DeleteDhcpHost { network, mac } => self.files.delete_dhcp_host(network, *mac),
+            Step::DeleteDnsName { network, name } => self.files.delete_dns_name(network, name),
+            Step::WriteDhcpHost { network, mac, address, hostname } => {
+                self.files.create_network(network)?;
+                self.watch.add_network(network);
+                self.files.write_dhcp_host(network, *mac, *address, hostname)
+            }
+            Step::WriteDnsName { network, name, address } => {
+                self.files.create_network(network)?;
+                self.watch.add_network(network);
+                self.files.write_dns_name(network, name, *address)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply_dnsmasq(&self, step: &Step) -> Result<(), ApplyError> {
+        match step {
+            Step::ReloadDhcp { network } => dnsmasq::reload(&self.files, network),
+            Step::StopDnsmasq { network } => {
+                self.watch.remove_process(network);
+                dnsmasq::stop(&self.files, network).await
+            }
+            Step::ForgetLeases { network } => self.files.forget_leases(network),
+            Step::StartDnsmasq { network, dnsmasq } => self.start_dnsmasq(network, dnsmasq).await,
+            Step::ReleaseLease { network, bridge, address, mac } => {
+                let lease = Lease { network, bridge, address: *address, mac: *mac };
+                dnsmasq::release(&self.files, lease).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn start_dnsmasq(&self, network: &Name, wanted: &Dnsmasq) -> Result<(), ApplyError> {
+        let bridge = link::existing(&self.netlink, &wanted.bridge).await?;
+        self.watch.remove_process(network);
+        let pid = dnsmasq::start(&self.files, network, wanted, bridge.index).await?;
+        self.watch.add_network(network);
+        self.watch.add_process(network, pid);
+        Ok(())
+    }
+
+    async fn apply_address(&self, step: &Step) -> Result<(), ApplyError> {
+        let netlink = &self.netlink;
+        match step {
+            Step::CopyAddress { address, from, to } => address::copy(netlink, *address, from, to).await,
+            Step::MoveRoute { route, source, protocol, from, to } => {
+                let step = route::Move { route, source: *source, protocol: *protocol, from, to };
+                route::shift(netlink, step).await
+            }
+            Step::DropAddress { address, from } => {
+                address::delete(netlink, from, *address, Owner::Foreign).await
+            }
+            Step::AddAddress { link, address } => address::add(netlink, link, *address).await,
+            Step::DeleteAddress { link, address } => {
+                address::delete(netlink, link, *address, Owner::Ours).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply_link(&self, step: &Step) -> Result<(), ApplyError> {
+        let netlink = &self.netlink;
+        match step {
+            Step::CreateBridge { link, mac, mtu } => link::create_bridge(netlink, link, *mac, *mtu).await,
+            Step::SetLink { link, changes } => link::change(netlink, link, changes).await,
+            Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
+                link::enslave(netlink, link, bridge).await
+            }
+            Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
+            Step::ReleaseUplink { link } => link::release(netlink, link).await,
+            Step::DeletePort { link } | Step::DeleteBridge { link } => link::delete(netlink, link).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the watch what is about to change, so that it does not take it for somebody else's.
+    fn touch(&self, step: &Step) {
+        let files = &self.files;
+        let touched = match step {
+            Step::DeletePort { link } | Step::DeleteBridge { link } => {
+                vec![Touched::Link(link.to_string()), Touched::LinkGone(link.to_string())]
+            }
+            Step::DeleteDhcpHost { network, mac } => {
+                vec![Touched::FileGone(files.dhcp_hosts_dir(network).join(mac.to_string()))]
+            }
+            Step::DeleteDnsName { network, name } => {
+                vec![Touched::FileGone(files.dns_names_dir(network).join(name))]
+            }
+            Step::WriteDhcpHost { network, mac, .. } => {
+                vec![Touched::File(files.dhcp_hosts_dir(network).join(mac.to_string()))]
+            }
+            Step::WriteDnsName { network, name, .. } => {
+                vec![Touched::File(files.dns_names_dir(network).join(name))]
+            }
+            Step::ForgetLeases { network } => {
+                let folders = [files.dhcp_hosts_dir(network), files.dns_names_dir(network)];
+                folders.into_iter().map(Touched::FileGone).collect()
+            }
+            _ => match step.key() {
+                Key::Link(link) | Key::Uplink(link) | Key::Address(link, _) | Key::Route(link, _) => {
+                    vec![Touched::Link(link.to_string())]
+                }
+                _ => Vec::new(),
+            },
+        };
+        touched.into_iter().for_each(|touched| self.watch.touch(touched));
+    }
+}
+
+fn find_program(program: &'static str, package: &'static str) -> Result<(), OpenError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    if found { Ok(()) } else { Err(OpenError::ProgramMissing { program, package }) }
+}
+
+/// Which steps are done together with their neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Batch {
+    /// As one nftables transaction.
+    Transaction,
+    /// At the same time, because each waits for a process.
+    Starts,
+    Stops,
+    Releases,
+    /// Alone.
+    Single,
+}
+
+fn batch(step: &Step) -> Batch {
+    match step {
+        Step::PutRuleset { .. }
+        | Step::AddElement { .. }
+        | Step::DeleteElement { .. }
+        | Step::DeleteRuleset { .. } => Batch::Transaction,
+        Step::StartDnsmasq { .. } => Batch::Starts,
+        Step::StopDnsmasq { .. } => Batch::Stops,
+        Step::ReleaseLease { .. } => Batch::Releases,
+        _ => Batch::Single,
     }
 }
 
 impl Host for LinuxHost {
-    async fn observe(&self, _spec: &HostSpec) -> Result<HostState, ObserveError> {
-        todo!()
+    async fn observe(&self, spec: &HostSpec) -> Result<HostState, ObserveError> {
+        self.observe_all(spec).await
     }
-    async fn observe_keys(&self, _keys: &BTreeSet<Key>) -> Result<HostState, ObserveError> {
-        todo!()
+
+    async fn observe_keys(&self, keys: &BTreeSet<Key>) -> Result<HostState, ObserveError> {
+        self.observe_some(keys).await
     }
-    async fn apply(&self, _steps: &BTreeSet<Step>) -> Vec<StepFailure> {
-        todo!()
+
+    async fn apply(&self, steps: &BTreeSet<Step>) -> Vec<StepFailure> {
+        let steps: Vec<&Step> = steps.iter().collect();
+        let together = |a: &&Step, b: &&Step| batch(a) == batch(b) && batch(a) != Batch::Single;
+        let mut failures = Vec::new();
+        let mut refused = false;
+        for chunk in steps.chunk_by(together) {
+            if refused {
+                let not_tried =
+                    |step: &&Step| StepFailure { step: (*step).clone(), error: ApplyError::NotTried };
+                failures.extend(chunk.iter().map(not_tried));
+                continue;
+            }
+            let is_transaction = chunk.first().is_some_and(|step| batch(step) == Batch::Transaction);
+            let failed = match is_transaction {
+                true => self.transact(chunk).await,
+                false => self.apply_batch(chunk).await,
+            };
+            refused = is_transaction && !failed.is_empty();
+            failures.extend(failed);
+        }
+        failures
     }
+
     async fn changed(&self) -> Change {
-        todo!()
+        self.watch.changed().await
     }
 }

@@ -1,0 +1,294 @@
+//! The files of a network's dnsmasq, under `<state folder>/networks/<network>`: `dhcp-hosts/<mac>`
+//! and `dns-names/<name>`, one small file each, `leases`, `pid` and `log`.
+//!
+//! Debian's dnsmasq serves as the user `dnsmasq`, so folders are 0755 and files 0644 whatever our
+//! umask is. A file is written beside its place under a name with a dot, which dnsmasq passes over,
+//! and moved there whole.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use trestle_core::spec::Object;
+use trestle_core::types::{Mac, Name};
+
+use crate::host::error::{ApplyError, ObserveError};
+
+const DHCP_HOSTS: &str = "dhcp-hosts";
+const DNS_NAMES: &str = "dns-names";
+
+/// Where the files are.
+#[derive(Clone, Debug)]
+pub(super) struct Files {
+    state_dir: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(state_dir: PathBuf) -> Self {
+        Self { state_dir }
+    }
+
+    /// The agent's state folder.
+    pub(super) fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// The folder that has one folder for each network.
+    pub(super) fn networks_dir(&self) -> PathBuf {
+        self.state_dir.join("networks")
+    }
+
+    /// The network's own folder.
+    pub(super) fn network_dir(&self, network: &Name) -> PathBuf {
+        self.networks_dir().join(network.as_str())
+    }
+
+    /// The folder of entries for MACs.
+    pub(super) fn dhcp_hosts_dir(&self, network: &Name) -> PathBuf {
+        self.network_dir(network).join(DHCP_HOSTS)
+    }
+
+    /// The folder of DNS names.
+    pub(super) fn dns_names_dir(&self, network: &Name) -> PathBuf {
+        self.network_dir(network).join(DNS_NAMES)
+    }
+
+    /// Where dnsmasq writes its number.
+    pub(super) fn pid(&self, network: &Name) -> PathBuf {
+        self.network_dir(network).join("pid")
+    }
+
+    /// What dnsmasq says.
+    pub(super) fn log(&self, network: &Name) -> PathBuf {
+        self.network_dir(network).join("log")
+    }
+
+    fn lease_file(&self, network: &Name) -> PathBuf {
+        self.network_dir(network).join("leases")
+    }
+
+    /// Makes the network's folders.
+    pub(super) fn create_network(&self, network: &Name) -> Result<(), ApplyError> {
+        let own = self.network_dir(network);
+        for folder in [self.networks_dir(), own.clone(), own.join(DHCP_HOSTS), own.join(DNS_NAMES)] {
+            create_folder(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what dnsmasq left behind, and the folders if nothing else is in them.
+    pub(super) fn forget_leases(&self, network: &Name) -> Result<(), ApplyError> {
+        for file in [self.lease_file(network), self.pid(network), self.log(network)] {
+            delete_file(file)?;
+        }
+        for folder in [self.dhcp_hosts_dir(network), self.dns_names_dir(network), self.network_dir(network)] {
+            match fs::remove_dir(&folder) {
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                    ) =>
+                {
+                    return Err(ApplyError::File { operation: "delete", path: folder, source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes dnsmasq's entry for a MAC.
+    pub(super) fn write_dhcp_host(
+        &self,
+        network: &Name,
+        mac: Mac,
+        address: Ipv4Addr,
+        hostname: &Name,
+    ) -> Result<(), ApplyError> {
+        self.create_network(network)?;
+        let line = format!("{mac},{address},{hostname}\n");
+        write_whole(&self.dhcp_hosts_dir(network), &mac.to_string(), &line)
+    }
+
+    /// Deletes dnsmasq's entry for a MAC, if it is there.
+    pub(super) fn delete_dhcp_host(&self, network: &Name, mac: Mac) -> Result<(), ApplyError> {
+        delete_file(self.dhcp_hosts_dir(network).join(mac.to_string()))
+    }
+
+    /// Writes a DNS name, in the form of hosts(5).
+    pub(super) fn write_dns_name(
+        &self,
+        network: &Name,
+        name: &str,
+        address: Ipv4Addr,
+    ) -> Result<(), ApplyError> {
+        self.create_network(network)?;
+        write_whole(&self.dns_names_dir(network), name, &format!("{address} {name}\n"))
+    }
+
+    /// Deletes a DNS name, if it is there.
+    pub(super) fn delete_dns_name(&self, network: &Name, name: &str) -> Result<(), ApplyError> {
+        delete_file(self.dns_names_dir(network).join(name))
+    }
+
+    /// The networks that have a folder.
+    pub(super) fn networks(&self) -> Result<Vec<Name>, ObserveError> {
+        Ok(file_names(&self.networks_dir())?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// The MACs that have an entry.
+    pub(super) fn dhcp_hosts(&self, network: &Name) -> Result<Vec<Mac>, ObserveError> {
+        let names = file_names(&self.dhcp_hosts_dir(network))?;
+        let macs =
+            names.iter().filter_map(|name| name.parse().ok().filter(|mac: &Mac| mac.to_string() == *name));
+        Ok(macs.collect())
+    }
+
+    /// The DNS names.
+    pub(super) fn dns_names(&self, network: &Name) -> Result<Vec<String>, ObserveError> {
+        let names = file_names(&self.dns_names_dir(network))?;
+        Ok(names.into_iter().filter(|name| !name.starts_with('.')).collect())
+    }
+
+    /// The entry for a MAC. One that says something else than an entry for this MAC reads as one
+    /// for no address, so that it differs from every spec.
+    pub(super) fn dhcp_host(&self, network: &Name, mac: Mac) -> Result<Option<Object>, ObserveError> {
+        let text = read(self.dhcp_hosts_dir(network).join(mac.to_string()))?;
+        Ok(text.and_then(|text| parse_dhcp_host(mac, &text).or_else(unreadable_host)))
+    }
+
+    /// The address of a DNS name; one that cannot be read is none, as above.
+    pub(super) fn dns_name(&self, network: &Name, name: &str) -> Result<Option<Object>, ObserveError> {
+        let text = read(self.dns_names_dir(network).join(name))?;
+        let parse = |text: String| {
+            let address = text.strip_suffix(&format!(" {name}\n")).and_then(|address| address.parse().ok());
+            Object::DnsName(address.unwrap_or(Ipv4Addr::UNSPECIFIED))
+        };
+        Ok(text.map(parse))
+    }
+
+    /// The leases of a network.
+    pub(super) fn leases(&self, network: &Name) -> Result<BTreeMap<Mac, Ipv4Addr>, ObserveError> {
+        Ok(self.lease_text(network)?.lines().filter_map(parse_lease).collect())
+    }
+
+    /// The address that a MAC has a lease for.
+    pub(super) fn lease(&self, network: &Name, mac: Mac) -> Result<Option<Ipv4Addr>, ObserveError> {
+        let (text, of_mac) = (self.lease_text(network)?, format!(" {mac} "));
+        let lease = text.lines().filter(|line| line.contains(&of_mac)).find_map(parse_lease);
+        Ok(lease.map(|(_, address)| address))
+    }
+
+    /// dnsmasq rewrites the file in place: it is read until two readings are alike and end where a
+    /// line ends.
+    fn lease_text(&self, network: &Name) -> Result<String, ObserveError> {
+        let mut before = read(self.lease_file(network))?.unwrap_or_default();
+        loop {
+            let text = read(self.lease_file(network))?.unwrap_or_default();
+            if text == before && (text.is_empty() || text.ends_with('\n')) {
+                return Ok(text);
+            }
+            before = text;
+        }
+    }
+}
+
+fn parse_dhcp_host(mac: Mac, text: &str) -> Option<Object> {
+    let mut parts = text.strip_suffix('\n')?.split(',');
+    let is_for_mac = parts.next()? == mac.to_string();
+    let entry =
+        Object::DhcpHost { address: parts.next()?.parse().ok()?, hostname: parts.next()?.parse().ok()? };
+    (is_for_mac && parts.next().is_none()).then_some(entry)
+}
+
+fn unreadable_host() -> Option<Object> {
+    let hostname = "unreadable".parse().ok()?;
+    Some(Object::DhcpHost { address: Ipv4Addr::UNSPECIFIED, hostname })
+}
+
+/// `EXPIRY MAC ADDRESS HOSTNAME CLIENT-ID`; IPv6 leases and the server's own id do not parse.
+fn parse_lease(line: &str) -> Option<(Mac, Ipv4Addr)> {
+    let mut parts = line.split(' ').skip(1);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+fn create_folder(path: &Path) -> Result<(), ApplyError> {
+    let failed = |source| ApplyError::File { operation: "make", path: path.to_owned(), source };
+    match fs::create_dir(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn write_whole(folder: &Path, name: &str, text: &str) -> Result<(), ApplyError> {
+    let (draft, path) = (folder.join(format!(".{name}")), folder.join(name));
+    let write = || {
+        fs::write(&draft, text)?;
+        fs::set_permissions(&draft, fs::Permissions::from_mode(0o644))?;
+        fs::rename(&draft, &path)
+    };
+    write().map_err(|source| ApplyError::File { operation: "write", path: path.clone(), source })
+}
+
+fn delete_file(path: PathBuf) -> Result<(), ApplyError> {
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ApplyError::File { operation: "delete", path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read(path: PathBuf) -> Result<Option<String>, ObserveError> {
+    match fs::read(&path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ObserveError::File { path, source }),
+    }
+}
+
+fn file_names(folder: &Path) -> Result<Vec<String>, ObserveError> {
+    let failed = |source| ObserveError::File { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let name = |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().into_string().ok());
+    let names: Vec<Option<String>> = entries.map(name).collect::<io::Result<_>>().map_err(failed)?;
+    Ok(names.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_nonsense_differs_from_every_spec() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(folder.path().to_owned());
+        let (network, mac): (Name, Mac) = ("public".parse().unwrap(), "fa:16:3e:00:00:01".parse().unwrap());
+        let address = Ipv4Addr::new(10, 0, 0, 5);
+        files.write_dhcp_host(&network, mac, address, &"web".parse().unwrap()).unwrap();
+        let entry = Object::DhcpHost { address, hostname: "web".parse().unwrap() };
+        assert_eq!(files.dhcp_host(&network, mac).unwrap(), Some(entry));
+        assert_eq!(files.dhcp_hosts(&network).unwrap(), [mac]);
+
+        fs::write(files.dhcp_hosts_dir(&network).join(mac.to_string()), "rubbish").unwrap();
+        assert_eq!(files.dhcp_host(&network, mac).unwrap(), unreadable_host());
+
+        files.write_dns_name(&network, "web.trestle.internal", address).unwrap();
+        assert_eq!(files.dns_name(&network, "web.trestle.internal").unwrap(), Some(Object::DnsName(address)));
+        assert_eq!(files.dns_names(&network).unwrap(), ["web.trestle.internal"]);
+    }
+
+    #[test]
+    fn leases_are_those_of_ipv4() {
+        let text = "1795462913 fa:16:3e:00:00:01 10.0.0.5 web 01:fa:16:3e:00:00:01\nduid 00:01:00\n";
+        let leases: Vec<_> = text.lines().filter_map(parse_lease).collect();
+        assert_eq!(leases, [("fa:16:3e:00:00:01".parse().unwrap(), Ipv4Addr::new(10, 0, 0, 5))]);
+    }
+}

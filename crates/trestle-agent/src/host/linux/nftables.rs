@@ -1,0 +1,433 @@
+//! Our nftables tables: one thread that speaks to the kernel through libnftables, what is in the
+//! tables, and transactions.
+//!
+//! Whether a table's chains are what they should be is never worked out here: nft loads the text
+//! into an empty network namespace and lists it back, and the host's listing has to be the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::mpsc;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+use trestle_core::ownership::TABLE;
+use trestle_core::plan::Step;
+use trestle_core::render;
+use trestle_core::spec::{Set, Table};
+
+use super::libnftables::{Context, Output};
+use super::nfnetlink::GenerationSocket;
+use crate::host::error::NftError;
+
+/// Asked for one by one below this, by listing the set from it on.
+const FEW_ELEMENTS: usize = 64;
+/// What a table that is not as its text makes it is observed as.
+const EDITED: &str = "edited";
+
+/// What is in our tables.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    /// The text of each table that is there, or that somebody edited it.
+    pub(super) rulesets: BTreeMap<Table, String>,
+    /// The elements that are there.
+    pub(super) elements: BTreeSet<(Set, String)>,
+}
+
+type Job = Box<dyn FnOnce(&mut Session) + Send>;
+
+/// The way to the thread that speaks to nftables. It ends with the last of these.
+#[derive(Clone, Debug)]
+pub(super) struct Nftables {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Nftables {
+    /// Starts the thread, in the network namespace of the calling one.
+    pub(super) fn open() -> Result<Self, NftError> {
+        let (jobs, queue) = mpsc::channel::<Job>();
+        let (ready, opened) = mpsc::channel();
+        let run = move || match Session::open() {
+            Ok(mut session) => {
+                let _ = ready.send(Ok(()));
+                for job in queue {
+                    job(&mut session);
+                }
+            }
+            Err(error) => {
+                let _ = ready.send(Err(error));
+            }
+        };
+        let thread = std::thread::Builder::new().name("trestle-nft".to_owned());
+        thread.spawn(run).map_err(NftError::Namespace)?;
+        opened.recv().map_err(|_| NftError::Gone)??;
+        Ok(Self { jobs })
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<T, NftError> + Send + 'static,
+    ) -> Result<T, NftError> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |session| {
+            let _ = answer.send(work(session));
+        });
+        self.jobs.send(job).map_err(|_| NftError::Gone)?;
+        answered.await.map_err(|_| NftError::Gone)?
+    }
+
+    /// Everything in our tables. `texts` are those that a table may have been made from.
+    pub(super) async fn observe(&self, texts: BTreeMap<Table, String>) -> Result<Tables, NftError> {
+        self.call(move |session| {
+            for (table, text) in texts {
+                session.learn(table, &text)?;
+            }
+            let rulesets = session.rulesets(&Table::ALL.into())?;
+            let mut elements = BTreeSet::new();
+            for set in Set::ALL {
+                elements.extend(session.list(set)?.into_iter().map(|element| (set, element)));
+            }
+            Ok(Tables { rulesets, elements })
+        })
+        .await
+    }
+
+    /// Whether these tables and elements are there.
+    pub(super) async fn observe_some(
+        &self,
+        tables: BTreeSet<Table>,
+        elements: BTreeMap<Set, BTreeSet<String>>,
+    ) -> Result<Tables, NftError> {
+        self.call(move |session| {
+            let rulesets = session.rulesets(&tables)?;
+            let mut there = BTreeSet::new();
+            for (set, asked) in elements {
+                there.extend(session.which(set, asked)?.into_iter().map(|element| (set, element)));
+            }
+            Ok(Tables { rulesets, elements: there })
+        })
+        .await
+    }
+
+    /// Does the steps in one transaction, which happens as a whole or not at all.
+    pub(super) async fn transact(&self, steps: Vec<Step>) -> Result<(), NftError> {
+        self.call(move |session| session.transact(&steps)).await
+    }
+}
+
+/// What the thread has.
+struct Session {
+    context: Context,
+    generation: GenerationSocket,
+    /// The listing that a text makes, for every text that a table of ours may come from.
+    known: BTreeMap<Table, BTreeMap<String, String>>,
+    /// The tables as they were at a generation.
+    cached: BTreeMap<Table, Option<String>>,
+    cached_at: u32,
+}
+
+impl Session {
+    fn open() -> Result<Self, NftError> {
+        let generation = GenerationSocket::open().map_err(NftError::Generation)?;
+        let (known, cached) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { context: Context::open()?, generation, known, cached, cached_at: 0 })
+    }
+
+    fn generation(&self) -> Result<u32, NftError> {
+        self.generation.get().map_err(NftError::Generation)
+    }
+
+    /// Finds out which listing a text makes.
+    fn learn(&mut self, table: Table, text: &str) -> Result<(), NftError> {
+        let listings = self.known.entry(table).or_default();
+        if !listings.contains_key(text) {
+            listings.insert(text.to_owned(), listing_of(table, text)?);
+            self.cached.remove(&table);
+        }
+        Ok(())
+    }
+
+    fn rulesets(&mut self, tables: &BTreeSet<Table>) -> Result<BTreeMap<Table, String>, NftError> {
+        // Asked for first: what changes while it is listed belongs to a later generation.
+        let generation = self.generation()?;
+        if generation != self.cached_at {
+            self.cached.clear();
+            self.cached_at = generation;
+        }
+        let mut rulesets = BTreeMap::new();
+        for table in tables {
+            if !self.cached.contains_key(table) {
+                let ruleset = self.ruleset(*table)?;
+                self.cached.insert(*table, ruleset);
+            }
+            let cached = self.cached.get(table).cloned().flatten();
+            rulesets.extend(cached.map(|text| (*table, text)));
+        }
+        Ok(rulesets)
+    }
+
+    fn ruleset(&mut self, table: Table) -> Result<Option<String>, NftError> {
+        let Some(listing) = if_there(list_chains(&mut self.context, table))? else { return Ok(None) };
+        self.learn(table, &render::ruleset(table))?;
+        let known = self.known.get(&table).into_iter().flatten();
+        let same = known.into_iter().find(|(_, known)| **known == listing);
+        Ok(Some(same.map_or_else(|| EDITED.to_owned(), |(text, _)| text.clone())))
+    }
+
+    /// Every element of a set.
+    fn list(&mut self, set: Set) -> Result<Vec<String>, NftError> {
+        let command = format!("list set {} {TABLE} {}", set.table().family(), set.name());
+        let listing = if_there(self.context.run(&command, Output::Json))?;
+        listing.map_or_else(|| Ok(Vec::new()), |listing| parse_elements(set, &listing))
+    }
+
+    /// Those of the elements that are in the set. Ranges are always listed: asked for one by one,
+    /// the range around it answers for another one.
+    fn which(&mut self, set: Set, mut asked: BTreeSet<String>) -> Result<BTreeSet<String>, NftError> {
+        if asked.len() > FEW_ELEMENTS || set.table() == Table::Gateway {
+            let there: BTreeSet<String> = self.list(set)?.into_iter().collect();
+            asked.retain(|element| there.contains(element));
+            return Ok(asked);
+        }
+        let mut there = BTreeSet::new();
+        for element in asked {
+            let command = format!(
+                "get element {} {TABLE} {} {{ {} }}",
+                set.table().family(),
+                set.name(),
+                quoted(set, &element)
+            );
+            if if_there(self.context.run(&command, Output::Chains))?.is_some() {
+                there.insert(element);
+            }
+        }
+        Ok(there)
+    }
+
+    fn transact(&mut self, steps: &[Step]) -> Result<(), NftError> {
+        for step in steps {
+            if let Step::PutRuleset { table, text } = step {
+                self.learn(*table, text)?;
+            }
+        }
+        let before = self.generation()?;
+        let mut done = self.context.run(&transaction(steps), Output::Chains).map(drop);
+        if done.as_ref().is_err_and(is_missing) {
+            let possible = self.without_gone(steps)?;
+            if possible.len() < steps.len() {
+                done = self.context.run(&transaction(&possible), Output::Chains).map(drop);
+            }
+        }
+        self.keep_cache(steps, before)?;
+        done
+    }
+
+    /// The steps less those that delete from a table that is gone already.
+    fn without_gone(&mut self, steps: &[Step]) -> Result<Vec<Step>, NftError> {
+        let mut gone = BTreeSet::new();
+        for table in Table::ALL {
+            if if_there(list_chains(&mut self.context, table))?.is_none() {
+                gone.insert(table);
+            }
+        }
+        let put =
+            |table| steps.iter().any(|step| matches!(step, Step::PutRuleset { table: t, .. } if *t == table));
+        let deletes_from_gone = |step: &Step| match step {
+            Step::DeleteElement { set, .. } => gone.contains(&set.table()) && !put(set.table()),
+            _ => false,
+        };
+        Ok(steps.iter().filter(|step| !deletes_from_gone(step)).cloned().collect())
+    }
+
+    /// One generation later than before, nobody but us changed anything, and elements are no part
+    /// of what is cached.
+    fn keep_cache(&mut self, steps: &[Step], before: u32) -> Result<(), NftError> {
+        let after = self.generation()?;
+        if self.cached_at != before || after != before.wrapping_add(1) {
+            return Ok(());
+        }
+        self.cached_at = after;
+        for step in steps {
+            if let Step::PutRuleset { table, .. } | Step::DeleteRuleset { table } = step {
+                self.cached.remove(table);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn list_chains(context: &mut Context, table: Table) -> Result<String, NftError> {
+    context.run(&format!("list table {} {TABLE}", table.family()), Output::Chains)
+}
+
+/// What nft lists after it has loaded the text where nothing else is.
+fn listing_of(table: Table, text: &str) -> Result<String, NftError> {
+    let text = text.to_owned();
+    let in_empty_namespace = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| NftError::Namespace(errno.into()))?;
+        let mut context = Context::open()?;
+        context.run(&text, Output::Chains)?;
+        list_chains(&mut context, table)
+    };
+    let thread = std::thread::Builder::new().name("trestle-nft-ref".to_owned());
+    let running = thread.spawn(in_empty_namespace).map_err(NftError::Namespace)?;
+    running.join().unwrap_or(Err(NftError::Gone))
+}
+
+/// `None` if what was asked for, or the table it would be in, is not there.
+fn if_there(result: Result<String, NftError>) -> Result<Option<String>, NftError> {
+    match result {
+        Ok(listing) => Ok(Some(listing)),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The library gives no numbers, only the C locale's words for `ENOENT`.
+fn is_missing(error: &NftError) -> bool {
+    matches!(error, NftError::Refused { message } if message.contains("No such file or directory"))
+}
+
+/// The commands of one transaction.
+fn transaction(steps: &[Step]) -> String {
+    let deleted: BTreeSet<Table> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::DeleteRuleset { table } => Some(*table),
+            _ => None,
+        })
+        .collect();
+    let mut text = String::new();
+    for table in &deleted {
+        replace(&mut text, *table, "");
+    }
+    for step in steps {
+        if let Step::PutRuleset { table, text: chains } = step {
+            replace(&mut text, *table, chains);
+        }
+    }
+    elements(&mut text, "add", steps, |step| match step {
+        Step::AddElement { set, element } => Some((*set, element)),
+        _ => None,
+    });
+    // What goes with its table is not deleted for itself. nft 1.0 cannot delete what may be gone
+    // already, so each is added first, which is nothing where it is there.
+    for verb in ["add", "delete"] {
+        elements(&mut text, verb, steps, |step| match step {
+            Step::DeleteElement { set, element } if !deleted.contains(&set.table()) => Some((*set, element)),
+            _ => None,
+        });
+    }
+    text
+}
+
+/// nft 1.0 cannot delete a table that may be gone already: it is added first.
+fn replace(text: &mut String, table: Table, chains: &str) {
+    let family = table.family();
+    let _ = writeln!(text, "add table {family} {TABLE}\ndelete table {family} {TABLE}");
+    text.push_str(chains);
+}
+
+fn elements<'a>(
+    text: &mut String,
+    verb: &str,
+    steps: &'a [Step],
+    pick: impl Fn(&'a Step) -> Option<(Set, &'a String)>,
+) {
+    let mut of_set: BTreeMap<Set, Vec<String>> = BTreeMap::new();
+    for (set, element) in steps.iter().filter_map(pick) {
+        of_set.entry(set).or_default().push(quoted(set, element));
+    }
+    for (set, elements) in of_set {
+        let (family, set) = (set.table().family(), set.name());
+        let _ = writeln!(text, "{verb} element {family} {TABLE} {set} {{ {} }}", elements.join(", "));
+    }
+}
+
+/// The element with its device in quotes: `fwd` and `log` are device names to the kernel and
+/// keywords to nft.
+fn quoted(set: Set, element: &str) -> String {
+    let mut parts: Vec<String> = element.split(" . ").map(str::to_owned).collect();
+    let device = match set {
+        Set::GuardMac | Set::GuardIp4 => parts.first_mut(),
+        Set::NatSource => parts.last_mut(),
+        Set::NatExempt => None,
+    };
+    if let Some(device) = device {
+        *device = format!("\"{device}\"");
+    }
+    parts.join(" . ")
+}
+
+/// The elements of a set in `nft -j list set` (libnftables-json(5)), in the words of our keys.
+fn parse_elements(set: Set, listing: &str) -> Result<Vec<String>, NftError> {
+    let listing: Value = serde_json::from_str(listing).map_err(NftError::Answer)?;
+    let objects = listing.get("nftables").and_then(Value::as_array).into_iter().flatten();
+    let elements = objects.filter_map(|object| object.get("set")?.get("elem")?.as_array()).flatten();
+    elements
+        .map(|element| {
+            let strange = || NftError::Element { set, element: element.to_string() };
+            parse_element(element).ok_or_else(strange)
+        })
+        .collect()
+}
+
+fn parse_element(element: &Value) -> Option<String> {
+    // With a comment or timeout, the element is wrapped once more.
+    let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
+    let parts: Option<Vec<String>> = element.get("concat")?.as_array()?.iter().map(parse_part).collect();
+    Some(parts?.join(" . "))
+}
+
+fn parse_part(part: &Value) -> Option<String> {
+    if let Some(prefix) = part.get("prefix") {
+        return Some(format!("{}/{}", prefix.get("addr")?.as_str()?, prefix.get("len")?.as_u64()?));
+    }
+    if let Some(range) = part.get("range") {
+        return Some(format!("{}-{}", range.get(0)?.as_str()?, range.get(1)?.as_str()?));
+    }
+    part.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_adds_before_it_deletes_and_quotes_devices() {
+        let element = |text: &str| text.to_owned();
+        let steps = [
+            Step::PutRuleset { table: Table::Guard, text: "table bridge trestle {\n}\n".to_owned() },
+            Step::AddElement { set: Set::GuardMac, element: element("tr-00 . fa:16:3e:00:00:01") },
+            Step::AddElement { set: Set::GuardMac, element: element("tr-01 . fa:16:3e:00:00:02") },
+            Step::DeleteElement {
+                set: Set::GuardIp4,
+                element: element("tr-02 . fa:16:3e:00:00:03 . 10.0.0.4"),
+            },
+            Step::DeleteElement { set: Set::NatSource, element: element("10.0.0.0/24 . fwd") },
+            Step::DeleteRuleset { table: Table::Gateway },
+        ];
+        insta::assert_snapshot!(transaction(&steps), @r#"
+        add table inet trestle
+        delete table inet trestle
+        add table bridge trestle
+        delete table bridge trestle
+        table bridge trestle {
+        }
+        add element bridge trestle guard_mac { "tr-00" . fa:16:3e:00:00:01, "tr-01" . fa:16:3e:00:00:02 }
+        add element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
+        add element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
+        delete element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
+        "#);
+    }
+
+    #[test]
+    fn elements_are_read_in_the_words_of_keys() {
+        let listing = r#"{"nftables": [{"metainfo": {}}, {"set": {"elem": [
+            {"concat": [{"prefix": {"addr": "10.0.0.0", "len": 24}}, "eth0"]},
+            {"elem": {"val": {"concat": ["10.0.3.7", "fwd"]}, "comment": "x"}},
+            {"concat": [{"range": ["10.1.0.1", "10.1.0.9"]}, "eth0"]}]}}]}"#;
+        let elements = parse_elements(Set::NatSource, listing).unwrap();
+        assert_eq!(elements, ["10.0.0.0/24 . eth0", "10.0.3.7 . fwd", "10.1.0.1-10.1.0.9 . eth0"]);
+    }
+}

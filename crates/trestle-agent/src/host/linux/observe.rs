@@ -1,0 +1,332 @@
+//! Puts together what a host has: all of it, or what stands under some keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trestle_core::ownership::Owner;
+use trestle_core::spec::{HostSpec, Key, Object, Route, Set, Table};
+use trestle_core::state::{HostState, Observed};
+use trestle_core::types::{LinkName, Name};
+
+use super::address::Held;
+use super::link::Device;
+use super::nftables::Tables;
+use super::route::Led;
+use super::watch::Scope;
+use super::{LinuxHost, address, dnsmasq, link, route, sysctl};
+use crate::host::error::{NetlinkError, ObserveError};
+
+/// Looked up one by one up to here, by one listing from here on.
+const FEW_LINKS: usize = 64;
+
+fn listing(what: &'static str) -> impl FnOnce(NetlinkError) -> ObserveError {
+    move |source| ObserveError::List { what: what.to_owned(), source }
+}
+
+/// Devices that were looked at.
+#[derive(Debug, Default)]
+struct Devices {
+    by_index: BTreeMap<u32, Device>,
+    by_name: BTreeMap<LinkName, u32>,
+}
+
+impl Devices {
+    fn insert(&mut self, device: Device) {
+        self.by_name.insert(device.link_name(), device.index);
+        self.by_index.insert(device.index, device);
+    }
+
+    fn named(&self, name: &LinkName) -> Option<&Device> {
+        self.by_index.get(self.by_name.get(name)?)
+    }
+
+    fn master(&self, device: &Device) -> Option<&Device> {
+        self.by_index.get(&device.master?)
+    }
+
+    /// The bridge of ours that has enslaved a device which is not ours.
+    fn enslaver(&self, device: &Device) -> Option<&Device> {
+        self.master(device).filter(|master| master.is_our_bridge() && device.owner() == Owner::Foreign)
+    }
+
+    fn put_link(&self, state: &mut HostState, device: &Device) {
+        let link = device.link(self.master(device).map(Device::link_name));
+        let (key, object) = (Key::Link(device.link_name()), Object::Link(link));
+        state.objects.insert(key, Observed { owner: device.owner(), object });
+    }
+
+    fn put_uplink(&self, state: &mut HostState, device: &Device) {
+        if let Some(bridge) = self.enslaver(device) {
+            state.put_ours(Key::Uplink(device.link_name()), Object::Uplink(bridge.link_name()));
+        }
+    }
+}
+
+fn put_address(state: &mut HostState, device: &Device, held: &Held) {
+    let key = Key::Address(device.link_name(), held.address);
+    state.objects.insert(key, Observed { owner: held.owner, object: Object::Address });
+}
+
+fn put_route(state: &mut HostState, device: &Device, led: &Led) {
+    let key = Key::Route(device.link_name(), led.route.clone());
+    state.put_foreign(key, Object::Route { source: led.source, protocol: led.protocol });
+}
+
+fn put_tables(state: &mut HostState, tables: Tables) {
+    for (table, text) in tables.rulesets {
+        state.put_ours(Key::Ruleset(table), Object::Ruleset(text));
+    }
+    for (set, element) in tables.elements {
+        state.put_ours(Key::Element(set, element), Object::Element);
+    }
+}
+
+impl LinuxHost {
+    pub(super) async fn observe_all(&self, spec: &HostSpec) -> Result<HostState, ObserveError> {
+        let mut scope = scope(spec.objects.keys());
+        self.watch.set_scope(scope.clone());
+        let texts = spec.objects.iter().filter_map(|(key, object)| match (key, object) {
+            (Key::Ruleset(table), Object::Ruleset(text)) => Some((*table, text.clone())),
+            _ => None,
+        });
+        let tables = self.nftables.observe(texts.collect());
+        let links = async {
+            let mut devices = Devices::default();
+            let listed = link::list(&self.netlink).await.map_err(listing("the devices"))?;
+            listed.into_values().for_each(|device| devices.insert(device));
+            let addresses = address::list(&self.netlink, None).await.map_err(listing("the addresses"))?;
+            let routes = route::list(&self.netlink, None).await.map_err(listing("the routes"))?;
+            Ok((devices, addresses, routes))
+        };
+        let (tables, links) = tokio::join!(tables, links);
+        let tables = tables.map_err(|source| ObserveError::Nftables { what: "our tables".into(), source })?;
+        let (devices, addresses, routes) = links?;
+        self.watch.seen(devices.by_index.values());
+        let mut state = HostState::default();
+        put_tables(&mut state, tables);
+        self.put_all_links(&mut state, &devices, &mut scope);
+        for held in &addresses {
+            let device = devices.by_index.get(&held.index);
+            if let Some(device) = device.filter(|device| has_addresses(device, &scope)) {
+                put_address(&mut state, device, held);
+            }
+        }
+        for led in &routes {
+            let device = devices.by_index.get(&led.index);
+            if let Some(device) = device.filter(|device| has_addresses(device, &scope)) {
+                put_route(&mut state, device, led);
+            }
+        }
+        for key in spec.objects.keys() {
+            self.put_sysctl(&mut state, key)?;
+        }
+        for network in self.files.networks()? {
+            self.put_network(&mut state, &network)?;
+        }
+        Ok(state)
+    }
+
+    /// Ours, those in the spec, what is in a bridge of ours, and the masters of all of them.
+    fn put_all_links(&self, state: &mut HostState, devices: &Devices, scope: &mut Scope) {
+        for device in devices.by_index.values() {
+            let enslaved = devices.enslaver(device).is_some();
+            if enslaved {
+                scope.uplinks.insert(device.name.clone());
+            }
+            if device.owner() == Owner::Ours || enslaved || scope.links.contains(&device.name) {
+                devices.put_link(state, device);
+                devices.put_uplink(state, device);
+                if let Some(master) = devices.master(device) {
+                    devices.put_link(state, master);
+                }
+            }
+        }
+    }
+
+    fn put_sysctl(&self, state: &mut HostState, key: &Key) -> Result<(), ObserveError> {
+        if let Key::Sysctl(name) = key
+            && let Some(value) = sysctl::read(name)?
+        {
+            state.put_foreign(key.clone(), Object::Sysctl(value));
+        }
+        Ok(())
+    }
+
+    fn put_network(&self, state: &mut HostState, network: &Name) -> Result<(), ObserveError> {
+        self.watch.add_network(network);
+        for mac in self.files.dhcp_hosts(network)? {
+            self.put_file(state, &Key::DhcpHost(network.clone(), mac))?;
+        }
+        for name in self.files.dns_names(network)? {
+            self.put_file(state, &Key::DnsName(network.clone(), name))?;
+        }
+        for (mac, address) in self.files.leases(network)? {
+            state.put_ours(Key::Lease(network.clone(), mac), Object::Lease(address));
+        }
+        self.put_file(state, &Key::Dnsmasq(network.clone()))
+    }
+
+    fn put_file(&self, state: &mut HostState, key: &Key) -> Result<(), ObserveError> {
+        let object = match key {
+            Key::DhcpHost(network, mac) => self.files.dhcp_host(network, *mac)?,
+            Key::DnsName(network, name) => self.files.dns_name(network, name)?,
+            Key::Lease(network, mac) => self.files.lease(network, *mac)?.map(Object::Lease),
+            Key::Dnsmasq(network) => dnsmasq::running(&self.files, network)?.map(|running| {
+                self.watch.add_process(network, running.pid);
+                Object::Dnsmasq(running.dnsmasq)
+            }),
+            _ => None,
+        };
+        if let Some(object) = object {
+            state.put_ours(key.clone(), object);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn observe_some(&self, keys: &BTreeSet<Key>) -> Result<HostState, ObserveError> {
+        self.watch.extend_scope(scope(keys.iter()));
+        let mut state = HostState::default();
+        self.put_some_tables(&mut state, keys).await?;
+        self.put_some_links(&mut state, keys).await?;
+        for key in keys {
+            self.put_sysctl(&mut state, key)?;
+            self.put_file(&mut state, key)?;
+        }
+        Ok(state)
+    }
+
+    async fn put_some_tables(&self, state: &mut HostState, keys: &BTreeSet<Key>) -> Result<(), ObserveError> {
+        let (mut tables, mut elements) = (BTreeSet::<Table>::new(), BTreeMap::<Set, BTreeSet<String>>::new());
+        for key in keys {
+            match key {
+                Key::Ruleset(table) => drop(tables.insert(*table)),
+                Key::Element(set, element) => {
+                    elements.entry(*set).or_default().insert(element.clone());
+                }
+                _ => {}
+            }
+        }
+        if tables.is_empty() && elements.is_empty() {
+            return Ok(());
+        }
+        let found = self.nftables.observe_some(tables, elements).await;
+        put_tables(
+            state,
+            found.map_err(|source| ObserveError::Nftables { what: "our tables".into(), source })?,
+        );
+        Ok(())
+    }
+
+    async fn put_some_links(&self, state: &mut HostState, keys: &BTreeSet<Key>) -> Result<(), ObserveError> {
+        let names: BTreeSet<&LinkName> = keys.iter().filter_map(link_of).collect();
+        let devices = self.look_up(&names).await?;
+        for key in keys {
+            let Some(device) = link_of(key).and_then(|name| devices.named(name)) else { continue };
+            match key {
+                Key::Link(_) => {
+                    devices.put_link(state, device);
+                    if let Some(master) = devices.master(device) {
+                        devices.put_link(state, master);
+                    }
+                }
+                Key::Uplink(_) => devices.put_uplink(state, device),
+                _ => {}
+            }
+        }
+        self.put_some_addresses(state, keys, &devices).await
+    }
+
+    /// These devices and their masters, those that there are.
+    async fn look_up(&self, names: &BTreeSet<&LinkName>) -> Result<Devices, ObserveError> {
+        let mut devices = Devices::default();
+        if names.len() > FEW_LINKS {
+            let listed = link::list(&self.netlink).await.map_err(listing("the devices"))?;
+            listed.into_values().for_each(|device| devices.insert(device));
+            return Ok(devices);
+        }
+        for name in names {
+            let found = link::by_name(&self.netlink, name).await;
+            let found =
+                found.map_err(|source| ObserveError::List { what: format!("device {name}"), source })?;
+            let master = found.as_ref().and_then(|device| device.master);
+            found.into_iter().for_each(|device| devices.insert(device));
+            if let Some(index) = master.filter(|index| !devices.by_index.contains_key(index)) {
+                let master = link::by_index(&self.netlink, index).await;
+                let master = master.map_err(listing("the master of a device"))?;
+                master.into_iter().for_each(|device| devices.insert(device));
+            }
+        }
+        self.watch.seen(devices.by_index.values());
+        Ok(devices)
+    }
+
+    async fn put_some_addresses(
+        &self,
+        state: &mut HostState,
+        keys: &BTreeSet<Key>,
+        devices: &Devices,
+    ) -> Result<(), ObserveError> {
+        let whole = moving(keys, devices);
+        let asked = keys.iter().filter(|key| matches!(key, Key::Address(..) | Key::Route(..)));
+        let asked: BTreeSet<u32> =
+            asked.filter_map(link_of).filter_map(|name| devices.by_name.get(name).copied()).collect();
+        for index in whole.union(&asked) {
+            let Some(device) = devices.by_index.get(index) else { continue };
+            let wanted = |key: &Key| whole.contains(index) || keys.contains(key);
+            for held in address::list(&self.netlink, Some(*index)).await.map_err(listing("the addresses"))? {
+                if wanted(&Key::Address(device.link_name(), held.address)) {
+                    put_address(state, device, &held);
+                }
+            }
+            let is_asked_for = |led: &Led| wanted(&route_key(device, &led.route));
+            for led in route::list(&self.netlink, Some(*index)).await.map_err(listing("the routes"))? {
+                if is_asked_for(&led) {
+                    put_route(state, device, &led);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn route_key(device: &Device, route: &Route) -> Key {
+    Key::Route(device.link_name(), route.clone())
+}
+
+/// The devices between which addresses may have to move: uplinks, their masters, and the bridges
+/// asked for with them.
+fn moving(keys: &BTreeSet<Key>, devices: &Devices) -> BTreeSet<u32> {
+    let uplinks: Vec<&Device> = keys
+        .iter()
+        .filter(|key| matches!(key, Key::Uplink(_)))
+        .filter_map(|key| devices.named(link_of(key)?))
+        .collect();
+    if uplinks.is_empty() {
+        return BTreeSet::new();
+    }
+    let asked = keys.iter().filter_map(|key| devices.named(link_of(key)?));
+    let bridges = asked.filter(|device| device.is_our_bridge());
+    let masters = uplinks.iter().filter_map(|device| devices.enslaver(device));
+    uplinks.iter().copied().chain(masters).chain(bridges).map(|device| device.index).collect()
+}
+
+fn has_addresses(device: &Device, scope: &Scope) -> bool {
+    device.is_our_bridge() || scope.uplinks.contains(&device.name)
+}
+
+fn link_of(key: &Key) -> Option<&LinkName> {
+    match key {
+        Key::Link(link) | Key::Uplink(link) | Key::Address(link, _) | Key::Route(link, _) => Some(link),
+        _ => None,
+    }
+}
+
+fn scope<'a>(keys: impl Iterator<Item = &'a Key>) -> Scope {
+    let mut scope = Scope::default();
+    for key in keys {
+        scope.links.extend(link_of(key).map(LinkName::to_string));
+        if let Key::Uplink(link) = key {
+            scope.uplinks.insert(link.to_string());
+        }
+    }
+    scope
+}

@@ -1,0 +1,536 @@
+//! What the kernel says by itself: devices, addresses and routes by rtnetlink(7), transactions of
+//! nftables, the end of processes, and files.
+//!
+//! A notification is a hint: it wakes the loop, which then looks. So losing one costs time, not
+//! truth, and here they are only sorted: what nobody of ours is concerned with, and what we did
+//! ourselves, is left out as well as can be told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::constants::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use trestle_core::ownership::{Owner, TABLE};
+use trestle_core::spec::Table;
+use trestle_core::types::Name;
+
+use super::address::Held;
+use super::files::Files;
+use super::link::Device;
+use super::nfnetlink::{self, Message, NFNLGRP_NFTABLES};
+use super::process::{self, Process};
+use super::route::Led;
+use crate::host::Change;
+use crate::host::error::OpenError;
+
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
+const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// A thousand devices made at once are about 5 MB of notifications.
+const RECEIVE_BUFFER: usize = 16 << 20;
+/// For how long more is awaited after the first change.
+const SETTLE: Duration = Duration::from_millis(15);
+/// For how long after a step of ours a change of the same thing, by nobody in particular, is taken
+/// for its echo.
+const ECHO: Duration = Duration::from_secs(1);
+/// The greatest number a process can have (`PID_MAX_LIMIT`, `linux/threads.h`).
+const PID_MAX: u32 = 4 << 20;
+
+/// Which devices matter besides our own.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Scope {
+    /// Devices of the spec, by name.
+    pub(super) links: BTreeSet<String>,
+    /// Those of them whose addresses and routes matter.
+    pub(super) uplinks: BTreeSet<String>,
+}
+
+/// Listens until it is dropped.
+#[derive(Debug)]
+pub(super) struct Watch {
+    shared: Arc<Shared>,
+    tasks: Vec<AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    wake: Notify,
+    inner: Mutex<Inner>,
+    inotify: AsyncFd<InotifyFd>,
+    files: Files,
+    /// The port of the socket that our own steps are done by.
+    own_port: u32,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    pending: Option<Pending>,
+    scope: Scope,
+    /// What was last seen of each device, by number.
+    devices: BTreeMap<u32, Fingerprint>,
+    /// What our steps changed, and when.
+    own: BTreeMap<Touched, Instant>,
+    folders: BTreeMap<WatchDescriptor, PathBuf>,
+    processes: BTreeMap<Name, (i32, AbortHandle)>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    change: Change,
+    others: usize,
+}
+
+/// Something a step of ours changes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touched {
+    /// A device is made or changed.
+    Link(String),
+    /// A device goes.
+    LinkGone(String),
+    /// A file is moved to its place.
+    File(PathBuf),
+    /// A file goes.
+    FileGone(PathBuf),
+}
+
+/// What of a device bears on a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fingerprint {
+    name: String,
+    owner: Owner,
+    is_our_bridge: bool,
+    master: Option<u32>,
+    mtu: u32,
+    mac: Option<trestle_core::types::Mac>,
+    up: bool,
+}
+
+impl Fingerprint {
+    fn of(device: &Device) -> Self {
+        Self {
+            name: device.name.clone(),
+            owner: device.owner(),
+            is_our_bridge: device.is_our_bridge(),
+            master: device.master,
+            mtu: device.mtu,
+            mac: device.mac,
+            up: device.up,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct InotifyFd(Inotify);
+
+impl AsRawFd for InotifyFd {
+    fn as_raw_fd(&self) -> i32 {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for InotifyFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Watch {
+    /// Begins to listen in the network namespace of the calling thread. What the socket with the
+    /// port `own_port` changes is not reported.
+    pub(super) fn open(own_port: u32, files: Files) -> Result<Self, OpenError> {
+        let failed = |purpose| move |source| OpenError::Socket { purpose, source };
+        let links = listen(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed("changes of devices"))?;
+        let rules = listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map_err(failed("changes of nftables"))?;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .map_err(io::Error::from)
+            // SAFETY: the descriptor is the same open one as long as the `Inotify` lives.
+            .and_then(|inotify| Ok(unsafe { AsyncFd::register(InotifyFd(inotify)) }?))
+            .map_err(failed("changes of files"))?;
+        let (wake, inner) = (Notify::new(), Mutex::default());
+        let shared = Arc::new(Shared { wake, inner, inotify, files, own_port });
+        let tasks = vec![
+            tokio::spawn(watch_links(shared.clone(), links)).abort_handle(),
+            tokio::spawn(watch_rules(shared.clone(), rules)).abort_handle(),
+            tokio::spawn(watch_files(shared.clone())).abort_handle(),
+        ];
+        Ok(Self { shared, tasks })
+    }
+
+    /// Waits until something changed; changes close together come as one.
+    pub(super) async fn changed(&self) -> Change {
+        loop {
+            let woken = self.shared.wake.notified();
+            if !self.shared.has_pending() {
+                woken.await;
+                continue;
+            }
+            tokio::time::sleep(SETTLE).await;
+            // Taken at the very end, so that a future dropped before loses nothing.
+            if let Some(pending) = self.shared.take_pending() {
+                return pending.into_change();
+            }
+        }
+    }
+
+    /// From now on these devices matter.
+    pub(super) fn set_scope(&self, scope: Scope) {
+        self.shared.lock().scope = scope;
+    }
+
+    /// From now on these devices matter too.
+    pub(super) fn extend_scope(&self, scope: Scope) {
+        let mut inner = self.shared.lock();
+        inner.scope.links.extend(scope.links);
+        inner.scope.uplinks.extend(scope.uplinks);
+    }
+
+    /// These devices are known: notifications that say the same are none.
+    pub(super) fn seen<'a>(&self, devices: impl Iterator<Item = &'a Device>) {
+        let mut inner = self.shared.lock();
+        for device in devices {
+            // What notifications said is not older than a listing made before they were read.
+            inner.devices.entry(device.index).or_insert_with(|| Fingerprint::of(device));
+        }
+    }
+
+    /// We are about to change this.
+    pub(super) fn touch(&self, touched: Touched) {
+        let mut inner = self.shared.lock();
+        if inner.own.len() > 4096 {
+            inner.own.retain(|_, at| at.elapsed() < ECHO);
+        }
+        inner.own.insert(touched, Instant::now());
+    }
+
+    /// Listens to the network's folders from now on.
+    pub(super) fn add_network(&self, network: &Name) {
+        let files = &self.shared.files;
+        let folders = [files.dhcp_hosts_dir(network), files.dns_names_dir(network)];
+        folders.iter().for_each(|folder| self.shared.watch_folder(folder));
+    }
+
+    /// Listens for the end of the network's dnsmasq from now on.
+    pub(super) fn add_process(&self, network: &Name, pid: i32) {
+        let mut inner = self.shared.lock();
+        if inner.processes.get(network).is_some_and(|(watched, _)| *watched == pid) {
+            return;
+        }
+        let task = tokio::spawn(watch_process(self.shared.clone(), network.clone(), pid));
+        if let Some((_, old)) = inner.processes.insert(network.clone(), (pid, task.abort_handle())) {
+            old.abort();
+        }
+    }
+
+    /// We are about to end the network's dnsmasq.
+    pub(super) fn remove_process(&self, network: &Name) {
+        if let Some((_, task)) = self.shared.lock().processes.remove(network) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.shared.lock().processes.values().for_each(|(_, task)| task.abort());
+    }
+}
+
+impl Pending {
+    fn into_change(self) -> Change {
+        let mut change = self.change;
+        match self.others {
+            0 => {}
+            1 => change.what.push_str(" and one more change"),
+            others => change.what.push_str(&format!(" and {others} more changes")),
+        }
+        change
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_pending(&self) -> bool {
+        self.lock().pending.is_some()
+    }
+
+    fn take_pending(&self) -> Option<Pending> {
+        self.lock().pending.take()
+    }
+
+    fn report(&self, what: String, culprit: Option<String>) {
+        tracing::debug!(what, culprit, "something changed");
+        let change = Change { culprit, at: Instant::now(), what };
+        let mut inner = self.lock();
+        match &mut inner.pending {
+            Some(pending) => {
+                pending.others += 1;
+                if pending.change.culprit.is_none() && change.culprit.is_some() {
+                    pending.change = Change { at: pending.change.at, ..change };
+                }
+            }
+            none => *none = Some(Pending { change, others: 0 }),
+        }
+        self.wake.notify_one();
+    }
+
+    fn watch_folder(&self, folder: &Path) {
+        let flags = AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_MOVE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_ONLYDIR;
+        // A folder that is not there has nothing to tell; it is listened to once it is made.
+        if let Ok(descriptor) = self.inotify.get_ref().0.add_watch(folder, flags) {
+            self.lock().folders.insert(descriptor, folder.to_owned());
+        }
+    }
+}
+
+impl Inner {
+    fn is_echo(&self, touched: &Touched) -> bool {
+        self.own.get(touched).is_some_and(|at| at.elapsed() < ECHO)
+    }
+
+    fn matters(&self, device: &Fingerprint) -> bool {
+        device.owner == Owner::Ours || self.scope.links.contains(&device.name) || self.is_our_port(device)
+    }
+
+    fn is_our_port(&self, device: &Fingerprint) -> bool {
+        device.master.and_then(|index| self.devices.get(&index)).is_some_and(|master| master.is_our_bridge)
+    }
+
+    /// The name of the device, if its addresses and routes matter.
+    fn address_device(&self, index: u32) -> Option<&str> {
+        let device = self.devices.get(&index)?;
+        let matters =
+            device.is_our_bridge || self.scope.uplinks.contains(&device.name) || self.is_our_port(device);
+        matters.then_some(device.name.as_str())
+    }
+}
+
+fn listen(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
+    let mut socket = TokioSocket::new(protocol)?;
+    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+    for group in groups {
+        socket.socket_mut().add_membership(*group)?;
+    }
+    let by_force = setsockopt(&socket.socket_ref(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    by_force.or_else(|_| setsockopt(&socket.socket_ref(), sockopt::RcvBuf, &RECEIVE_BUFFER))?;
+    Ok(socket)
+}
+
+/// The next messages; `None` if some were lost.
+async fn receive(socket: &mut TokioSocket) -> io::Result<Option<Vec<u8>>> {
+    match socket.recv_from_full().await {
+        Ok((bytes, _)) => Ok(Some(bytes)),
+        Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn watch_links(shared: Arc<Shared>, mut socket: TokioSocket) {
+    loop {
+        match receive(&mut socket).await {
+            Ok(Some(bytes)) => {
+                for message in route_messages(&bytes) {
+                    shared.note_route_message(&message);
+                }
+            }
+            Ok(None) => shared.report("changes of devices were missed".to_owned(), None),
+            Err(error) => return tracing::error!(%error, "changes of devices are not noticed any more"),
+        }
+    }
+}
+
+fn route_messages(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+    let mut messages = Vec::new();
+    while let Some(length) = bytes.first_chunk::<4>().map(|length| u32::from_ne_bytes(*length) as usize) {
+        let Some(message) = bytes.get(..length).filter(|message| !message.is_empty()) else { break };
+        messages.extend(NetlinkMessage::deserialize(message).ok());
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    messages
+}
+
+impl Shared {
+    fn note_route_message(&self, message: &NetlinkMessage<RouteNetlinkMessage>) {
+        let port = message.header.port_number;
+        let NetlinkPayload::InnerMessage(inner) = &message.payload else { return };
+        let what = match inner {
+            RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+                self.note_link(&Device::from_message(link), port)
+            }
+            RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
+                self.note_link_gone(&Device::from_message(link), port)
+            }
+            RouteNetlinkMessage::NewAddress(address) => {
+                self.note_address(Held::from_message(address), "added to")
+            }
+            RouteNetlinkMessage::DelAddress(address) => {
+                self.note_address(Held::from_message(address), "deleted from")
+            }
+            RouteNetlinkMessage::NewRoute(route) => {
+                self.note_route(Led::from_message(route), "added to", port)
+            }
+            RouteNetlinkMessage::DelRoute(route) => {
+                self.note_route(Led::from_message(route), "deleted from", port)
+            }
+            _ => None,
+        };
+        if let Some(what) = what.filter(|_| port != self.own_port) {
+            self.report(what, culprit(port));
+        }
+    }
+
+    fn note_link(&self, device: &Device, port: u32) -> Option<String> {
+        let mut inner = self.lock();
+        let now = Fingerprint::of(device);
+        let before = inner.devices.insert(device.index, now.clone());
+        let echo = port == 0 && inner.is_echo(&Touched::Link(device.name.clone()));
+        let matters = inner.matters(&now) || before.as_ref().is_some_and(|before| inner.matters(before));
+        let verb = if before.is_some() { "changed" } else { "appeared" };
+        (before.as_ref() != Some(&now) && !echo && matters).then(|| format!("{} {verb}", device.name))
+    }
+
+    fn note_link_gone(&self, device: &Device, port: u32) -> Option<String> {
+        let mut inner = self.lock();
+        let now = inner.devices.remove(&device.index).unwrap_or_else(|| Fingerprint::of(device));
+        let echo = port == 0 && inner.is_echo(&Touched::LinkGone(device.name.clone()));
+        (!echo && inner.matters(&now)).then(|| format!("{} was deleted", device.name))
+    }
+
+    fn note_address(&self, held: Option<Held>, verb: &str) -> Option<String> {
+        let (held, inner) = (held?, self.lock());
+        Some(format!("{} was {verb} {}", held.address, inner.address_device(held.index)?))
+    }
+
+    fn note_route(&self, led: Option<Led>, verb: &str, port: u32) -> Option<String> {
+        let (led, inner) = (led?, self.lock());
+        let device = inner.address_device(led.index)?;
+        // Routes go with addresses and devices that we take away, in nobody's name.
+        let echo = port == 0 && inner.is_echo(&Touched::Link(device.to_owned()));
+        (!echo).then(|| format!("the route to {} was {verb} {device}", led.route.destination))
+    }
+}
+
+/// The port of a socket is the number of its process, unless the process has several.
+fn culprit(port: u32) -> Option<String> {
+    if port == 0 || port > PID_MAX {
+        return None;
+    }
+    match process::name(port) {
+        Some(name) => Some(format!("{name} (pid {port})")),
+        None => Some(format!("pid {port}")),
+    }
+}
+
+async fn watch_rules(shared: Arc<Shared>, mut socket: TokioSocket) {
+    let mut touched: Option<Table> = None;
+    loop {
+        match receive(&mut socket).await {
+            Ok(Some(bytes)) => {
+                for message in nfnetlink::parse(&bytes) {
+                    shared.note_rules(message, &mut touched);
+                }
+            }
+            Ok(None) => shared.report("changes of nftables were missed".to_owned(), None),
+            Err(error) => return tracing::error!(%error, "changes of nftables are not noticed any more"),
+        }
+    }
+}
+
+impl Shared {
+    /// A transaction is told change by change; its end tells who made it.
+    fn note_rules(&self, message: Message, touched: &mut Option<Table>) {
+        match message {
+            Message::InTable { family, table } => *touched = touched.or_else(|| our_table(family, &table)),
+            Message::Generation { thread, name, .. } => {
+                let Some(table) = touched.take() else { return };
+                if thread.is_some_and(process::is_own_thread) {
+                    return;
+                }
+                let culprit = name.zip(thread).map(|(name, thread)| format!("{name} (pid {thread})"));
+                self.report(format!("table {} {TABLE} changed", table.family()), culprit);
+            }
+        }
+    }
+}
+
+fn our_table(family: u8, name: &str) -> Option<Table> {
+    /// `NFPROTO_INET` and `NFPROTO_BRIDGE` (`linux/netfilter.h`).
+    const FAMILIES: [(u8, Table); 2] = [(1, Table::Gateway), (7, Table::Guard)];
+    let ours = FAMILIES.into_iter().find(|(number, _)| *number == family && name == TABLE);
+    ours.map(|(_, table)| table)
+}
+
+async fn watch_process(shared: Arc<Shared>, network: Name, pid: i32) {
+    let ended = match Process::open(pid) {
+        Ok(Some(process)) => process.ended().await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = ended {
+        return tracing::error!(%error, %network, pid, "the end of a dnsmasq will not be noticed");
+    }
+    let watched = shared.lock().processes.remove(&network);
+    if watched.is_some() {
+        shared.report(format!("the dnsmasq of {network} (pid {pid}) ended"), None);
+    }
+}
+
+async fn watch_files(shared: Arc<Shared>) {
+    loop {
+        let Ok(mut ready) = shared.inotify.readable().await else { return };
+        let read = ready.try_io(|inotify| inotify.get_ref().0.read_events().map_err(io::Error::from));
+        match read {
+            Ok(Ok(events)) => events.into_iter().for_each(|event| shared.note_file(event)),
+            Ok(Err(error)) => return tracing::error!(%error, "changes of files are not noticed any more"),
+            Err(_would_block) => {}
+        }
+    }
+}
+
+impl Shared {
+    fn note_file(&self, event: InotifyEvent) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return self.report("changes of files were missed".to_owned(), None);
+        }
+        let mut inner = self.lock();
+        if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+            inner.folders.remove(&event.wd);
+            return;
+        }
+        let Some(folder) = inner.folders.get(&event.wd) else { return };
+        let name = event.name.unwrap_or_default();
+        // Drafts begin with a dot; dnsmasq does not read them either.
+        if name.to_string_lossy().starts_with('.') {
+            return;
+        }
+        let path = if name.is_empty() { folder.clone() } else { folder.join(name) };
+        let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVED_FROM;
+        let (touched, verb) = match event.mask.intersects(gone) {
+            true => (Touched::FileGone(path.clone()), "deleted"),
+            false => (Touched::File(path.clone()), "changed"),
+        };
+        if inner.is_echo(&touched) {
+            return;
+        }
+        drop(inner);
+        self.report(format!("{} was {verb}", path.display()), None);
+    }
+}
