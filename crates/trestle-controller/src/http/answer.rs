@@ -110,34 +110,55 @@ fn status(kind: ErrorKind) -> StatusCode {
     }
 }
 
-/// In the OpenAPI document: the errors that a request with a token may meet.
+/// In the OpenAPI document: the errors that any request with a token may meet.
 pub(super) struct Refusals;
+
+/// In the OpenAPI document: the errors that only a change may meet.
+pub(super) struct Collisions;
+
+const REFUSALS: [(StatusCode, &str); 6] = [
+    (
+        StatusCode::BAD_REQUEST,
+        "`malformed`: cannot be read; `invalid`: `problems` lists everything that is wrong",
+    ),
+    (StatusCode::UNAUTHORIZED, "`unauthorized`: no token, or not one of this controller's"),
+    (StatusCode::FORBIDDEN, "`forbidden`: the token does not allow it"),
+    (StatusCode::NOT_FOUND, "`not_found`: no such thing, or not one that the token's holder may see"),
+    (StatusCode::INTERNAL_SERVER_ERROR, "`internal`: a defect of the controller"),
+    (StatusCode::SERVICE_UNAVAILABLE, "the database is away, locked or full; nothing was changed"),
+];
+
+const COLLISIONS: [(StatusCode, &str); 2] = [
+    (StatusCode::CONFLICT, "it collides with what is there; the code says with what"),
+    (StatusCode::PAYLOAD_TOO_LARGE, "`too_large`: the body is larger than 1 MiB, or a report than 16 MiB"),
+];
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        [
-            (
-                StatusCode::BAD_REQUEST,
-                "`malformed`: cannot be read. `invalid`: `problems` lists everything that is wrong",
-            ),
-            (StatusCode::UNAUTHORIZED, "`unauthorized`: no token, or not one of this controller's"),
-            (StatusCode::FORBIDDEN, "`forbidden`: the token does not allow it"),
-            (StatusCode::NOT_FOUND, "`not_found`: no such thing, or not one that the token's holder may see"),
-            (StatusCode::CONFLICT, "it collides with what is there; the code says with what"),
-            (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "`too_large`: the body is larger than 1 MiB (16 MiB for a report)",
-            ),
-            (StatusCode::INTERNAL_SERVER_ERROR, "`internal`: a defect of the controller"),
-            (StatusCode::SERVICE_UNAVAILABLE, "the database is away, locked or full; nothing was changed"),
-        ]
-        .into_iter()
-        .map(|(status, description)| (status.as_str().to_owned(), envelope(description).into()))
-        .collect()
+        REFUSALS.map(reference).into()
     }
 }
 
-fn envelope(description: &str) -> openapi::Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
-    ResponseBuilder::new().description(description).content("application/json", content).build()
+impl IntoResponses for Collisions {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        COLLISIONS.map(reference).into()
+    }
+}
+
+/// What [`Refusals`] and [`Collisions`] refer to, by name.
+pub(super) fn error_responses() -> impl Iterator<Item = (String, openapi::Response)> {
+    REFUSALS.into_iter().chain(COLLISIONS).map(|(status, description)| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        let response = ResponseBuilder::new().description(description).content("application/json", content);
+        (response_name(status), response.build())
+    })
+}
+
+fn reference((status, _): (StatusCode, &str)) -> (String, RefOr<openapi::Response>) {
+    (status.as_str().to_owned(), Ref::from_response_name(response_name(status)).into())
+}
+
+/// `NotFound` and the like.
+fn response_name(status: StatusCode) -> String {
+    status.canonical_reason().unwrap_or_default().split(' ').collect()
 }

@@ -5,6 +5,8 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::answer::error_responses;
+
 const DESCRIPTION: &str = "Networks for virtual machines. \
     Things are named by name or id. Lists come in pages: give `next` as `after` until there is no `next`. \
     Every error has the body `ErrorBody`; its `code` is stable. \
@@ -26,8 +28,11 @@ pub(super) fn frame() -> OpenApi {
     let mut schemas = vec![(ErrorBody::name().into_owned(), ErrorBody::schema())];
     ErrorBody::schemas(&mut schemas);
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    let components =
-        ComponentsBuilder::new().schemas_from_iter(schemas).security_scheme("bearer", bearer).build();
+    let components = ComponentsBuilder::new()
+        .schemas_from_iter(schemas)
+        .responses_from_iter(error_responses())
+        .security_scheme("bearer", bearer)
+        .build();
     OpenApiBuilder::new()
         .info(info.build())
         .components(Some(components))

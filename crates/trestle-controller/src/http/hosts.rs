@@ -10,7 +10,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::Front;
-use super::answer::{Answer, Created, Refusals};
+use super::answer::{Answer, Collisions, Created, Refusals};
 use super::extract::{Authenticated, JsonBody, Path, Query, QueryPair};
 use crate::app::App;
 
@@ -27,7 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
 
 /// Makes a host known.
 #[utoipa::path(post, path = "/v1/hosts", tag = "hosts", request_body = NewHost, responses(
-    (status = 201, description = "the host", body = Host), Refusals,
+    (status = 201, description = "the host", body = Host), Refusals, Collisions,
 ))]
 async fn create_host(
     State(app): State<App>,
@@ -65,7 +65,7 @@ async fn host(
 /// Changes a host's devices.
 #[utoipa::path(patch, path = "/v1/hosts/{host}", tag = "hosts", request_body = HostPatch,
     params(("host" = String, Path, description = "the host, by name or id")), responses(
-    (status = 200, description = "the host as it is now", body = Host), Refusals,
+    (status = 200, description = "the host as it is now", body = Host), Refusals, Collisions,
 ))]
 async fn patch_host(
     State(app): State<App>,
@@ -79,7 +79,7 @@ async fn patch_host(
 /// Forgets a host that has no interface plugged in any more.
 #[utoipa::path(delete, path = "/v1/hosts/{host}", tag = "hosts",
     params(("host" = String, Path, description = "the host, by name or id")), responses(
-    (status = 204, description = "it is gone"), Refusals,
+    (status = 204, description = "it is gone"), Refusals, Collisions,
 ))]
 async fn delete_host(
     State(app): State<App>,
@@ -120,7 +120,7 @@ async fn spec(
     params(("host" = String, Path, description = "the host, by name or id")),
     request_body(content = Object, description = "`generation`, `problems`, `leases`, `drift`, \
         `agent_version` and `kernel`", content_type = "application/json"), responses(
-    (status = 204, description = "taken in"), Refusals,
+    (status = 204, description = "taken in"), Refusals, Collisions,
 ))]
 async fn report(
     State(app): State<App>,

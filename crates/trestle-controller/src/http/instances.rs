@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Front;
-use super::answer::{Answer, Created, Refusals};
+use super::answer::{Answer, Collisions, Created, Refusals};
 use super::extract::{Authenticated, InProject, JsonBody, Path, Query, QueryPair};
 use crate::app::App;
 
@@ -37,7 +37,7 @@ struct OnNetwork {
 
 /// Makes an instance with its interfaces, each with its address.
 #[utoipa::path(post, path = "/v1/instances", tag = "instances", request_body = NewInstance, responses(
-    (status = 201, description = "the instance", body = Instance), Refusals,
+    (status = 201, description = "the instance", body = Instance), Refusals, Collisions,
 ))]
 async fn create_instance(
     State(app): State<App>,
@@ -77,7 +77,7 @@ async fn instance(
 /// connected.
 #[utoipa::path(delete, path = "/v1/instances/{instance}", tag = "instances",
     params(("instance" = String, Path, description = "the instance, by name or id"), InProject), responses(
-    (status = 204, description = "it is gone"), Refusals,
+    (status = 204, description = "it is gone"), Refusals, Collisions,
 ))]
 async fn delete_instance(
     State(app): State<App>,
@@ -93,7 +93,7 @@ async fn delete_instance(
 #[utoipa::path(post, path = "/v1/instances/{instance}/interfaces", tag = "instances",
     request_body = NewInterface,
     params(("instance" = String, Path, description = "the instance, by name or id"), InProject), responses(
-    (status = 201, description = "the instance with its new interface", body = Instance), Refusals,
+    (status = 201, description = "the instance with its new interface", body = Instance), Refusals, Collisions,
 ))]
 async fn add_interface(
     State(app): State<App>,
@@ -112,7 +112,7 @@ async fn add_interface(
         ("interface" = String, Path, description = "the interface, by id"),
         InProject,
     ), responses(
-    (status = 200, description = "the instance without it", body = Instance), Refusals,
+    (status = 200, description = "the instance without it", body = Instance), Refusals, Collisions,
 ))]
 async fn delete_interface(
     State(app): State<App>,
@@ -128,7 +128,7 @@ async fn delete_interface(
 #[utoipa::path(post, path = "/v1/instances/{instance}/attach", tag = "instances",
     request_body = AttachRequest,
     params(("instance" = String, Path, description = "the instance, by name or id"), InProject), responses(
-    (status = 200, description = "what a hypervisor needs to know", body = Attached), Refusals,
+    (status = 200, description = "what a hypervisor needs to know", body = Attached), Refusals, Collisions,
 ))]
 async fn attach(
     State(app): State<App>,
@@ -143,7 +143,7 @@ async fn attach(
 /// Unplugs an interface; it keeps its MAC and addresses.
 #[utoipa::path(post, path = "/v1/instances/{instance}/detach", tag = "instances",
     params(("instance" = String, Path, description = "the instance, by name or id"), InProject, OnNetwork), responses(
-    (status = 200, description = "what it was", body = Attached), Refusals,
+    (status = 200, description = "what it was", body = Attached), Refusals, Collisions,
 ))]
 async fn detach(
     State(app): State<App>,

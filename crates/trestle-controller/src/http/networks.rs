@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Front;
-use super::answer::{Answer, Created, Refusals};
+use super::answer::{Answer, Collisions, Created, Refusals};
 use super::extract::{Authenticated, JsonBody, Path, QueryPair};
 use crate::app::App;
 
@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
 
 /// Makes a network.
 #[utoipa::path(post, path = "/v1/networks", tag = "networks", request_body = NewNetwork, responses(
-    (status = 201, description = "the network", body = Network), Refusals,
+    (status = 201, description = "the network", body = Network), Refusals, Collisions,
 ))]
 async fn create_network(
     State(app): State<App>,
@@ -58,7 +58,7 @@ async fn network(
 /// Deletes a network that no instance is on any more.
 #[utoipa::path(delete, path = "/v1/networks/{network}", tag = "networks",
     params(("network" = String, Path, description = "the network, by name or id")), responses(
-    (status = 204, description = "it is gone"), Refusals,
+    (status = 204, description = "it is gone"), Refusals, Collisions,
 ))]
 async fn delete_network(
     State(app): State<App>,

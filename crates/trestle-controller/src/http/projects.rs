@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Front;
-use super::answer::{Answer, Created, Refusals};
+use super::answer::{Answer, Collisions, Created, Refusals};
 use super::extract::{Authenticated, JsonBody, Path, Query};
 use crate::app::App;
 
@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
 
 /// Makes a project.
 #[utoipa::path(post, path = "/v1/projects", tag = "projects", request_body = NewProject, responses(
-    (status = 201, description = "the project", body = Project), Refusals,
+    (status = 201, description = "the project", body = Project), Refusals, Collisions,
 ))]
 async fn create_project(
     State(app): State<App>,
@@ -58,7 +58,7 @@ async fn project(
 /// Deletes a project that owns nothing any more.
 #[utoipa::path(delete, path = "/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path, description = "the project, by name or id")), responses(
-    (status = 204, description = "it is gone"), Refusals,
+    (status = 204, description = "it is gone"), Refusals, Collisions,
 ))]
 async fn delete_project(
     State(app): State<App>,

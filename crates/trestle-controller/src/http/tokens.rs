@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Front;
-use super::answer::{Answer, Created, Refusals};
+use super::answer::{Answer, Collisions, Created, Refusals};
 use super::extract::{Authenticated, JsonBody, Path, Query};
 use crate::app::App;
 
@@ -18,7 +18,7 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
 
 /// Makes a token. Its secret is in this answer and nowhere else.
 #[utoipa::path(post, path = "/v1/tokens", tag = "tokens", request_body = NewToken, responses(
-    (status = 201, description = "the token with its secret", body = TokenCreated), Refusals,
+    (status = 201, description = "the token with its secret", body = TokenCreated), Refusals, Collisions,
 ))]
 async fn create_token(
     State(app): State<App>,
@@ -43,7 +43,7 @@ async fn list_tokens(
 /// Revokes a token at once.
 #[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "tokens",
     params(("token" = String, Path, description = "the token, by id")), responses(
-    (status = 204, description = "it is gone"), Refusals,
+    (status = 204, description = "it is gone"), Refusals, Collisions,
 ))]
 async fn delete_token(
     State(app): State<App>,
