@@ -90,11 +90,43 @@ impl AppError {
         Self::new(ErrorKind::NotFound, "not_found", format!("no {what} `{reference}`"))
     }
 
+    /// It is still used, and by what: ``network `x` still has``, and the things.
+    pub(crate) fn in_use(sentence: &str, uses: &[String]) -> Self {
+        Self::conflict("in_use", format!("{sentence} {}", uses.join(", ")))
+            .hint("delete or detach these first")
+    }
+
+    /// A defect of ours; `what` is for the log.
+    pub(crate) fn defect(what: &'static str) -> Self {
+        Self::new(ErrorKind::Internal, "internal", "the controller failed; its log says more")
+            .caused_by(Defect(what))
+    }
+
+    /// Lists everything that is in the way: field, code and message of each.
+    #[must_use]
+    pub(crate) fn with_problems(
+        mut self,
+        problems: impl Iterator<Item = (&'static str, &'static str, String)>,
+    ) -> Self {
+        let problem = |(field, code, message): (&str, &str, String)| FieldProblem {
+            field: field.to_owned(),
+            code: code.to_owned(),
+            message,
+        };
+        self.error.problems = problems.map(problem).collect();
+        self
+    }
+
     /// It collides with what is there.
     pub fn conflict(code: &str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, code, message)
     }
 }
+
+/// Something that cannot happen did.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Defect(&'static str);
 
 impl fmt::Display for AppError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

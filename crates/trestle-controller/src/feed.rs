@@ -1,1 +1,400 @@
 //! What each host must have, kept current by following the change log.
+//!
+//! A replica of the World is loaded at the start. After every commit the change log is read on,
+//! what changed is loaded again, and the scopes it bears on are compiled before and after: the
+//! difference goes into a ring of recent changes for each host it is for. An agent that holds a
+//! generation the ring covers is told the changes since; any other is told everything.
+//!
+//! The log and what it names are read in one snapshot and get the snapshot's revision, so that a
+//! generation never stands for a state that is older or newer than it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sqlx::AnyConnection;
+use tokio::sync::watch;
+use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
+use trestle_core::spec::{Key, Object, SpecUpdate};
+use trestle_core::types::HostId;
+use trestle_core::world::{Host, Interface, Network, Options, World};
+
+use crate::store::change::{self, Batch};
+use crate::store::{Backend, Store, StoreError, host, interface, network};
+
+/// An agent that was not heard of for this long is not connected. It polls or reports more often.
+pub(crate) const SILENCE: SignedDuration = SignedDuration::from_secs(40);
+
+/// How many changed keys a host's ring keeps before the oldest changes are forgotten.
+const RING_KEYS: usize = 8192;
+
+/// How long the follower waits after the database failed it.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often the change log is looked at for what other controllers did.
+const POLL: Duration = Duration::from_secs(1);
+
+/// The World's replica and what each host was told.
+pub(crate) struct Feed {
+    store: Arc<Store>,
+    state: Mutex<State>,
+    revision: watch::Sender<u64>,
+}
+
+struct State {
+    world: World,
+    last_change: i64,
+    hosts: HashMap<HostId, HostFeed>,
+}
+
+/// What one host was told and has said.
+struct HostFeed {
+    /// The latest revision that bore on it.
+    generation: watch::Sender<u64>,
+    /// The generation after which the ring has every change.
+    ring_from: u64,
+    ring: VecDeque<Delta>,
+    ring_keys: usize,
+    /// What it says it has worked through.
+    applied: watch::Sender<u64>,
+    polls: usize,
+    last_heard: Option<Timestamp>,
+}
+
+/// What one batch of changes means for one host.
+#[derive(Clone, Debug, Default)]
+struct Delta {
+    generation: u64,
+    put: BTreeMap<Key, Object>,
+    gone: BTreeSet<Key>,
+}
+
+/// What was loaded again.
+#[derive(Clone)]
+enum Loaded {
+    Host(Host),
+    Network(Network),
+    Interface(Interface),
+    Gone(Entity),
+}
+
+impl Feed {
+    /// Loads everything there is.
+    pub(crate) async fn load(store: Arc<Store>, options: Options) -> Result<Self, StoreError> {
+        let mut snapshot = store.snapshot().await?;
+        let (last_change, revision) = change::position(&mut snapshot).await?;
+        let mut world = World::new(options);
+        for record in host::list(&mut snapshot, (None, None), "", i64::MAX).await? {
+            world.put_host(record.host);
+        }
+        for record in network::list(&mut snapshot, &network::Filter::default(), "", i64::MAX).await? {
+            world.put_network(record.network);
+        }
+        for record in interface::all(&mut snapshot).await? {
+            world.put_interface(record.interface);
+        }
+        drop(snapshot);
+        let hosts = world.hosts().map(|host| (host.id, HostFeed::new(revision))).collect();
+        let state = Mutex::new(State { world, last_change, hosts });
+        Ok(Self { store, state, revision: watch::Sender::new(revision) })
+    }
+
+    /// Follows the change log for as long as it is polled.
+    pub(crate) async fn follow(&self) {
+        let changed = self.store.changed();
+        loop {
+            match self.store.backend() {
+                Backend::Sqlite => changed.notified().await,
+                // Other controllers change it too.
+                Backend::Postgres => drop(tokio::time::timeout(POLL, changed.notified()).await),
+            }
+            while let Err(error) = self.catch_up().await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot follow the change log, will try again"
+                );
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+
+    /// The latest revision that was taken in.
+    pub(crate) fn revision(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// The change from this generation, or everything without one; nothing if that is the host's.
+    pub(crate) fn update(&self, host: HostId, since: Option<u64>) -> Option<SpecUpdate> {
+        let state = self.lock();
+        let feed = state.hosts.get(&host)?;
+        let generation = *feed.generation.borrow();
+        if since == Some(generation) {
+            return None;
+        }
+        match since.filter(|since| (feed.ring_from..generation).contains(since)) {
+            Some(since) => Some(feed.since(since, generation)),
+            None => {
+                let put = compile(&state.world, host);
+                Some(SpecUpdate { base: None, generation, put, gone: BTreeSet::new() })
+            }
+        }
+    }
+
+    /// The generation that the host has been asked for, and its changes.
+    pub(crate) fn generation(&self, host: HostId) -> watch::Receiver<u64> {
+        self.lock().host(host).generation.subscribe()
+    }
+
+    /// What the host says it has worked through.
+    pub(crate) fn applied(&self, host: HostId) -> watch::Receiver<u64> {
+        self.lock().host(host).applied.subscribe()
+    }
+
+    /// Notes what the host says it has worked through.
+    pub(crate) fn heard(&self, host: HostId, now: Timestamp, generation_applied: u64) {
+        let mut state = self.lock();
+        let feed = state.host(host);
+        feed.last_heard = Some(now);
+        feed.applied.send_replace(generation_applied);
+    }
+
+    /// Notes that the host's agent is waiting for a change, until the guard is dropped.
+    pub(crate) fn polling(self: &Arc<Self>, host: HostId, clock: Arc<dyn crate::app::Clock>) -> Polling {
+        let mut state = self.lock();
+        let feed = state.host(host);
+        feed.polls += 1;
+        feed.last_heard = Some(clock.now());
+        drop(state);
+        Polling { feed: Arc::clone(self), host, clock }
+    }
+
+    /// When the host's agent was last heard of here; `now` while it waits for a change.
+    pub(crate) fn last_heard(&self, host: HostId, now: Timestamp) -> Option<Timestamp> {
+        let state = self.lock();
+        let feed = state.hosts.get(&host)?;
+        if feed.polls > 0 { Some(now) } else { feed.last_heard }
+    }
+
+    /// Takes in what was changed since the last time.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let last = self.lock().last_change;
+        let mut snapshot = self.store.snapshot().await?;
+        let batch = change::after(&mut snapshot, last).await?;
+        if batch.last == last {
+            return Ok(());
+        }
+        let mut loaded = Vec::with_capacity(batch.entities.len());
+        for entity in &batch.entities {
+            loaded.push(load(&mut snapshot, *entity).await?);
+        }
+        drop(snapshot);
+        self.lock().take_in(&batch, loaded);
+        self.revision.send_replace(batch.revision);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half way through a change; a poisoned lock still guards a whole state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that an agent is waiting for as long as it lives.
+pub(crate) struct Polling {
+    feed: Arc<Feed>,
+    host: HostId,
+    clock: Arc<dyn crate::app::Clock>,
+}
+
+impl Drop for Polling {
+    fn drop(&mut self) {
+        let now = self.clock.now();
+        let mut state = self.feed.lock();
+        if let Some(feed) = state.hosts.get_mut(&self.host) {
+            feed.polls = feed.polls.saturating_sub(1);
+            feed.last_heard = Some(now);
+        }
+    }
+}
+
+impl State {
+    fn host(&mut self, id: HostId) -> &mut HostFeed {
+        self.hosts.entry(id).or_insert_with(|| HostFeed::new(0))
+    }
+
+    fn take_in(&mut self, batch: &Batch, mut loaded: Vec<Loaded>) {
+        // What is gone goes first: its keys may have been taken by what came.
+        loaded.sort_by_key(|loaded| !matches!(loaded, Loaded::Gone(_)));
+        let mut deltas: BTreeMap<HostId, Delta> = BTreeMap::new();
+        // A host that a change names has its generation even if there and back is no difference.
+        for host in &batch.hosts {
+            deltas.entry(*host).or_default();
+        }
+        for loaded in loaded {
+            self.put(loaded, &mut deltas);
+        }
+        for (host, delta) in deltas {
+            if self.world.host(host).is_some() {
+                self.host(host).push(Delta { generation: batch.revision, ..delta });
+            } else {
+                self.hosts.remove(&host);
+            }
+        }
+        self.last_change = batch.last;
+    }
+
+    fn put(&mut self, loaded: Loaded, deltas: &mut BTreeMap<HostId, Delta>) {
+        let entity = loaded.entity();
+        let old = self.current(entity);
+        let mut scopes = affected(&self.world, entity);
+        loaded.clone().put_into(&mut self.world);
+        scopes.extend(affected(&self.world, entity));
+        // Back once more: what it bears on only now had something before, too.
+        old.put_into(&mut self.world);
+        let before = compile_scopes(&self.world, &scopes);
+        loaded.put_into(&mut self.world);
+        let after = compile_scopes(&self.world, &scopes);
+        for (host, objects) in after {
+            let empty = BTreeMap::new();
+            let delta = deltas.entry(host).or_default();
+            delta.join_difference(before.get(&host).unwrap_or(&empty), objects);
+        }
+        if let Entity::Host(host) = entity {
+            deltas.entry(host).or_default();
+        }
+    }
+
+    fn current(&self, entity: Entity) -> Loaded {
+        let loaded = match entity {
+            Entity::Host(id) => self.world.host(id).cloned().map(Loaded::Host),
+            Entity::Network(id) => self.world.network(id).cloned().map(Loaded::Network),
+            Entity::Interface(id) => self.world.interface(id).cloned().map(Loaded::Interface),
+        };
+        loaded.unwrap_or(Loaded::Gone(entity))
+    }
+}
+
+impl HostFeed {
+    /// A host about which nothing was told before this generation.
+    fn new(generation: u64) -> Self {
+        Self {
+            generation: watch::Sender::new(generation),
+            ring_from: generation,
+            ring: VecDeque::new(),
+            ring_keys: 0,
+            applied: watch::Sender::new(0),
+            polls: 0,
+            last_heard: None,
+        }
+    }
+
+    fn push(&mut self, delta: Delta) {
+        let generation = delta.generation;
+        self.ring_keys += delta.keys();
+        self.ring.push_back(delta);
+        while self.ring_keys > RING_KEYS {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.ring_keys -= oldest.keys();
+            self.ring_from = oldest.generation;
+        }
+        self.generation.send_replace(generation);
+    }
+
+    /// What changed after this generation, which the ring covers.
+    fn since(&self, since: u64, generation: u64) -> SpecUpdate {
+        let mut whole = Delta::default();
+        for delta in self.ring.iter().filter(|delta| delta.generation > since) {
+            whole.join(delta);
+        }
+        SpecUpdate { base: Some(since), generation, put: whole.put, gone: whole.gone }
+    }
+}
+
+impl Delta {
+    /// How much of the ring it takes; one that changes no key takes a place too.
+    fn keys(&self) -> usize {
+        self.put.len() + self.gone.len() + 1
+    }
+
+    /// Adds what comes after it.
+    fn join(&mut self, later: &Self) {
+        for key in &later.gone {
+            self.take(key.clone());
+        }
+        for (key, object) in &later.put {
+            self.set(key.clone(), object.clone());
+        }
+    }
+
+    /// Adds the way from some objects to others.
+    fn join_difference(&mut self, before: &BTreeMap<Key, Object>, after: BTreeMap<Key, Object>) {
+        for key in before.keys().filter(|key| !after.contains_key(key)) {
+            self.take(key.clone());
+        }
+        for (key, object) in after {
+            if before.get(&key) != Some(&object) {
+                self.set(key, object);
+            }
+        }
+    }
+
+    fn set(&mut self, key: Key, object: Object) {
+        self.gone.remove(&key);
+        self.put.insert(key, object);
+    }
+
+    fn take(&mut self, key: Key) {
+        self.put.remove(&key);
+        self.gone.insert(key);
+    }
+}
+
+impl Loaded {
+    fn entity(&self) -> Entity {
+        match self {
+            Self::Host(host) => Entity::Host(host.id),
+            Self::Network(network) => Entity::Network(network.id),
+            Self::Interface(interface) => Entity::Interface(interface.id),
+            Self::Gone(entity) => *entity,
+        }
+    }
+
+    fn put_into(self, world: &mut World) {
+        match self {
+            Self::Host(host) => world.put_host(host),
+            Self::Network(network) => world.put_network(network),
+            Self::Interface(interface) => world.put_interface(interface),
+            Self::Gone(Entity::Host(id)) => drop(world.remove_host(id)),
+            Self::Gone(Entity::Network(id)) => drop(world.remove_network(id)),
+            Self::Gone(Entity::Interface(id)) => drop(world.remove_interface(id)),
+        }
+    }
+}
+
+async fn load(connection: &mut AnyConnection, entity: Entity) -> Result<Loaded, StoreError> {
+    let loaded = match entity {
+        Entity::Host(id) => {
+            host::find(connection, &id.to_string()).await?.map(|record| Loaded::Host(record.host))
+        }
+        Entity::Network(id) => {
+            network::find(connection, &id.to_string()).await?.map(|record| Loaded::Network(record.network))
+        }
+        Entity::Interface(id) => {
+            interface::find(connection, id).await?.map(|record| Loaded::Interface(record.interface))
+        }
+    };
+    Ok(loaded.unwrap_or(Loaded::Gone(entity)))
+}
+
+/// What these scopes contribute, by host.
+fn compile_scopes(
+    world: &World,
+    scopes: &BTreeSet<(HostId, Scope)>,
+) -> BTreeMap<HostId, BTreeMap<Key, Object>> {
+    let mut hosts: BTreeMap<HostId, BTreeMap<Key, Object>> = BTreeMap::new();
+    for (host, scope) in scopes {
+        hosts.entry(*host).or_default().extend(compile_scope(world, *host, *scope));
+    }
+    hosts
+}

@@ -1,38 +1,174 @@
 //! Hosts.
 
+use sqlx::AnyConnection;
+use trestle_api::host::HostStatus;
 use trestle_api::{Host, HostFilter, HostPatch, NewHost, Page, PageQuery};
+use trestle_core::compile::Entity;
+use trestle_core::types::{HostId, LinkName};
+use trestle_core::world;
+use uuid::Uuid;
 
+use crate::app::check::{self, Checks};
 use crate::app::{App, Caller};
 use crate::error::AppError;
+use crate::feed;
+use crate::store::change::Change;
+use crate::store::host::{self, HostRecord};
+use crate::store::observed;
 
 impl App {
     /// Makes a host known. Admins only.
     pub async fn create_host(&self, caller: &Caller, new: NewHost) -> Result<Host, AppError> {
-        let _ = (caller, new);
-        todo!()
+        caller.must_be_admin("making a host known")?;
+        let mut checks = Checks::default();
+        let name = checks.name("name", &new.name);
+        let flat_interface = device(&mut checks, "flat_interface", new.flat_interface.as_deref());
+        let public_interface = device(&mut checks, "public_interface", new.public_interface.as_deref());
+        checks.finish()?;
+        let Some(name) = name else {
+            return Err(AppError::defect("a host without a name passed its checks"));
+        };
+        let mut write = self.write().await?;
+        if host::find(write.connection(), name.as_str()).await?.is_some() {
+            return Err(AppError::conflict("name_taken", format!("there is a host `{name}` already")));
+        }
+        let host = world::Host { id: HostId(Uuid::now_v7()), name, flat_interface, public_interface };
+        let created_at = write.at();
+        host::insert(write.connection(), &host, created_at).await?;
+        let message = format!("host `{}` was made known", host.name);
+        write.log(change("host.created", message, &host)).await?;
+        write.commit().await?;
+        Ok(answer(HostRecord { host, created_at, observed: None }, HostStatus::default()))
     }
 
-    /// The hosts that the caller may see.
-    pub async fn list_hosts(&self, caller: &Caller, filter: &HostFilter, page: &PageQuery) -> Result<Page<Host>, AppError> {
-        let _ = (caller, filter, page);
-        todo!()
+    /// The hosts that the caller may see: all of them, or an agent's own.
+    pub async fn list_hosts(
+        &self,
+        caller: &Caller,
+        filter: &HostFilter,
+        page: &PageQuery,
+    ) -> Result<Page<Host>, AppError> {
+        let own = visible_host(caller)?;
+        let (limit, after) = (check::limit(page)?, check::after_id(page)?);
+        let mut read = self.store().read().await?;
+        let records =
+            host::list(&mut read, (filter.name.as_deref(), own), &after, check::rows(limit)).await?;
+        let mut hosts = Vec::with_capacity(records.len());
+        for record in records {
+            hosts.push(self.with_status(&mut read, record).await?);
+        }
+        Ok(check::page(hosts, limit, |host| host.id.to_string()))
     }
 
     /// One host.
     pub async fn host(&self, caller: &Caller, host: &str) -> Result<Host, AppError> {
-        let _ = (caller, host);
-        todo!()
+        let mut read = self.store().read().await?;
+        let record = find(&mut read, caller, host).await?;
+        self.with_status(&mut read, record).await
     }
 
     /// Changes a host's devices. Admins only.
     pub async fn patch_host(&self, caller: &Caller, host: &str, patch: HostPatch) -> Result<Host, AppError> {
-        let _ = (caller, host, patch);
-        todo!()
+        caller.must_be_admin("changing a host")?;
+        let mut checks = Checks::default();
+        let flat_interface = device(&mut checks, "flat_interface", patch.flat_interface.as_deref());
+        let public_interface = device(&mut checks, "public_interface", patch.public_interface.as_deref());
+        checks.finish()?;
+        let mut write = self.write().await?;
+        let mut record = find(write.connection(), caller, host).await?;
+        let before = record.host.clone();
+        if patch.flat_interface.is_some() {
+            record.host.flat_interface = flat_interface;
+        }
+        if patch.public_interface.is_some() {
+            record.host.public_interface = public_interface;
+        }
+        if record.host != before {
+            host::update(write.connection(), &record.host).await?;
+            let message = format!("the devices of host `{}` were changed", record.host.name);
+            write.log(change("host.changed", message, &record.host)).await?;
+            write.commit().await?;
+        }
+        let mut read = self.store().read().await?;
+        self.with_status(&mut read, record).await
     }
 
     /// Forgets a host that has no interfaces plugged in. Admins only.
     pub async fn delete_host(&self, caller: &Caller, host: &str) -> Result<(), AppError> {
-        let _ = (caller, host);
-        todo!()
+        caller.must_be_admin("deleting a host")?;
+        let mut write = self.write().await?;
+        let HostRecord { host, .. } = find(write.connection(), caller, host).await?;
+        let uses = host::uses(write.connection(), host.id).await?;
+        if !uses.is_empty() {
+            return Err(AppError::in_use(&format!("host `{}` still has", host.name), &uses));
+        }
+        host::delete(write.connection(), host.id).await?;
+        let message = format!("host `{}` was deleted", host.name);
+        write.log(change("host.deleted", message, &host)).await?;
+        write.commit().await?;
+        Ok(())
     }
+
+    /// Whether the host's agent is connected, here or to another controller.
+    pub(super) fn is_connected(&self, record: &HostRecord) -> bool {
+        let now = self.now();
+        let heard_here = self.feed().last_heard(record.host.id, now);
+        let heard = heard_here.max(record.observed.as_ref().map(|observed| observed.last_seen));
+        heard.is_some_and(|heard| now.duration_since(heard) <= feed::SILENCE)
+    }
+
+    async fn with_status(
+        &self,
+        connection: &mut AnyConnection,
+        record: HostRecord,
+    ) -> Result<Host, AppError> {
+        let problems = observed::problems(connection, record.host.id).await?;
+        let observed = record.observed.as_ref();
+        let heard_here = self.feed().last_heard(record.host.id, self.now());
+        let status = HostStatus {
+            connected: self.is_connected(&record),
+            last_seen: heard_here.max(observed.map(|observed| observed.last_seen)),
+            generation_wanted: *self.feed().generation(record.host.id).borrow(),
+            generation_applied: observed.map_or(0, |observed| observed.generation_applied),
+            problems: problems.into_iter().collect(),
+            agent_version: observed.map(|observed| observed.agent_version.clone()),
+            kernel: observed.map(|observed| observed.kernel.clone()),
+        };
+        Ok(answer(record, status))
+    }
+}
+
+/// The host of this name or id, if the caller may see it.
+pub(super) async fn find(
+    connection: &mut AnyConnection,
+    caller: &Caller,
+    text: &str,
+) -> Result<HostRecord, AppError> {
+    let own = visible_host(caller)?;
+    let found = host::find(connection, &check::reference(text)).await?;
+    let visible = |record: &HostRecord| own.is_none_or(|own| own == record.host.id);
+    found.filter(visible).ok_or_else(|| AppError::not_found("host", text))
+}
+
+/// The one host that the caller may see, if it is not all of them.
+fn visible_host(caller: &Caller) -> Result<Option<HostId>, AppError> {
+    match caller {
+        Caller::Admin => Ok(None),
+        Caller::Agent(own) => Ok(Some(*own)),
+        Caller::Member(_) => Err(AppError::forbidden("hosts are for admins to see")),
+    }
+}
+
+/// A device's name; an empty text is none.
+fn device(checks: &mut Checks, field: &str, text: Option<&str>) -> Option<LinkName> {
+    text.filter(|text| !text.is_empty()).and_then(|text| checks.link(field, text))
+}
+
+fn change(kind: &'static str, message: String, host: &world::Host) -> Change {
+    Change::new(kind, &host.name, message).host(host.id, &host.name).entity(Entity::Host(host.id))
+}
+
+fn answer(record: HostRecord, status: HostStatus) -> Host {
+    let world::Host { id, name, flat_interface, public_interface } = record.host;
+    Host { id, name, flat_interface, public_interface, created_at: record.created_at, status }
 }

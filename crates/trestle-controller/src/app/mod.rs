@@ -6,6 +6,7 @@
 
 mod agent;
 mod attachment;
+mod check;
 mod event;
 mod fixed_ip;
 mod host;
@@ -14,21 +15,44 @@ mod network;
 mod project;
 mod token;
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
-use trestle_core::types::{HostId, ProjectId};
+use tokio::task::AbortHandle;
+use trestle_core::types::{Domain, HostId, LinkName, ProjectId};
+use trestle_core::world::Options;
 
 use crate::config::ControllerConfig;
 use crate::error::AppError;
+use crate::feed::{self, Feed};
+use crate::store::change::{self, Change};
+use crate::store::fixed_ip::{self as fixed_ip_store, ReleasePolicy};
+use crate::store::{self, Store, Write, host as host_store, observed};
 
 /// The controller's inside. Cheap to clone; every clone is the same one.
 #[derive(Clone)]
 pub struct App {
-    #[allow(dead_code)]
-    inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    feed: Arc<Feed>,
+    clock: Arc<dyn Clock>,
+    config: ControllerConfig,
+    follower: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
 }
 
 /// Whose token a request came with.
@@ -98,7 +122,29 @@ pub enum OpenError {
         /// The folder.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// The database cannot be used.
+    #[error("cannot use the database {url}")]
+    Database {
+        /// Its URL, without a password.
+        url: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The database cannot be read or written.
+    #[error("cannot load what the database holds")]
+    Load {
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The first admin token cannot be written down.
+    #[error("cannot write the first admin token to {}", path.display())]
+    AdminToken {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
 }
 
@@ -111,27 +157,183 @@ impl App {
 
     /// As [`App::open`], with a clock of the caller's.
     pub async fn open_with(config: &ControllerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let _ = (config, clock);
-        todo!()
+        let unusable = |source| OpenError::StateDir { path: config.state_dir.clone(), source };
+        let mut folder = DirBuilder::new();
+        folder.recursive(true).mode(0o755).create(&config.state_dir).map_err(unusable)?;
+        let url = match &config.database {
+            Some(url) => url.clone(),
+            None => default_database(&config.default_database_path()).map_err(unusable)?,
+        };
+        let opened = Store::open(&url).await;
+        let store =
+            Arc::new(opened.map_err(|error| OpenError::Database {
+                url: without_password(&url),
+                source: Box::new(error),
+            })?);
+        let unreadable = |source| OpenError::Load { source };
+        note_start(&store, clock.now()).await.map_err(|error| unreadable(Box::new(error)))?;
+        let options = Options { dmz_cidr: config.dmz_cidr.clone() };
+        let feed =
+            Feed::load(Arc::clone(&store), options).await.map_err(|error| unreadable(Box::new(error)))?;
+        let feed = Arc::new(feed);
+        let following = Arc::clone(&feed);
+        let follower = tokio::spawn(async move { following.follow().await }).abort_handle();
+        let inner = Inner { store, feed, clock, config: config.clone(), follower };
+        let app = Self { inner: Arc::new(inner) };
+        app.ensure_admin_token(&config.admin_token_path()).await?;
+        Ok(app)
     }
 
     /// Ends the follower and closes the database; requests fail from here on.
     pub async fn close(&self) {
-        todo!()
+        self.inner.follower.abort();
+        self.store().close().await;
     }
 
     /// Whether the database answers.
     pub async fn health(&self) -> Result<(), AppError> {
-        todo!()
+        let mut read = self.store().read().await?;
+        change::position(&mut read).await?;
+        Ok(())
     }
 
     /// How much there is.
     pub async fn counts(&self) -> Result<Counts, AppError> {
-        todo!()
+        let mut read = self.store().read().await?;
+        let [projects, networks, instances, problems] = observed::counts(&mut read).await?;
+        let [interfaces_detached, interfaces_pending, interfaces_ready, interfaces_failed] =
+            observed::interface_counts(&mut read).await?;
+        let (fixed_ips_allocated, fixed_ips_cooling) =
+            fixed_ip_store::counts(&mut read, self.release_policy(), self.now()).await?;
+        let (_, revision) = change::position(&mut read).await?;
+        let hosts = host_store::list(&mut read, (None, None), "", i64::MAX).await?;
+        let connected = hosts.iter().filter(|host| self.is_connected(host));
+        Ok(Counts {
+            projects,
+            networks,
+            instances,
+            interfaces_detached,
+            interfaces_pending,
+            interfaces_ready,
+            interfaces_failed,
+            fixed_ips_allocated,
+            fixed_ips_cooling,
+            hosts_connected: connected.count() as u64,
+            hosts: hosts.len() as u64,
+            problems,
+            revision,
+        })
     }
 
     /// The latest revision that was taken in; changes with every change, events included.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.feed().revision()
     }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn feed(&self) -> &Arc<Feed> {
+        &self.inner.feed
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.inner.clock
+    }
+
+    fn now(&self) -> Timestamp {
+        self.inner.clock.now()
+    }
+
+    async fn write(&self) -> Result<Write, AppError> {
+        Ok(self.store().write(self.now()).await?)
+    }
+
+    fn release_policy(&self) -> ReleasePolicy {
+        let config = &self.inner.config;
+        ReleasePolicy {
+            force_dhcp_release: config.force_dhcp_release,
+            timeout: SignedDuration::from_secs(config.fixed_ip_disassociate_timeout.into()),
+        }
+    }
+
+    fn flat_network_bridge(&self) -> Option<&LinkName> {
+        self.inner.config.flat_network_bridge.as_ref()
+    }
+
+    fn dhcp_domain(&self) -> &Domain {
+        &self.inner.config.dhcp_domain
+    }
+
+    fn dhcp_lease_time(&self) -> u32 {
+        self.inner.config.dhcp_lease_time
+    }
+
+    /// Whether the host's agent is connected to this controller.
+    fn is_connected_here(&self, host: HostId) -> bool {
+        let now = self.now();
+        let heard = self.feed().last_heard(host, now);
+        heard.is_some_and(|heard| now.duration_since(heard) <= feed::SILENCE)
+    }
+}
+
+impl Caller {
+    /// Fails unless it is an admin; `doing` begins the sentence.
+    fn must_be_admin(&self, doing: &str) -> Result<(), AppError> {
+        match self {
+            Self::Admin => Ok(()),
+            Self::Member(_) | Self::Agent(_) => Err(AppError::forbidden(format!("{doing} is for admins"))),
+        }
+    }
+
+    /// Fails if it is an agent; `doing` begins the sentence.
+    fn must_not_be_agent(&self, doing: &str) -> Result<(), AppError> {
+        match self {
+            Self::Agent(_) => Err(AppError::forbidden(format!("{doing} is not for agents"))),
+            Self::Admin | Self::Member(_) => Ok(()),
+        }
+    }
+
+    /// The one project it may see, if it is not all of them.
+    fn only_project(&self) -> Option<ProjectId> {
+        match self {
+            Self::Member(project) => Some(*project),
+            Self::Admin | Self::Agent(_) => None,
+        }
+    }
+
+    /// The host it is the agent of.
+    fn own_host(&self) -> Option<HostId> {
+        match self {
+            Self::Agent(host) => Some(*host),
+            Self::Admin | Self::Member(_) => None,
+        }
+    }
+}
+
+/// Raises the revision: this controller may have other options or compile otherwise than the one
+/// before it, so no agent may take a generation it holds for current.
+async fn note_start(store: &Store, now: Timestamp) -> Result<(), store::StoreError> {
+    let mut write = store.write(now).await?;
+    let version = env!("CARGO_PKG_VERSION");
+    write.log(Change::new("controller.started", version, format!("controller {version} started"))).await?;
+    write.commit().await?;
+    Ok(())
+}
+
+/// Makes the database's file, for its owner alone, and gives its URL.
+fn default_database(path: &Path) -> io::Result<String> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    Ok(store::sqlite_url(path))
+}
+
+fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (user, place) = rest.rsplit_once('@')?;
+        let (name, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{name}:…@{place}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
 }

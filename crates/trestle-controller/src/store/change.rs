@@ -106,11 +106,12 @@ pub(crate) struct Batch {
 
 /// The changes after this one, gathered.
 pub(crate) async fn after(connection: &mut AnyConnection, last: i64) -> Result<Batch, StoreError> {
-    let rows = sqlx::query("SELECT id, revision, host, entity_kind, entity FROM changes WHERE id > $1 ORDER BY id")
-        .bind(last)
-        .fetch_all(connection)
-        .await
-        .during("follow the change log")?;
+    let rows =
+        sqlx::query("SELECT id, revision, host, entity_kind, entity FROM changes WHERE id > $1 ORDER BY id")
+            .bind(last)
+            .fetch_all(connection)
+            .await
+            .during("follow the change log")?;
     let mut batch = Batch { last, ..Batch::default() };
     for row in &rows {
         let mut columns = Columns::of(row);
@@ -148,9 +149,11 @@ pub(crate) struct Filter {
     /// About this project, by id or by a name it had.
     pub(crate) project: Option<String>,
     /// About the project of this id: what a member may see.
-    pub(crate) visible_to: Option<ProjectId>,
+    pub(crate) project_visible: Option<ProjectId>,
     /// About this host, by id or by a name it had.
     pub(crate) host: Option<String>,
+    /// About the host of this id: what an agent may see.
+    pub(crate) host_visible: Option<HostId>,
 }
 
 /// The events after this one, the oldest first.
@@ -167,13 +170,15 @@ pub(crate) async fn events(
            AND (CAST($3 AS TEXT) IS NULL OR project = $3 OR project_name = $3)
            AND (CAST($4 AS TEXT) IS NULL OR project = $4)
            AND (CAST($5 AS TEXT) IS NULL OR host = $5 OR host_name = $5)
-         ORDER BY id LIMIT $6",
+           AND (CAST($6 AS TEXT) IS NULL OR host = $6)
+         ORDER BY id LIMIT $7",
     )
     .bind(after)
     .bind(filter.kind.as_deref())
     .bind(filter.project.as_deref())
-    .bind(filter.visible_to.map(|id| id.to_string()))
+    .bind(filter.project_visible.map(|id| id.to_string()))
     .bind(filter.host.as_deref())
+    .bind(filter.host_visible.map(|id| id.to_string()))
     .bind(limit)
     .fetch_all(connection)
     .await

@@ -52,7 +52,9 @@ impl Condition {
     /// What this error tells.
     pub(crate) fn of(error: &sqlx::Error) -> Self {
         match error {
-            sqlx::Error::Database(database) => database.code().map_or(Self::Other, |code| Self::of_code(&code)),
+            sqlx::Error::Database(database) => {
+                database.code().map_or(Self::Other, |code| Self::of_code(&code))
+            }
             sqlx::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => Self::Full,
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)

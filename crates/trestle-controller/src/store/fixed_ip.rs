@@ -282,7 +282,11 @@ async fn insert(
     Ok(result.rows_affected() == 1)
 }
 
-async fn take_again(connection: &mut AnyConnection, address: Ipv4Addr, interface: InterfaceId) -> Result<(), StoreError> {
+async fn take_again(
+    connection: &mut AnyConnection,
+    address: Ipv4Addr,
+    interface: InterfaceId,
+) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE fixed_ips SET interface = $2, released_at = NULL, released_host = NULL, released_generation = NULL,
              link_key = NULL, dhcp_host_key = NULL, lease_key = NULL
@@ -296,7 +300,11 @@ async fn take_again(connection: &mut AnyConnection, address: Ipv4Addr, interface
     Ok(())
 }
 
-async fn move_cursor(connection: &mut AnyConnection, network: NetworkId, to: Option<Ipv4Addr>) -> Result<(), StoreError> {
+async fn move_cursor(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    to: Option<Ipv4Addr>,
+) -> Result<(), StoreError> {
     let sql = "UPDATE networks SET next_address = $2 WHERE id = $1";
     let query = sqlx::query(sql).bind(network.to_string()).bind(to.map(number));
     query.execute(connection).await.during("note which addresses were given out")?;

@@ -45,7 +45,10 @@ macro_rules! select {
 }
 
 /// The host of this id or name.
-pub(crate) async fn find(connection: &mut AnyConnection, reference: &str) -> Result<Option<HostRecord>, StoreError> {
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    reference: &str,
+) -> Result<Option<HostRecord>, StoreError> {
     let row = sqlx::query(select!("WHERE h.id = $1 OR h.name = $1"))
         .bind(reference)
         .fetch_optional(connection)
@@ -124,11 +127,13 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: HostId) -> Result
 
 /// What keeps it from being deleted: the names of some instances plugged in on it.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: HostId) -> Result<Vec<String>, StoreError> {
-    let rows = sqlx::query("SELECT DISTINCT 'instance `' || hostname || '`' FROM interfaces WHERE host = $1 LIMIT 10")
-        .bind(id.to_string())
-        .fetch_all(connection)
-        .await
-        .during("look for a host's interfaces")?;
+    let rows = sqlx::query(
+        "SELECT DISTINCT 'instance `' || hostname || '`' FROM interfaces WHERE host = $1 LIMIT 10",
+    )
+    .bind(id.to_string())
+    .fetch_all(connection)
+    .await
+    .during("look for a host's interfaces")?;
     rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
 }
 

@@ -91,7 +91,10 @@ pub(crate) async fn list(
 }
 
 /// Puts a new one in.
-pub(crate) async fn insert(connection: &mut AnyConnection, instance: &InstanceRecord) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    instance: &InstanceRecord,
+) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO instances (id, name, project, created_at) VALUES ($1, $2, $3, $4)")
         .bind(instance.id.to_string())
         .bind(instance.name.as_str())

@@ -51,7 +51,10 @@ pub(crate) async fn all(connection: &mut AnyConnection) -> Result<Vec<InterfaceR
 }
 
 /// The interface of this id.
-pub(crate) async fn find(connection: &mut AnyConnection, id: InterfaceId) -> Result<Option<InterfaceRecord>, StoreError> {
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: InterfaceId,
+) -> Result<Option<InterfaceRecord>, StoreError> {
     let query = sqlx::query(select!("WHERE i.id = $1")).bind(id.to_string());
     let rows = query.fetch_all(connection).await.during("read an interface")?;
     Ok(from_rows(&rows)?.pop())
@@ -83,7 +86,11 @@ pub(crate) async fn hostname_is_taken(
 }
 
 /// How many interfaces of the network are plugged in on the host.
-pub(crate) async fn ports(connection: &mut AnyConnection, host: HostId, network: NetworkId) -> Result<u64, StoreError> {
+pub(crate) async fn ports(
+    connection: &mut AnyConnection,
+    host: HostId,
+    network: NetworkId,
+) -> Result<u64, StoreError> {
     let row = sqlx::query("SELECT COUNT(*) FROM interfaces WHERE host = $1 AND network = $2")
         .bind(host.to_string())
         .bind(network.to_string())

@@ -106,7 +106,8 @@ impl Store {
             Some(("postgres" | "postgresql", _)) => Backend::Postgres,
             _ => return Err(ConnectError::Scheme),
         };
-        let options = AnyConnectOptions::from_str(url).map_err(ConnectError::Connect)?.disable_statement_logging();
+        let options =
+            AnyConnectOptions::from_str(url).map_err(ConnectError::Connect)?.disable_statement_logging();
         let writers = if backend == Backend::Sqlite { 1 } else { POSTGRES_WRITERS };
         let writers = connect(backend, writers, &options).await?;
         schema::migrate(backend, &writers).await.map_err(ConnectError::Migrate)?;

@@ -39,7 +39,10 @@ macro_rules! select {
 }
 
 /// The network of this id or name.
-pub(crate) async fn find(connection: &mut AnyConnection, reference: &str) -> Result<Option<NetworkRecord>, StoreError> {
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    reference: &str,
+) -> Result<Option<NetworkRecord>, StoreError> {
     let row = sqlx::query(select!("WHERE n.id = $1 OR n.name = $1"))
         .bind(reference)
         .fetch_optional(connection)
@@ -83,7 +86,10 @@ pub(crate) async fn list(
 }
 
 /// The networks an instance of this project joins by default: its own, or the shared ones.
-pub(crate) async fn defaults(connection: &mut AnyConnection, project: ProjectId) -> Result<Vec<NetworkRecord>, StoreError> {
+pub(crate) async fn defaults(
+    connection: &mut AnyConnection,
+    project: ProjectId,
+) -> Result<Vec<NetworkRecord>, StoreError> {
     let own = sqlx::query(select!("WHERE n.project = $1 ORDER BY n.id"))
         .bind(project.to_string())
         .fetch_all(&mut *connection)
@@ -189,11 +195,12 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: NetworkId) -> Res
 
 /// What keeps it from being deleted: the names of some instances on it.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: NetworkId) -> Result<Vec<String>, StoreError> {
-    let rows = sqlx::query("SELECT 'instance `' || hostname || '`' FROM interfaces WHERE network = $1 LIMIT 10")
-        .bind(id.to_string())
-        .fetch_all(connection)
-        .await
-        .during("look for a network's interfaces")?;
+    let rows =
+        sqlx::query("SELECT 'instance `' || hostname || '`' FROM interfaces WHERE network = $1 LIMIT 10")
+            .bind(id.to_string())
+            .fetch_all(connection)
+            .await
+            .during("look for a network's interfaces")?;
     rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
 }
 

@@ -31,7 +31,10 @@ pub(crate) struct Status<'a> {
 }
 
 /// The digest of what a host said last, if it ever spoke.
-pub(crate) async fn digest(connection: &mut AnyConnection, host: HostId) -> Result<Option<String>, StoreError> {
+pub(crate) async fn digest(
+    connection: &mut AnyConnection,
+    host: HostId,
+) -> Result<Option<String>, StoreError> {
     let row = sqlx::query("SELECT digest FROM observed_hosts WHERE host = $1")
         .bind(host.to_string())
         .fetch_optional(connection)
@@ -41,7 +44,11 @@ pub(crate) async fn digest(connection: &mut AnyConnection, host: HostId) -> Resu
 }
 
 /// Writes down what a host says of itself.
-pub(crate) async fn put_status(connection: &mut AnyConnection, host: HostId, status: &Status<'_>) -> Result<(), StoreError> {
+pub(crate) async fn put_status(
+    connection: &mut AnyConnection,
+    host: HostId,
+    status: &Status<'_>,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO observed_hosts (host, last_seen, generation_applied, agent_version, kernel, digest)
          VALUES ($1, $2, $3, $4, $5, $6)
@@ -60,7 +67,10 @@ pub(crate) async fn put_status(connection: &mut AnyConnection, host: HostId, sta
 }
 
 /// What a host cannot do.
-pub(crate) async fn problems(connection: &mut AnyConnection, host: HostId) -> Result<BTreeSet<Problem>, StoreError> {
+pub(crate) async fn problems(
+    connection: &mut AnyConnection,
+    host: HostId,
+) -> Result<BTreeSet<Problem>, StoreError> {
     let rows = sqlx::query("SELECT problem FROM observed_problems WHERE host = $1")
         .bind(host.to_string())
         .fetch_all(connection)

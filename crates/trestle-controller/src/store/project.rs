@@ -9,7 +9,10 @@ use crate::store::columns::Columns;
 use crate::store::error::{During, StoreError};
 
 /// The project of this id or name.
-pub(crate) async fn find(connection: &mut AnyConnection, reference: &str) -> Result<Option<Project>, StoreError> {
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    reference: &str,
+) -> Result<Option<Project>, StoreError> {
     let row = sqlx::query("SELECT id, name, created_at FROM projects WHERE id = $1 OR name = $1")
         .bind(reference)
         .fetch_optional(connection)

@@ -78,13 +78,20 @@ pub(crate) async fn find(connection: &mut AnyConnection, id: &str) -> Result<Opt
 }
 
 /// The tokens after this id.
-pub(crate) async fn list(connection: &mut AnyConnection, after: &str, limit: i64) -> Result<Vec<Token>, StoreError> {
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Token>, StoreError> {
     let query = sqlx::query(select!("WHERE t.id > $1 ORDER BY t.id LIMIT $2")).bind(after).bind(limit);
     query.fetch_all(connection).await.during("list tokens")?.iter().map(from_row).collect()
 }
 
 /// Puts a new one in.
-pub(crate) async fn insert(connection: &mut AnyConnection, token: &NewTokenRecord<'_>) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    token: &NewTokenRecord<'_>,
+) -> Result<(), StoreError> {
     let (role, project, host) = match token.holder {
         Holder::Admin => ("admin", None, None),
         Holder::Member(project) => ("member", Some(project.to_string()), None),
