@@ -242,8 +242,10 @@ impl App {
         &self.inner.clock
     }
 
+    /// Now, no finer than the database keeps it: an answer says what a later one will say.
     fn now(&self) -> Timestamp {
-        self.inner.clock.now()
+        let now = self.inner.clock.now();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 
     async fn write(&self) -> Result<Write, AppError> {
