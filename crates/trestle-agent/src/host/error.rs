@@ -120,8 +120,9 @@ pub enum ApplyError {
     /// The transaction this step is part of was refused as a whole.
     #[error("nftables refused the change")]
     Nftables(#[source] Arc<NftError>),
-    /// A transaction before this step was refused, so it was not tried.
-    #[error("not tried, because nftables refused a change that comes before it")]
+    /// A step before this one failed, and doing this one would leave the host worse off: a device
+    /// without its guard, or addresses where nothing reaches them.
+    #[error("not tried, because a step that it rests on failed")]
     NotTried,
     /// What the step rests on cannot be looked at.
     #[error("cannot see what is there before changing it")]

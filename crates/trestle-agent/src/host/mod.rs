@@ -35,7 +35,8 @@ pub trait Host: Send + Sync + 'static {
 
     /// Does the steps in order and gives those that failed. Adjacent nftables steps are one
     /// transaction. When such a transaction fails, nothing after it is tried, because a device
-    /// must not come up without its guard; after any other failure the rest goes on.
+    /// must not come up without its guard. When an uplink or one of its addresses does not move,
+    /// the rest of that move is not tried. After any other failure the rest goes on.
     fn apply(&self, steps: &BTreeSet<Step>) -> impl Future<Output = Vec<StepFailure>> + Send;
 
     /// Waits until something was changed that this host did not change itself. Changes close

@@ -423,13 +423,14 @@ async fn create_veth(
 ) -> Result<(), ApplyError> {
     let netns = std::fs::File::open(other_end.netns)
         .map_err(|source| ApplyError::Netns { path: other_end.netns.to_owned(), source })?;
-    let mut peer = request(vec![
+    // The other end stays down: the kernel opens no veth whose peer is not there yet (ENOTCONN), and
+    // what is in the namespace is its owner's to set up.
+    let peer = request(vec![
         if_name(other_end.name),
         LinkAttribute::Address(other_end.mac.bytes().to_vec()),
         LinkAttribute::Mtu(port.mtu),
         LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&netns)),
     ]);
-    up(&mut peer);
     let message = request(vec![
         if_name(name),
         LinkAttribute::LinkInfo(vec![

@@ -27,7 +27,7 @@ use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
 use trestle_core::spec::{Dnsmasq, HostSpec, Key};
 use trestle_core::state::HostState;
-use trestle_core::types::Name;
+use trestle_core::types::{LinkName, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
 use dnsmasq::{DHCP_RELEASE, DNSMASQ, Lease};
@@ -80,59 +80,70 @@ impl LinuxHost {
 
     async fn apply_step(&self, step: &Step) -> Result<(), ApplyError> {
         self.touch(step);
+        let (netlink, files) = (&self.netlink, &self.files);
         match step {
-            Step::DeleteDhcpHost { .. }
-            | Step::DeleteDnsName { .. }
-            | Step::WriteDhcpHost { .. }
-            | Step::WriteDnsName { .. } => self.apply_file(step),
-            Step::ReloadDhcp { .. }
-            | Step::StopDnsmasq { .. }
-            | Step::ForgetLeases { .. }
-            | Step::StartDnsmasq { .. }
-            | Step::ReleaseLease { .. } => self.apply_dnsmasq(step).await,
-            Step::CopyAddress { .. }
-            | Step::MoveRoute { .. }
-            | Step::DropAddress { .. }
-            | Step::AddAddress { .. }
-            | Step::DeleteAddress { .. } => self.apply_address(step).await,
+            Step::DeletePort { link } | Step::DeleteBridge { link } => link::delete(netlink, link).await,
+            Step::DeleteDhcpHost { network, mac } => files.delete_dhcp_host(network, *mac),
+            Step::DeleteDnsName { network, name } => files.delete_dns_name(network, name),
+            Step::ReloadDhcp { network } => dnsmasq::reload(files, network),
+            Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
+            Step::ForgetLeases { network } => files.forget_leases(network),
             Step::SetSysctl { name, value } => sysctl::write(name, value),
-            _ => self.apply_link(step).await,
-        }
-    }
-
-    fn apply_file(&self, step: &Step) -> Result<(), ApplyError> {
-        match step {
-            Step::DeleteDhcpHost { network, mac } => self.files.delete_dhcp_host(network, *mac),
-            Step::DeleteDnsName { network, name } => self.files.delete_dns_name(network, name),
+            Step::CreateBridge { link, mac, mtu } => link::create_bridge(netlink, link, *mac, *mtu).await,
+            Step::SetLink { link, changes } => link::change(netlink, link, changes).await,
+            Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
+                link::enslave(netlink, link, bridge).await
+            }
+            Step::ReleaseUplink { link } => link::release(netlink, link).await,
+            Step::CopyAddress { address, from, to } | Step::ReturnAddress { address, from, to } => {
+                address::copy(netlink, *address, from, to).await
+            }
+            Step::MoveRoute { route, source, protocol, from, to }
+            | Step::ReturnRoute { route, source, protocol, from, to } => {
+                let step = route::Move { route, source: *source, protocol: *protocol, from, to };
+                route::shift(netlink, step).await
+            }
+            Step::DropAddress { address, from } | Step::DropReturned { address, from } => {
+                address::delete(netlink, from, *address, Owner::Foreign).await
+            }
+            Step::AddAddress { link, address } => address::add(netlink, link, *address).await,
+            Step::DeleteAddress { link, address } => {
+                address::delete(netlink, link, *address, Owner::Ours).await
+            }
             Step::WriteDhcpHost { network, mac, address, hostname } => {
-                self.files.create_network(network)?;
-                self.watch.add_network(network);
-                self.files.write_dhcp_host(network, *mac, *address, hostname)
+                self.make_folders(network)?;
+                files.write_dhcp_host(network, *mac, *address, hostname)
             }
             Step::WriteDnsName { network, name, address } => {
-                self.files.create_network(network)?;
-                self.watch.add_network(network);
-                self.files.write_dns_name(network, name, *address)
+                self.make_folders(network)?;
+                files.write_dns_name(network, name, *address)
             }
-            _ => Ok(()),
-        }
-    }
-
-    async fn apply_dnsmasq(&self, step: &Step) -> Result<(), ApplyError> {
-        match step {
-            Step::ReloadDhcp { network } => dnsmasq::reload(&self.files, network),
-            Step::StopDnsmasq { network } => {
-                self.watch.remove_process(network);
-                dnsmasq::stop(&self.files, network).await
-            }
-            Step::ForgetLeases { network } => self.files.forget_leases(network),
             Step::StartDnsmasq { network, dnsmasq } => self.start_dnsmasq(network, dnsmasq).await,
             Step::ReleaseLease { network, bridge, address, mac } => {
                 let lease = Lease { network, bridge, address: *address, mac: *mac };
-                dnsmasq::release(&self.files, lease).await
+                dnsmasq::release(files, lease).await
             }
-            _ => Ok(()),
+            Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
+            Step::PutRuleset { .. }
+            | Step::AddElement { .. }
+            | Step::DeleteElement { .. }
+            | Step::DeleteRuleset { .. } => {
+                let done = self.nftables.transact(vec![step.clone()]).await;
+                done.map_err(|error| ApplyError::Nftables(Arc::new(error)))
+            }
         }
+    }
+
+    /// The network's folders, listened to from before the first file is in them.
+    fn make_folders(&self, network: &Name) -> Result<(), ApplyError> {
+        self.files.create_network(network)?;
+        self.watch.add_network(network);
+        Ok(())
+    }
+
+    async fn stop_dnsmasq(&self, network: &Name) -> Result<(), ApplyError> {
+        self.watch.remove_process(network);
+        dnsmasq::stop(&self.files, network).await
     }
 
     async fn start_dnsmasq(&self, network: &Name, wanted: &Dnsmasq) -> Result<(), ApplyError> {
@@ -142,40 +153,6 @@ impl LinuxHost {
         self.watch.add_network(network);
         self.watch.add_process(network, pid);
         Ok(())
-    }
-
-    async fn apply_address(&self, step: &Step) -> Result<(), ApplyError> {
-        let netlink = &self.netlink;
-        match step {
-            Step::CopyAddress { address, from, to } => address::copy(netlink, *address, from, to).await,
-            Step::MoveRoute { route, source, protocol, from, to } => {
-                let step = route::Move { route, source: *source, protocol: *protocol, from, to };
-                route::shift(netlink, step).await
-            }
-            Step::DropAddress { address, from } => {
-                address::delete(netlink, from, *address, Owner::Foreign).await
-            }
-            Step::AddAddress { link, address } => address::add(netlink, link, *address).await,
-            Step::DeleteAddress { link, address } => {
-                address::delete(netlink, link, *address, Owner::Ours).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn apply_link(&self, step: &Step) -> Result<(), ApplyError> {
-        let netlink = &self.netlink;
-        match step {
-            Step::CreateBridge { link, mac, mtu } => link::create_bridge(netlink, link, *mac, *mtu).await,
-            Step::SetLink { link, changes } => link::change(netlink, link, changes).await,
-            Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
-                link::enslave(netlink, link, bridge).await
-            }
-            Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
-            Step::ReleaseUplink { link } => link::release(netlink, link).await,
-            Step::DeletePort { link } | Step::DeleteBridge { link } => link::delete(netlink, link).await,
-            _ => Ok(()),
-        }
     }
 
     /// Tells the watch what is about to change, so that it does not take it for somebody else's.
@@ -244,6 +221,40 @@ fn batch(step: &Step) -> Batch {
     }
 }
 
+/// What must not be gone on with after a step failed: nothing at all without the guard, and no
+/// moving of addresses between devices that are not where they should be, which would cut the
+/// host off.
+#[derive(Debug, Default)]
+struct Broken {
+    everything: bool,
+    links: BTreeSet<LinkName>,
+}
+
+impl Broken {
+    fn note(&mut self, step: &Step) {
+        self.everything |= batch(step) == Batch::Transaction;
+        self.links.extend(moves_between(step).into_iter().cloned());
+    }
+
+    fn blocks(&self, step: &Step) -> bool {
+        self.everything || moves_between(step).into_iter().any(|link| self.links.contains(link))
+    }
+}
+
+/// The devices between which addresses move by this step and its neighbours.
+fn moves_between(step: &Step) -> Vec<&LinkName> {
+    match step {
+        Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => vec![link, bridge],
+        Step::ReleaseUplink { link } => vec![link],
+        Step::CopyAddress { from, to, .. }
+        | Step::ReturnAddress { from, to, .. }
+        | Step::MoveRoute { from, to, .. }
+        | Step::ReturnRoute { from, to, .. } => vec![from, to],
+        Step::DropAddress { from, .. } | Step::DropReturned { from, .. } => vec![from],
+        _ => Vec::new(),
+    }
+}
+
 impl Host for LinuxHost {
     async fn observe(&self, spec: &HostSpec) -> Result<HostState, ObserveError> {
         self.observe_all(spec).await
@@ -257,20 +268,18 @@ impl Host for LinuxHost {
         let steps: Vec<&Step> = steps.iter().collect();
         let together = |a: &&Step, b: &&Step| batch(a) == batch(b) && batch(a) != Batch::Single;
         let mut failures = Vec::new();
-        let mut refused = false;
+        let mut broken = Broken::default();
         for chunk in steps.chunk_by(together) {
-            if refused {
-                let not_tried =
-                    |step: &&Step| StepFailure { step: (*step).clone(), error: ApplyError::NotTried };
-                failures.extend(chunk.iter().map(not_tried));
-                continue;
-            }
-            let is_transaction = chunk.first().is_some_and(|step| batch(step) == Batch::Transaction);
+            let (blocked, possible): (Vec<&Step>, Vec<&Step>) =
+                chunk.iter().partition(|step| broken.blocks(step));
+            let not_tried = |step: &Step| StepFailure { step: step.clone(), error: ApplyError::NotTried };
+            failures.extend(blocked.into_iter().map(not_tried));
+            let is_transaction = possible.first().is_some_and(|step| batch(step) == Batch::Transaction);
             let failed = match is_transaction {
-                true => self.transact(chunk).await,
-                false => self.apply_batch(chunk).await,
+                true => self.transact(&possible).await,
+                false => self.apply_batch(&possible).await,
             };
-            refused = is_transaction && !failed.is_empty();
+            failed.iter().for_each(|failure| broken.note(&failure.step));
             failures.extend(failed);
         }
         failures

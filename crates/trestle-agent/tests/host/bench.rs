@@ -1,0 +1,171 @@
+//! A machine to test on: a network namespace of its own, with cables to another one.
+
+use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use trestle_agent::host::{Change, Host, LinuxHost};
+use trestle_core::plan::{Plan, plan};
+use trestle_core::spec::{HostSpec, Key, Object};
+use trestle_core::state::HostState;
+use trestle_core::types::Name;
+
+/// The host under test, in a namespace where `eth0` to `eth3` are cables to `peer`.
+pub struct Bench {
+    pub host: LinuxHost,
+    pub peer: Namespace,
+    state_dir: TempDir,
+}
+
+/// Another network namespace, kept by a process.
+pub struct Namespace(Child);
+
+/// Runs a test in a thread that has a network namespace and a runtime of its own.
+pub fn in_namespace<F, Fut>(test: F)
+where
+    F: FnOnce(Bench) -> Fut + Send + 'static,
+    Fut: Future<Output = ()>,
+{
+    let run = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .expect("these tests need root, to make network namespaces");
+        sh("ip link set lo up");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { test(Bench::new()).await });
+    };
+    if let Err(panic) = std::thread::spawn(run).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let peer = Namespace::new();
+        for n in 0..=3 {
+            sh(&format!("ip link add eth{n} type veth peer name peer{n} netns {}", peer.0.id()));
+            sh(&format!("ip link set eth{n} up"));
+            peer.sh(&format!("ip link set peer{n} up"));
+        }
+        let state_dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(&state_dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let host = LinuxHost::open(state_dir.path()).unwrap();
+        Self { host, peer, state_dir }
+    }
+
+    /// What is left to do.
+    pub async fn plan(&self, spec: &HostSpec) -> Plan {
+        plan(spec, &self.observe(spec).await)
+    }
+
+    pub async fn observe(&self, spec: &HostSpec) -> HostState {
+        self.host.observe(spec).await.unwrap()
+    }
+
+    /// Observes, plans and does it; everything must succeed.
+    pub async fn converge(&self, spec: &HostSpec) {
+        let steps = self.plan(spec).await.steps;
+        let failures = self.host.apply(&steps).await;
+        assert!(failures.is_empty(), "{failures:#?}");
+    }
+
+    pub async fn changed(&self) -> Change {
+        let change = tokio::time::timeout(Duration::from_secs(5), self.host.changed()).await;
+        change.expect("a change is noticed within five seconds")
+    }
+
+    /// Asserts that nothing was noticed yet, by making something to notice.
+    pub async fn assert_silent(&self) {
+        sh("nft add table bridge trestle; nft add chain bridge trestle marker");
+        let change = self.changed().await;
+        assert!(change.what.starts_with("table bridge trestle changed"), "{change:?}");
+        sh("nft delete chain bridge trestle marker");
+        self.changed().await;
+    }
+
+    pub fn path(&self, rest: &str) -> std::path::PathBuf {
+        self.state_dir.path().join(rest)
+    }
+
+    pub fn dnsmasq_pid(&self, network: &str) -> i32 {
+        let path = self.path(&format!("networks/{network}/pid"));
+        std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let Ok(networks) = std::fs::read_dir(self.path("networks")) else { return };
+        for network in networks.flatten() {
+            let pid = std::fs::read_to_string(network.path().join("pid")).unwrap_or_default();
+            if let Ok(pid) = pid.trim().parse() {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+            }
+        }
+    }
+}
+
+impl Namespace {
+    pub fn new() -> Self {
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let child = Command::new("unshare").args(["-n", "sleep", "600"]).spawn().unwrap();
+        let namespace = Self(child);
+        wait_until("the namespace is made", || {
+            std::fs::read_link(namespace.path()).is_ok_and(|theirs| theirs != own)
+        });
+        namespace
+    }
+
+    pub fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+
+    pub fn sh(&self, command: &str) -> String {
+        sh(&format!("nsenter --net={} sh -ec '{command}'", self.path()))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a command prints; it must succeed.
+pub fn sh(command: &str) -> String {
+    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a command prints, as JSON.
+pub fn json(command: &str) -> Value {
+    serde_json::from_str(&sh(command)).unwrap()
+}
+
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while !is_so() {
+        assert!(std::time::Instant::now() < deadline, "not so after five seconds: {what}");
+        std::thread::yield_now();
+    }
+}
+
+/// The spec less everything that is done by dnsmasq.
+pub fn without_dnsmasq(mut spec: HostSpec) -> HostSpec {
+    spec.objects.retain(|key, _| !matches!(key, Key::Dnsmasq(_)));
+    spec
+}
+
+/// The wanted dnsmasq of a network.
+pub fn dnsmasq_of(spec: &HostSpec, network: &str) -> trestle_core::spec::Dnsmasq {
+    let network: Name = network.parse().unwrap();
+    match spec.objects.get(&Key::Dnsmasq(network)) {
+        Some(Object::Dnsmasq(dnsmasq)) => dnsmasq.clone(),
+        other => panic!("{other:?} is no dnsmasq"),
+    }
+}

@@ -1,0 +1,10 @@
+//! The host on a real kernel, each test in network namespaces of its own. What is true is asked
+//! of `ip`, `nft` and `/proc`, never of our own observation alone.
+
+mod bench;
+#[path = "../../../trestle-core/tests/common/mod.rs"]
+mod cloud;
+
+mod notices;
+mod sees;
+mod steps;

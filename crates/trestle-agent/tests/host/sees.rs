@@ -1,0 +1,160 @@
+//! Observing.
+
+use std::collections::BTreeSet;
+
+use trestle_agent::host::Host;
+use trestle_core::ownership::Owner;
+use trestle_core::plan::plan_keys;
+use trestle_core::spec::{HostSpec, Key, Object, Set, Table};
+use trestle_core::types::Name;
+
+use crate::bench::{Bench, in_namespace, json, sh, without_dnsmasq};
+use crate::cloud::{link_name, spec, world};
+
+#[test]
+fn what_is_observed_is_what_ip_and_nft_say() {
+    in_namespace(|bench| async move {
+        sh("ip addr add 192.168.5.10/24 dev eth1; ip route add default via 192.168.5.1 metric 100");
+        let wanted = spec(&world(&[(1, 1), (1, 2), (2, 1)]));
+        bench.converge(&wanted).await;
+        let seen = bench.observe(&wanted).await;
+        let mut links = 0;
+        for (key, observed) in &seen.objects {
+            let (Key::Link(name), Object::Link(link)) = (key, &observed.object) else { continue };
+            let said = &json(&format!("ip -j link show {name}"))[0];
+            assert_eq!(link.mtu, said["mtu"]);
+            assert_eq!(link.index.unwrap(), said["ifindex"]);
+            assert_eq!(link.master.as_ref().map(|m| m.as_str()), said["master"].as_str());
+            links += 1;
+        }
+        assert_eq!(links, 8, "eth0 to eth2, two bridges, three taps");
+        let marked = sh("ip -o addr show br101");
+        assert!(marked.contains("10.0.1.1/24") && marked.contains("192.168.5.10/24"), "{marked}");
+        let owner =
+            |text: &str| seen.get(&Key::Address(link_name("br101"), text.parse().unwrap())).unwrap().owner;
+        assert_eq!(owner("10.0.1.1/24"), Owner::Ours);
+        assert_eq!(owner("192.168.5.10/24"), Owner::Foreign);
+        for set in Set::ALL {
+            let listed = json(&format!("nft -j list set {} trestle {}", set.table().family(), set.name()));
+            let listed = listed["nftables"][1]["set"]["elem"].as_array().map_or(0, Vec::len);
+            let ours =
+                seen.objects.keys().filter(|key| matches!(key, Key::Element(s, _) if *s == set)).count();
+            assert_eq!(ours, listed, "{set}");
+        }
+        assert_eq!(bench.plan(&wanted).await, Default::default());
+    });
+}
+
+#[test]
+fn random_walks_end_with_nothing_to_do_and_keys_are_seen_as_the_whole_is() {
+    in_namespace(|bench| async move {
+        sh("ip addr add 192.168.5.10/24 dev eth1; ip route add default via 192.168.5.1 metric 100");
+        let all = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)];
+        let mut random = 0x2545_f491_u32;
+        for _ in 0..12 {
+            random ^= random << 13;
+            random ^= random >> 17;
+            random ^= random << 5;
+            let some: Vec<_> =
+                all.iter().enumerate().filter(|(n, _)| random >> n & 1 == 1).map(|(_, i)| *i).collect();
+            let wanted = spec(&world(&some));
+            bench.converge(&wanted).await;
+            let whole = bench.observe(&wanted).await;
+            assert_eq!(trestle_core::plan::plan(&wanted, &whole), Default::default(), "{some:?}");
+            check_by_keys(&bench, &wanted, &whole).await;
+        }
+    });
+}
+
+/// Looking at every key gives what looking at everything does, and nothing to do either.
+async fn check_by_keys(bench: &Bench, wanted: &HostSpec, whole: &trestle_core::state::HostState) {
+    let keys: BTreeSet<Key> = whole.objects.keys().chain(wanted.objects.keys()).cloned().collect();
+    let by_keys = bench.host.observe_keys(&keys).await.unwrap();
+    assert_eq!(&by_keys, whole);
+    for key in &keys {
+        let reads = trestle_core::plan::reads(wanted, key);
+        let state = bench.host.observe_keys(&reads).await.unwrap();
+        let plan = plan_keys(wanted, &state, &[key.clone()].into());
+        assert_eq!(plan, Default::default(), "{key}");
+    }
+}
+
+#[test]
+fn a_table_is_as_its_text_or_edited_and_another_programs_changes_are_not_overlooked() {
+    in_namespace(|bench| async move {
+        let wanted = without_dnsmasq(spec(&world(&[(1, 1)])));
+        bench.converge(&wanted).await;
+        let key = Key::Ruleset(Table::Guard);
+        let look = || async {
+            let state = bench.host.observe_keys(&[key.clone()].into()).await.unwrap();
+            state.ruleset(Table::Guard).map(str::to_owned)
+        };
+        let text = trestle_core::render::ruleset(Table::Guard);
+        assert_eq!(look().await, Some(text.clone()));
+        sh("nft insert rule bridge trestle from_instance counter accept");
+        assert_eq!(look().await, Some("edited".to_owned()));
+        bench.converge(&wanted).await;
+        assert_eq!(look().await, Some(text.clone()));
+        sh("nft add table bridge trestle \"{ flags dormant; }\"");
+        assert_eq!(look().await, Some("edited".to_owned()));
+        bench.converge(&wanted).await;
+        assert_eq!(look().await, Some(text));
+        sh("nft delete table bridge trestle");
+        assert_eq!(look().await, None);
+        bench.converge(&wanted).await;
+        assert_eq!(bench.plan(&wanted).await, Default::default());
+    });
+}
+
+#[test]
+fn an_element_that_another_program_took_or_gave_is_seen_at_once() {
+    in_namespace(|bench| async move {
+        let wanted = without_dnsmasq(spec(&world(&[(1, 1)])));
+        bench.converge(&wanted).await;
+        let elements = wanted.objects.keys().filter(|key| matches!(key, Key::Element(..)));
+        let elements: BTreeSet<Key> = elements.cloned().collect();
+        let seen = || async { bench.host.observe_keys(&elements).await.unwrap().objects.len() };
+        assert_eq!(seen().await, elements.len());
+        for set in Set::ALL {
+            sh(&format!("nft flush set {} trestle {}", set.table().family(), set.name()));
+        }
+        assert_eq!(seen().await, 0);
+        bench.converge(&wanted).await;
+        assert_eq!(seen().await, elements.len());
+    });
+}
+
+#[test]
+fn no_device_is_overlooked_while_others_come_and_go() {
+    in_namespace(|bench| async move {
+        let taps: String = (0..200).map(|n| format!("tuntap add tr-{n:012x} mode tap\n")).collect();
+        let batch = bench.path("batch");
+        std::fs::write(&batch, taps).unwrap();
+        sh(&format!("ip -batch {}", batch.display()));
+        let churn = "while :; do ip link add x type bridge; ip link del x; done";
+        let mut churn = std::process::Command::new("sh").args(["-c", churn]).spawn().unwrap();
+        for _ in 0..60 {
+            let seen = bench.observe(&HostSpec::default()).await;
+            assert_eq!(seen.objects.keys().filter(|key| matches!(key, Key::Link(_))).count(), 200);
+        }
+        churn.kill().unwrap();
+        churn.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_running_dnsmasq_is_seen_with_its_arguments_and_its_bridge() {
+    in_namespace(|bench| async move {
+        let wanted = spec(&world(&[(1, 1)]));
+        bench.converge(&wanted).await;
+        let network: Name = "net1".parse().unwrap();
+        let seen = bench.observe(&wanted).await;
+        let dnsmasq = seen.dnsmasq(&network).unwrap();
+        assert_eq!(dnsmasq.arguments, crate::bench::dnsmasq_of(&wanted, "net1").arguments);
+        assert_eq!(dnsmasq.bridge_index.unwrap(), json("ip -j link show br101")[0]["ifindex"]);
+        sh("ip link del br101");
+        assert!(!bench.plan(&wanted).await.is_empty());
+        bench.converge(&wanted).await;
+        assert_eq!(bench.plan(&wanted).await, Default::default(), "it was started anew on the new bridge");
+    });
+}
