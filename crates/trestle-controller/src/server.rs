@@ -215,7 +215,10 @@ async fn serve_connection(accepted: Accepted, router: Router, shutdown: Shutdown
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, accepted.handshake()).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            return tracing::debug!(error = &error as &dyn std::error::Error, "TLS handshake failed");
+            return tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "connection broke before it stood"
+            );
         }
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };

@@ -66,11 +66,7 @@ impl Listener {
     /// The next connection. Loses none if the future is dropped before it is done.
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
-            Self::Tcp { listener, tls, .. } => {
-                let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Accepted::Tcp(stream, tls.clone()))
-            }
+            Self::Tcp { listener, tls, .. } => Ok(Accepted::Tcp(listener.accept().await?.0, tls.clone())),
             Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
     }
@@ -87,6 +83,10 @@ pub(super) enum Accepted {
 impl Accepted {
     /// The bytes of HTTP.
     pub(super) async fn handshake(self) -> io::Result<Box<dyn Stream>> {
+        if let Self::Tcp(stream, _) = &self {
+            // An answer in two segments would wait 40 ms for the client's delayed acknowledgement.
+            stream.set_nodelay(true)?;
+        }
         Ok(match self {
             Self::Tcp(stream, Some(tls)) => Box::new(tls.accept(stream).await?),
             Self::Tcp(stream, None) => Box::new(stream),

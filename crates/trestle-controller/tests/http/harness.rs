@@ -1,0 +1,190 @@
+//! A server in process, with a database of its own, and what tests need to look at its answers.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use trestle_api::{
+    Client, ClientConfig, ClientError, NewHost, NewInstance, NewNetwork, NewProject, NewToken, Role,
+};
+use trestle_controller::app::App;
+use trestle_controller::config::ControllerConfig;
+use trestle_controller::server::Server;
+
+/// How long anything may take before a test gives up.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A running server.
+pub(crate) struct TestServer {
+    /// As the first admin.
+    pub(crate) admin: Client,
+    pub(crate) admin_token: String,
+    pub(crate) url: String,
+    pub(crate) app: App,
+    pub(crate) state_dir: TempDir,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl TestServer {
+    /// Listens on a free port of loopback.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|config| config.listen = Some(vec!["127.0.0.1:0".to_owned()])).await
+    }
+
+    /// The configuration is in the state folder's; `adjust` says where to listen.
+    pub(crate) async fn start_with(adjust: impl FnOnce(&mut ControllerConfig)) -> Self {
+        let state_dir = tempfile::tempdir().unwrap();
+        let mut config = ControllerConfig::in_state_dir(state_dir.path());
+        config.flat_network_bridge = Some("br100".parse().unwrap());
+        adjust(&mut config);
+        let app = App::open(&config).await.unwrap();
+        let server = Server::bind(&config).await.unwrap();
+        let url = server.urls().remove(0);
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(server.run(app.clone(), async {
+            let _ = stopped.await;
+        }));
+        let admin_token = std::fs::read_to_string(config.admin_token_path()).unwrap().trim().to_owned();
+        let admin = client(&url, Some(&admin_token));
+        Self { admin, admin_token, url, app, state_dir, stop, running }
+    }
+
+    /// Ends it and waits until it has.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        tokio::time::timeout(DEADLINE, self.running).await.expect("the server ends in time").unwrap();
+        self.app.close().await;
+    }
+
+    /// A client with this token.
+    pub(crate) fn client(&self, token: &str) -> Client {
+        client(&self.url, Some(token))
+    }
+
+    /// The secret of a new token for a member of the project.
+    pub(crate) async fn member_token(&self, project: &str) -> String {
+        let token = NewToken {
+            role: Role::Member,
+            project: Some(project.to_owned()),
+            host: None,
+            description: "a member's".to_owned(),
+        };
+        self.admin.create_token(&token).await.unwrap().secret
+    }
+
+    /// The secret of a new token for the host's agent.
+    pub(crate) async fn agent_token(&self, host: &str) -> String {
+        let token = NewToken {
+            role: Role::Agent,
+            project: None,
+            host: Some(host.to_owned()),
+            description: "an agent's".to_owned(),
+        };
+        self.admin.create_token(&token).await.unwrap().secret
+    }
+
+    /// Projects `red` and `blue`, host `host1`, the shared network `public`, the network `cellar`
+    /// of `blue`, and an instance `web` in each project: red's on `public`, blue's on `cellar`.
+    pub(crate) async fn furnish(&self) {
+        for name in ["red", "blue"] {
+            self.admin.create_project(&NewProject { name: name.to_owned() }).await.unwrap();
+        }
+        let host = NewHost { name: "host1".to_owned(), ..NewHost::default() };
+        self.admin.create_host(&host).await.unwrap();
+        let public =
+            NewNetwork { name: "public".to_owned(), cidr: "10.0.0.0/24".to_owned(), ..NewNetwork::default() };
+        let cellar = NewNetwork {
+            name: "cellar".to_owned(),
+            cidr: "10.1.0.0/24".to_owned(),
+            bridge: Some("br101".to_owned()),
+            project: Some("blue".to_owned()),
+            ..NewNetwork::default()
+        };
+        for network in [public, cellar] {
+            self.admin.create_network(&network).await.unwrap();
+        }
+        for project in ["red", "blue"] {
+            self.create_instance(project, "web").await;
+        }
+    }
+
+    /// An instance on every network that its project uses by default.
+    pub(crate) async fn create_instance(&self, project: &str, name: &str) {
+        let instance =
+            NewInstance { name: name.to_owned(), project: Some(project.to_owned()), interfaces: None };
+        self.admin.create_instance(&instance).await.unwrap();
+    }
+
+    /// Sends text as it is, as the admin, and gives the answer as [`Answer`] shows it.
+    pub(crate) async fn raw(&self, method: Method, path: &str, body: &str) -> String {
+        let request = reqwest_client().request(method, format!("{}{path}", self.url));
+        shown(request.bearer_auth(&self.admin_token).body(body.to_owned())).await
+    }
+}
+
+/// A client of that URL.
+pub(crate) fn client(url: &str, token: Option<&str>) -> Client {
+    let config = ClientConfig { url: url.to_owned(), token: token.map(str::to_owned), ca_cert: None };
+    Client::new(config).unwrap()
+}
+
+/// A client that knows nothing of Trestle.
+pub(crate) fn reqwest_client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(DEADLINE).build().unwrap()
+}
+
+/// The status, the headers that the API promises, and the body.
+pub(crate) async fn shown(request: reqwest::RequestBuilder) -> String {
+    let response = request.send().await.unwrap();
+    let mut text = response.status().to_string();
+    for name in ["www-authenticate", "allow"] {
+        if let Some(value) = response.headers().get(name) {
+            text += &format!("\n{name}: {}", value.to_str().unwrap());
+        }
+    }
+    let body = response.text().await.unwrap();
+    match serde_json::from_str(&body) {
+        Ok(json) => text + "\n" + &steady(json),
+        Err(_) => text + "\n" + &body,
+    }
+}
+
+/// What the controller refused, with its status.
+pub(crate) fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> String {
+    match answer {
+        Err(ClientError::Api { status, error }) => {
+            format!("{status} {}", steady(serde_json::to_value(error).unwrap()))
+        }
+        other => panic!("not a refusal: {other:?}"),
+    }
+}
+
+/// JSON without what differs from run to run: ids, times, secrets, MACs and devices.
+pub(crate) fn steady(mut json: Value) -> String {
+    steady_value(&mut json);
+    serde_json::to_string_pretty(&json).unwrap()
+}
+
+fn steady_value(json: &mut Value) {
+    match json {
+        Value::Array(items) => items.iter_mut().for_each(steady_value),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match (name.as_str(), &value) {
+                    ("secret" | "mac" | "device" | "next", Value::String(_)) => {
+                        *value = format!("[{name}]").into()
+                    }
+                    _ => steady_value(value),
+                }
+            }
+        }
+        Value::String(text) if text.parse::<uuid::Uuid>().is_ok() => *text = "[id]".to_owned(),
+        Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => *text = "[time]".to_owned(),
+        _ => {}
+    }
+}
