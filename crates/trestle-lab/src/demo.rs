@@ -20,6 +20,8 @@ const DOMAIN: &str = "trestle.internal";
 const WEB: &str = "web1";
 /// The instance that is a virtual machine.
 const VM: &str = "vm1";
+/// Debian's user `nobody`: QEMU needs no privilege.
+const NOBODY: u32 = 65534;
 /// How long an emulated machine may take to boot, on a slow and busy machine.
 const BOOT: Duration = Duration::from_secs(120);
 
@@ -49,7 +51,10 @@ pub fn run(options: &DemoOptions, programs: &Programs, out: &mut dyn Write) -> R
         Ok((format!("controller on SQLite, agents on {hosts}, and `outside` beyond them"), lab))
     })?;
     let told = tell(&lab, &mut story);
-    let _guests = told.map_err(|error| error.context(lab.logs()))?;
+    if told.is_err() {
+        story.say(&format!("\n{}", lab.logs()))?;
+    }
+    let _guests = told?;
     let seconds = story.started.elapsed().as_secs_f32();
     story.say(&format!("\neverything worked, in {seconds:.1} s\n"))?;
     if !options.once {
@@ -82,10 +87,11 @@ fn tell(lab: &Lab, story: &mut Story<'_>) -> Result<Guests> {
     })?;
     let options = VmOptions {
         ping: vec![INTERNET],
+        user: Some(NOBODY),
         resolve: vec![format!("{WEB}.{DOMAIN}"), INTERNET_NAME.into()],
         ..VmOptions::new("host1", VM, NETWORK)
     };
-    let mut vm = story.step("plug in vm1, a virtual machine, and start QEMU", || {
+    let mut vm = story.step("plug in vm1 and start QEMU, as nobody", || {
         let vm = lab.boot_vm(&options)?;
         Ok((format!("tap {}, MAC {}", vm.attached.device, vm.attached.mac), vm))
     })?;
@@ -227,6 +233,6 @@ impl Story<'_> {
             Err(_) => "failed",
         };
         self.say(&format!("{milliseconds:>6} ms  {outcome}"))?;
-        Ok(done.with_context(|| format!("failed to {what}"))?.1)
+        Ok(done.with_context(|| format!("the step `{what}` failed"))?.1)
     }
 }

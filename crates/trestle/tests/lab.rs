@@ -33,7 +33,7 @@ fn a_lab_ends_by_its_own_command() -> Result<()> {
     let mut supervisor = Supervisor::start(&["lab", "up", "--name", &name])?;
     let lab = supervisor.lab(&name)?;
 
-    let down = Command::new(trestle()).args(["lab", "down", "--name", &name]).status()?;
+    let down = Command::new(trestle()).args(["lab", "down", &name]).status()?;
 
     ensure!(down.success(), "trestle lab down: {down}");
     let ended = until("the supervisor ends", DEADLINE, || Ok(supervisor.0.try_wait()?))?;
@@ -133,7 +133,8 @@ fn own_network() -> Result<String> {
         let output = Command::new("ip").args(arguments).output().context("starting ip")?;
         all += &String::from_utf8_lossy(&output.stdout);
     }
-    let rules = Command::new("nft").args(["--stateless", "list", "ruleset"]).output().context("starting nft")?;
+    let rules =
+        Command::new("nft").args(["--stateless", "list", "ruleset"]).output().context("starting nft")?;
     Ok(all + &String::from_utf8_lossy(&rules.stdout))
 }
 
