@@ -226,6 +226,7 @@ impl State {
     fn take_in(&mut self, batch: &Batch, mut loaded: Vec<Loaded>) {
         // What is gone goes first: its keys may have been taken by what came.
         loaded.sort_by_key(|loaded| !matches!(loaded, Loaded::Gone(_)));
+        self.begin_new_hosts(batch);
         let mut deltas: BTreeMap<HostId, Delta> = BTreeMap::new();
         // A host that a change names has its generation even if there and back is no difference.
         for host in &batch.hosts {
@@ -242,6 +243,18 @@ impl State {
             }
         }
         self.last_change = batch.last;
+    }
+
+    /// An agent may hold a generation of another host that had the name: it is told everything.
+    fn begin_new_hosts(&mut self, batch: &Batch) {
+        for entity in &batch.entities {
+            match *entity {
+                Entity::Host(host) if self.world.host(host).is_none() => {
+                    self.host(host).ring_from = batch.revision;
+                }
+                _ => {}
+            }
+        }
     }
 
     fn put(&mut self, loaded: Loaded, deltas: &mut BTreeMap<HostId, Delta>) {

@@ -74,7 +74,8 @@ impl Condition {
             "53100" => return Self::Full,
             "40001" | "40P01" | "55P03" => return Self::Locked,
             _ if code.len() == 5 => {
-                let away = ["08", "53", "57P", "58", "28", "3D"].iter().any(|class| code.starts_with(class));
+                let away =
+                    ["08", "28", "3D", "53", "55", "57P", "58"].iter().any(|class| code.starts_with(class));
                 return if away { Self::Away } else { Self::Other };
             }
             _ => {}

@@ -2,7 +2,7 @@
 //! whole test binary. It ends with the binary, however that ends.
 
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,8 @@ static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
 struct Server {
     folder: PathBuf,
-    _keeper: ChildStdin,
+    /// Its standard input is open for as long as this process lives; nobody waits for it.
+    _keeper: Child,
 }
 
 /// The URL of a new, empty database.
@@ -52,9 +53,14 @@ impl Server {
     async fn start() -> Self {
         assert!(Path::new(PROGRAMS).exists(), "{PROGRAMS} is missing: apt-get install postgresql-15");
         let folder = tempfile::Builder::new().prefix("trestle-postgres-").tempdir().unwrap().keep();
-        let root = std::fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).unwrap() == 0;
-        let prefix: &[&str] =
-            if root { &["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"] } else { &[] };
+        let root =
+            std::fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).unwrap()
+                == 0;
+        let prefix: &[&str] = if root {
+            &["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--"]
+        } else {
+            &[]
+        };
         if root {
             run(Command::new("chown").arg("postgres:postgres").arg(&folder));
         }
@@ -64,11 +70,15 @@ impl Server {
             words.map(str::to_owned).collect()
         };
         let data = folder.join("data").display().to_string();
-        let initdb = command("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"]);
+        let initdb = command(
+            "initdb",
+            &["-D", &data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"],
+        );
         run(Command::new(&initdb[0]).args(&initdb[1..]).current_dir(&folder));
         let socket = folder.display().to_string();
-        let server = command("postgres", &["-D", &data, "-k", &socket, "-h", "", "-c", "max_connections=500"]);
-        let mut keeper = Command::new("sh")
+        let server =
+            command("postgres", &["-D", &data, "-k", &socket, "-h", "", "-c", "max_connections=500"]);
+        let keeper = Command::new("sh")
             .args(["-c", KEEPER, "keeper"])
             .args(server)
             .env("FOLDER", &folder)
@@ -78,7 +88,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { folder, _keeper: keeper.stdin.take().unwrap() };
+        let server = Self { folder, _keeper: keeper };
         server.wait().await;
         server
     }

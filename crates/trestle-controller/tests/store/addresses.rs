@@ -1,17 +1,15 @@
 //! Who is given which address, and when one that was given back is free.
 
-mod cloud;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use cloud::{Cloud, Database, address, told};
+use crate::cloud::{Cloud, Database, address, told};
 use sqlx::{AnyConnection, Connection, Row};
 use trestle_api::spec::Key;
 use trestle_core::plan::{Problem, ProblemCode};
 
-on_both!(
+crate::on_both!(
     many_clients_on_a_small_network_are_given_every_address_once,
     a_network_of_any_size_costs_no_rows,
     the_address_released_longest_ago_is_taken_first,
@@ -137,7 +135,10 @@ async fn of_many_overlapping_networks_made_at_once_one_stands(database: Database
         let cloud = Arc::clone(&cloud);
         tokio::spawn(async move {
             let cidr = format!("10.0.0.0/{}", 16 + i);
-            cloud.try_network(&format!("n{i}"), &cidr, &format!("br{i}")).await.map_err(|error| error.error.code)
+            cloud
+                .try_network(&format!("n{i}"), &cidr, &format!("br{i}"))
+                .await
+                .map_err(|error| error.error.code)
         })
     });
     let mut made = 0;
@@ -166,7 +167,10 @@ async fn a_released_address_is_free_when_its_host_has_ended_the_lease(database: 
         "Conflict network_full: network `n` is full: of its 1 addresses, 1 were given back and are not free yet"
     );
     let asked = cloud.try_instance(&project, "b", "n", Some("10.0.0.2")).await;
-    assert_eq!(told(asked), "Conflict address_taken: 10.0.0.2 on network `n` was given back and is not free yet");
+    assert_eq!(
+        told(asked),
+        "Conflict address_taken: 10.0.0.2 on network `n` was given back and is not free yet"
+    );
 
     cloud.report(&host, attached.generation, []).await;
     assert_eq!(cloud.addresses().await, "10.0.0.2 Cooling", "its host has not heard of the release");
@@ -192,7 +196,7 @@ async fn a_released_address_is_free_after_the_timeout_whatever_its_host_says(dat
     let instance = cloud.instance(&project, "a", "n").await;
     cloud.attach(&instance, &host).await;
     cloud.delete(&project, "a").await;
-    cloud.pass(cloud::TIMEOUT.as_secs() - 1);
+    cloud.pass(crate::cloud::TIMEOUT.as_secs() - 1);
     assert_eq!(cloud.addresses().await, "10.0.0.2 Cooling");
     cloud.pass(1);
     assert_eq!(cloud.addresses().await, "10.0.0.2 Free");
@@ -210,7 +214,7 @@ async fn without_force_dhcp_release_only_the_timeout_counts(database: Database) 
     let released = cloud.app.counts().await.unwrap().revision;
     cloud.report(&host, released, []).await;
     assert_eq!(cloud.addresses().await, "10.0.0.2 Cooling");
-    cloud.pass(cloud::TIMEOUT.as_secs());
+    cloud.pass(crate::cloud::TIMEOUT.as_secs());
     assert_eq!(cloud.addresses().await, "10.0.0.2 Free");
 }
 

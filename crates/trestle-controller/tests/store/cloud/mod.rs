@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use trestle_api::agent::{Report, SpecQuery};
 use trestle_api::types::ProjectId;
 use trestle_api::{
-    AttachRequest, Attached, FixedIp, FixedIpFilter, Host, Instance, Network, NewHost, NewInstance, NewInterface,
-    NewNetwork, NewProject, PageQuery, PlugRequest,
+    AttachRequest, Attached, FixedIp, FixedIpFilter, Host, Instance, Network, NewHost, NewInstance,
+    NewInterface, NewNetwork, NewProject, PageQuery, PlugRequest,
 };
 use trestle_controller::app::{App, Caller, Clock};
 use trestle_controller::config::ControllerConfig;
@@ -130,8 +130,7 @@ impl Cloud {
     ) -> Result<Instance, AppError> {
         let interface =
             NewInterface { network: network.to_owned(), address: address.map(str::to_owned), mac: None };
-        let new =
-            NewInstance { name: name.to_owned(), project: None, interfaces: Some(vec![interface]) };
+        let new = NewInstance { name: name.to_owned(), project: None, interfaces: Some(vec![interface]) };
         self.app.create_instance(project, new).await
     }
 

@@ -1,0 +1,230 @@
+//! What agents are told: everything, or exactly what changed.
+
+use std::time::Duration;
+
+use crate::cloud::{Cloud, Database};
+use trestle_api::agent::SpecQuery;
+use trestle_api::spec::{Key, SpecUpdate};
+use trestle_api::{Host, HostPatch, Instance};
+use trestle_controller::app::Caller;
+
+crate::on_both!(
+    a_poll_gets_exactly_what_an_attach_brings_and_a_detach_takes,
+    changes_in_sequence_lead_to_what_a_new_agent_is_told,
+    a_poll_without_a_change_ends_with_nothing,
+    after_a_restart_everything_is_told_once_and_nothing_is_lost,
+    a_generation_that_is_not_known_is_told_everything,
+    a_second_controller_s_changes_are_told_too,
+    a_host_is_connected_while_it_polls_and_a_while_after,
+);
+
+/// The keys of an update that speak of this device or MAC, or all that do not.
+fn keys(update: &SpecUpdate) -> (Vec<String>, Vec<String>) {
+    (update.put.keys().map(Key::to_string).collect(), update.gone.iter().map(Key::to_string).collect())
+}
+
+async fn a_poll_gets_exactly_what_an_attach_brings_and_a_detach_takes(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let host = cloud.host("h1").await;
+    cloud.network("n", "10.0.0.0/24").await;
+    let first = cloud.instance(&project, "first", "n").await;
+    let second = cloud.instance(&project, "second", "n").await;
+    cloud.attach(&first, &host).await;
+    cloud.settle().await;
+    let held = cloud.whole(&host).await.generation;
+
+    let polling = cloud.poll(&host, Some(held));
+    let (update, attached) = tokio::join!(polling, cloud.attach(&second, &host));
+    assert_eq!((update.base, update.generation), (Some(held), attached.generation));
+    let (device, mac) = (attached.device, attached.mac);
+    let mut expected = [
+        format!("element/guard_mac/{device} . {mac}"),
+        format!("element/guard_ip4/{device} . {mac} . 10.0.0.3"),
+        format!("link/{device}"),
+        format!("dhcp-host/n/{mac}"),
+        "dns-name/n/second.trestle.internal".to_owned(),
+    ];
+    let sorted = |(mut put, mut gone): (Vec<String>, Vec<String>)| {
+        put.sort();
+        gone.sort();
+        (put, gone)
+    };
+    expected.sort();
+    assert_eq!(sorted(keys(&update)), (expected.to_vec(), Vec::new()));
+
+    let polling = cloud.poll(&host, Some(update.generation));
+    let detaching = cloud.app.detach(&Caller::Admin, "second", None, None);
+    let told = async {
+        let told = polling.await;
+        cloud.report(&host, told.generation, []).await;
+        told
+    };
+    let (update, detached) = tokio::join!(told, detaching);
+    assert_eq!(update.generation, detached.unwrap().generation);
+    assert_eq!(sorted(keys(&update)), (Vec::new(), expected.to_vec()));
+}
+
+/// A random number without a crate: any sequence that visits everything does.
+struct Walk(u64);
+
+impl Walk {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+}
+
+async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let hosts = [cloud.host("h1").await, cloud.host("h2").await];
+    for (name, cidr) in [("n1", "10.1.0.0/24"), ("n2", "10.2.0.0/24"), ("n3", "10.3.0.0/24")] {
+        cloud.network(name, cidr).await;
+    }
+    cloud.settle().await;
+    let mut held = [cloud.whole(&hosts[0]).await, cloud.whole(&hosts[1]).await];
+    let mut instances: Vec<Instance> = Vec::new();
+    let mut walk = Walk(7);
+    let (mut made, mut joined) = (0, 0);
+    for _ in 0..150 {
+        step(&cloud, &project, &hosts, &mut instances, (&mut walk, &mut made)).await;
+        if walk.below(3) > 0 {
+            continue;
+        }
+        cloud.settle().await;
+        for (host, held) in hosts.iter().zip(&mut held) {
+            let query = SpecQuery { since: Some(held.generation), wait: None };
+            if let Some(update) = cloud.app.spec(&Caller::Admin, host.name.as_str(), query).await.unwrap() {
+                assert_eq!(update.base, Some(held.generation));
+                held.apply(update).unwrap();
+                joined += 1;
+            }
+            assert_eq!(*held, cloud.whole(host).await);
+        }
+    }
+    assert!(joined > 20, "the walk led somewhere: {joined}");
+}
+
+async fn step(
+    cloud: &Cloud,
+    project: &Caller,
+    hosts: &[Host; 2],
+    instances: &mut Vec<Instance>,
+    (walk, made): (&mut Walk, &mut usize),
+) {
+    let host = &hosts[walk.below(2)];
+    let instance = (!instances.is_empty()).then(|| walk.below(instances.len()));
+    match (walk.below(8), instance) {
+        (0..=2, _) | (_, None) => {
+            *made += 1;
+            let network = ["n1", "n2", "n3"][walk.below(3)];
+            instances.push(cloud.instance(project, &format!("i{made}"), network).await);
+        }
+        (3..=4, Some(i)) => drop(cloud.try_attach(&instances[i], host, Default::default()).await),
+        (5, Some(i)) => drop(cloud.app.detach(project, instances[i].name.as_str(), None, None).await),
+        (6, Some(i)) => {
+            let instance = instances.swap_remove(i);
+            cloud.delete(project, instance.name.as_str()).await;
+        }
+        (_, Some(_)) => {
+            let device = ["eth1", "eth2", ""][walk.below(3)].to_owned();
+            let mut patch = HostPatch::default();
+            if walk.below(2) == 0 {
+                patch.flat_interface = Some(device);
+            } else {
+                patch.public_interface = Some(device);
+            }
+            cloud.app.patch_host(&Caller::Admin, host.name.as_str(), patch).await.unwrap();
+        }
+    }
+}
+
+async fn a_poll_without_a_change_ends_with_nothing(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let host = cloud.host("h1").await;
+    cloud.settle().await;
+    let held = cloud.whole(&host).await.generation;
+    cloud.project("another-thing").await;
+    cloud.settle().await;
+    let query = SpecQuery { since: Some(held), wait: Some(0) };
+    assert_eq!(cloud.app.spec(&Caller::Agent(host.id), "h1", query).await.unwrap(), None);
+}
+
+async fn after_a_restart_everything_is_told_once_and_nothing_is_lost(database: Database) {
+    let mut cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let host = cloud.host("h1").await;
+    cloud.network("n", "10.0.0.0/24").await;
+    let instance = cloud.instance(&project, "a", "n").await;
+    cloud.attach(&instance, &host).await;
+    cloud.settle().await;
+    let before = cloud.whole(&host).await;
+    let listed = cloud.app.instance(&Caller::Admin, "a", None).await.unwrap();
+    cloud.restart().await;
+    assert_eq!(cloud.app.instance(&Caller::Admin, "a", None).await.unwrap(), listed);
+    let update = cloud.poll(&host, Some(before.generation)).await;
+    assert_eq!(update.base, None, "other options or another version may compile otherwise");
+    assert!(update.generation > before.generation);
+    assert_eq!(update.put, before.objects);
+}
+
+async fn a_generation_that_is_not_known_is_told_everything(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let host = cloud.host("h1").await;
+    cloud.settle().await;
+    let held = cloud.whole(&host).await.generation;
+    for strange in [held + 1000, 0] {
+        let update = cloud.poll(&host, Some(strange)).await;
+        assert_eq!((update.base, update.generation), (None, held));
+    }
+}
+
+async fn a_second_controller_s_changes_are_told_too(database: Database) {
+    if let Database::Sqlite = database {
+        return; // a file has one controller
+    }
+    let cloud = Cloud::start(database).await;
+    let other = trestle_controller::app::App::open(&cloud.config).await.unwrap();
+    let project = cloud.project("p").await;
+    let host = cloud.host("h1").await;
+    cloud.network("n", "10.0.0.0/24").await;
+    let instance = cloud.instance(&project, "a", "n").await;
+    cloud.settle().await;
+    let held = cloud.whole(&host).await.generation;
+    let request =
+        trestle_api::AttachRequest { host: Some("h1".to_owned()), network: None, plug: Default::default() };
+    let id = instance.id.to_string();
+    let attaching = other.attach(&Caller::Admin, &id, None, request);
+    let (update, attached) = tokio::join!(cloud.poll(&host, Some(held)), attaching);
+    assert!(update.put.contains_key(&Key::Link(attached.unwrap().device)));
+    other.close().await;
+}
+
+async fn a_host_is_connected_while_it_polls_and_a_while_after(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let host = cloud.host("h1").await;
+    let connected = async || cloud.app.host(&Caller::Admin, "h1").await.unwrap().status.connected;
+    assert!(!connected().await);
+    let query = SpecQuery { since: None, wait: None };
+    cloud.app.spec(&Caller::Agent(host.id), "h1", query).await.unwrap();
+    assert!(connected().await);
+    cloud.pass(41);
+    assert!(!connected().await);
+    cloud.settle().await;
+    let held = cloud.whole(&host).await.generation;
+    let app = cloud.app.clone();
+    let poll = tokio::spawn(async move {
+        let query = SpecQuery { since: Some(held), wait: Some(60) };
+        app.spec(&Caller::Agent(host.id), "h1", query).await
+    });
+    let is_back = async {
+        while !connected().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), is_back).await.unwrap();
+    cloud.pass(1000);
+    assert!(connected().await, "for as long as it waits");
+    poll.abort();
+}

@@ -1,0 +1,9 @@
+//! The app layer on its store, the same tests on SQLite and on PostgreSQL.
+
+// A test that cannot go on says so best by panicking.
+#![allow(clippy::unwrap_used)]
+
+mod addresses;
+mod cloud;
+mod feed;
+mod requests;
