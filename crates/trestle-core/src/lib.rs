@@ -14,5 +14,6 @@ pub mod render;
 pub mod simulate;
 pub mod spec;
 pub mod state;
+pub mod step;
 pub mod types;
 pub mod world;

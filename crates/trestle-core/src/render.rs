@@ -9,8 +9,9 @@ use crate::types::Cidr;
 use crate::world::Network;
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
-/// nothing: the guard fails closed. What is not allowed below is dropped, 802.1Q tags, IPv6 and
-/// router advertisements among it.
+/// nothing: the guard fails closed. What is not allowed below is dropped, IPv6 and router
+/// advertisements among it. Tags are named, because the kernel takes a frame's tag off before it
+/// asks what is inside.
 const GUARD: &str = r#"table bridge trestle {
 	set guard_mac {
 		type ifname . ether_addr
@@ -19,6 +20,8 @@ const GUARD: &str = r#"table bridge trestle {
 		type ifname . ether_addr . ipv4_addr
 	}
 	chain from_instance {
+		ether type 8021q drop
+		ether type 8021ad drop
 		iifname . ether saddr != @guard_mac drop
 		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
 		ether type ip udp sport 67 drop

@@ -357,6 +357,18 @@ impl fmt::Display for Set {
     }
 }
 
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge => f.write_str("bridge"),
+            Self::Tap { owner: Some(uid) } => write!(f, "tap of user {uid}"),
+            Self::Tap { owner: None } => f.write_str("tap"),
+            Self::Veth { netns, name, .. } => write!(f, "veth to {name} in {netns}"),
+            Self::Other => f.write_str("device"),
+        }
+    }
+}
+
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.via {

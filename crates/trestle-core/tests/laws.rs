@@ -1,5 +1,7 @@
 //! The laws of DESIGN §3, over random worlds, walks and damage.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

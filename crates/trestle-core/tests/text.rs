@@ -162,6 +162,8 @@ fn the_tables_are_these() {
     		type ifname . ether_addr . ipv4_addr
     	}
     	chain from_instance {
+    		ether type 8021q drop
+    		ether type 8021ad drop
     		iifname . ether saddr != @guard_mac drop
     		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
     		ether type ip udp sport 67 drop

@@ -217,9 +217,14 @@ fn kernel(operation: String) -> impl FnOnce(NetlinkError) -> ApplyError {
     move |source| ApplyError::Kernel { operation, source }
 }
 
+/// The device of this name, if there is one, for a step.
+pub(super) async fn if_exists(netlink: &Netlink, name: &LinkName) -> Result<Option<Device>, ApplyError> {
+    by_name(netlink, name).await.map_err(kernel(format!("look up {name}")))
+}
+
 /// The device of this name, or that it is missing.
 pub(super) async fn existing(netlink: &Netlink, name: &LinkName) -> Result<Device, ApplyError> {
-    let device = by_name(netlink, name).await.map_err(kernel(format!("look up {name}")))?;
+    let device = if_exists(netlink, name).await?;
     device.ok_or_else(|| ApplyError::LinkMissing { link: name.clone() })
 }
 
@@ -400,8 +405,7 @@ async fn without_own_address(netlink: &Netlink, index: u32, name: &LinkName) -> 
 
 async fn create_tap(netlink: &Netlink, name: &LinkName, owner: Option<u32>) -> Result<(), ApplyError> {
     let Err(source) = tap::create(name, owner) else { return Ok(()) };
-    let there = by_name(netlink, name).await.map_err(kernel(format!("look up {name}")))?;
-    match there {
+    match if_exists(netlink, name).await? {
         Some(device) if device.kind == (LinkKind::Tap { owner }) => Ok(()),
         Some(_) => Err(ApplyError::LinkDiffers { link: name.clone() }),
         None => Err(kernel(format!("make tap {name}"))(NetlinkError::Refused(source))),
@@ -443,8 +447,7 @@ async fn create_veth(
     let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
     let Err(source) = made else { return Ok(()) };
     // Either end may be what exists.
-    let there = by_name(netlink, name).await.map_err(kernel(format!("look up {name}")))?;
-    match there {
+    match if_exists(netlink, name).await? {
         Some(device) if device.kind == port.kind => Ok(()),
         Some(_) => Err(ApplyError::LinkDiffers { link: name.clone() }),
         None => {
@@ -462,11 +465,11 @@ pub(super) async fn enslave(netlink: &Netlink, name: &LinkName, bridge: &LinkNam
 
 /// Takes a physical device out of the bridge of ours that it is in.
 pub(super) async fn release(netlink: &Netlink, name: &LinkName) -> Result<(), ApplyError> {
-    let look_up = || kernel(format!("look up {name}"));
-    let Some(device) = by_name(netlink, name).await.map_err(look_up())? else { return Ok(()) };
+    let Some(device) = if_exists(netlink, name).await? else { return Ok(()) };
     let Some(master) = device.master else { return Ok(()) };
-    let ours = by_index(netlink, master).await.map_err(look_up())?.is_some_and(|m| m.is_our_bridge());
-    if !ours {
+    let master = by_index(netlink, master).await;
+    let master = master.map_err(kernel(format!("look up the bridge of {name}")))?;
+    if !master.is_some_and(|master| master.is_our_bridge()) {
         return Ok(());
     }
     let attributes = vec![LinkAttribute::Controller(0)];

@@ -1,0 +1,208 @@
+//! The steps of a plan: what each is, in which order they are done, and how an operator reads them.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Dnsmasq, Key, Link, Route, Set, Table};
+use crate::types::{LinkName, Mac, Name};
+
+/// One change to a host. Every step is idempotent: doing it twice is doing it once.
+///
+/// **The order of the variants is the order of execution.** On the way in: sets and chains, then
+/// the bridge, then DHCP, and a guest's device last. On the way out the device goes first and the
+/// guard's elements last. An interface is never up without its guard.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the fields are the words of the variant's own sentence")]
+pub enum Step {
+    /// Deletes a tap or veth of ours.
+    DeletePort { link: LinkName },
+    /// Deletes dnsmasq's entry for a MAC. It is served on until `ReloadDhcp`.
+    DeleteDhcpHost { network: Name, mac: Mac },
+    /// Deletes a DNS name; dnsmasq sees it at once.
+    DeleteDnsName { network: Name, name: String },
+    /// Makes dnsmasq forget deleted entries (SIGHUP). Nothing if it does not run.
+    ReloadDhcp { network: Name },
+    /// Stops a network's dnsmasq.
+    StopDnsmasq { network: Name },
+    /// Deletes the lease file of a network that has no dnsmasq any more.
+    ForgetLeases { network: Name },
+    /// Adds a foreign address of the bridge `from` to the device `to` that leaves it.
+    ReturnAddress { address: IpNet, from: LinkName, to: LinkName },
+    /// Adds a foreign route of the bridge `from` to the device `to`, then deletes it from `from`.
+    ReturnRoute { route: Route, source: Option<IpAddr>, protocol: u8, from: LinkName, to: LinkName },
+    /// Deletes an address from the bridge `from` after it was returned.
+    DropReturned { address: IpNet, from: LinkName },
+    /// Takes a physical device out of a bridge of ours. It comes before any other is put in, so
+    /// that it is always known whose the addresses on a bridge are.
+    ReleaseUplink { link: LinkName },
+    /// Sets a kernel setting.
+    SetSysctl { name: String, value: String },
+    /// Makes one of our tables anew, sets and chains, without elements, in place of what it was.
+    /// All adjacent steps from here to `AddElement` are one nftables transaction.
+    PutRuleset { table: Table, text: String },
+    /// Adds an element to a set.
+    AddElement { set: Set, element: String },
+    /// Makes a bridge, marked as ours, with its MAC and MTU, up.
+    CreateBridge { link: LinkName, mac: Mac, mtu: u32 },
+    /// Sets what differs on a device of ours.
+    SetLink { link: LinkName, changes: BTreeSet<LinkChange> },
+    /// Puts a physical device into a bridge and sets it up.
+    Enslave { link: LinkName, bridge: LinkName },
+    /// Adds a foreign address of `from` to `to` as well.
+    CopyAddress { address: IpNet, from: LinkName, to: LinkName },
+    /// Adds a foreign route of `from` to `to`, then deletes it from `from`.
+    MoveRoute { route: Route, source: Option<IpAddr>, protocol: u8, from: LinkName, to: LinkName },
+    /// Deletes an address from `from` after it was copied.
+    DropAddress { address: IpNet, from: LinkName },
+    /// Puts a physical device that is in another bridge of ours into this one. It comes after the
+    /// addresses: until it is done, the old bridge is known as where they are.
+    SwitchUplink { link: LinkName, bridge: LinkName },
+    /// Adds an address of ours, with our mark.
+    AddAddress { link: LinkName, address: IpNet },
+    /// Deletes an address of ours.
+    DeleteAddress { link: LinkName, address: IpNet },
+    /// Writes dnsmasq's entry for a MAC; dnsmasq sees it at once.
+    WriteDhcpHost { network: Name, mac: Mac, address: Ipv4Addr, hostname: Name },
+    /// Writes a DNS name; dnsmasq sees it at once.
+    WriteDnsName { network: Name, name: String, address: Ipv4Addr },
+    /// Starts a network's dnsmasq.
+    StartDnsmasq { network: Name, dnsmasq: Dnsmasq },
+    /// Ends a lease with `dhcp_release`, so that the address may go to another MAC.
+    ReleaseLease { network: Name, bridge: LinkName, address: Ipv4Addr, mac: Mac },
+    /// Makes a tap or veth, a port of its bridge, up.
+    CreatePort { link: LinkName, port: Link },
+    /// Deletes a bridge of ours.
+    DeleteBridge { link: LinkName },
+    /// Deletes an element from a set. All adjacent steps from here on are one transaction.
+    DeleteElement { set: Set, element: String },
+    /// Deletes one of our tables.
+    DeleteRuleset { table: Table },
+}
+
+/// What differs on a device.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkChange {
+    /// Set this MAC.
+    Mac(Mac),
+    /// Set this MTU.
+    Mtu(u32),
+    /// Make it a port of this bridge.
+    Master(LinkName),
+    /// Set it up; always the last.
+    Up,
+}
+
+impl Step {
+    /// The key whose object this step makes true.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::DeletePort { link }
+            | Self::CreateBridge { link, .. }
+            | Self::SetLink { link, .. }
+            | Self::CreatePort { link, .. }
+            | Self::DeleteBridge { link } => Key::Link(link.clone()),
+            Self::DeleteDhcpHost { network, mac } | Self::WriteDhcpHost { network, mac, .. } => {
+                Key::DhcpHost(network.clone(), *mac)
+            }
+            Self::DeleteDnsName { network, name } | Self::WriteDnsName { network, name, .. } => {
+                Key::DnsName(network.clone(), name.clone())
+            }
+            Self::ReloadDhcp { network }
+            | Self::StopDnsmasq { network }
+            | Self::ForgetLeases { network }
+            | Self::StartDnsmasq { network, .. } => Key::Dnsmasq(network.clone()),
+            Self::SetSysctl { name, .. } => Key::Sysctl(name.clone()),
+            Self::PutRuleset { table, .. } | Self::DeleteRuleset { table } => Key::Ruleset(*table),
+            Self::AddElement { set, element } | Self::DeleteElement { set, element } => {
+                Key::Element(*set, element.clone())
+            }
+            Self::Enslave { link, .. } | Self::SwitchUplink { link, .. } | Self::ReleaseUplink { link } => {
+                Key::Uplink(link.clone())
+            }
+            Self::CopyAddress { address, to, .. } | Self::ReturnAddress { address, to, .. } => {
+                Key::Address(to.clone(), *address)
+            }
+            Self::MoveRoute { route, to, .. } | Self::ReturnRoute { route, to, .. } => {
+                Key::Route(to.clone(), route.clone())
+            }
+            Self::DropAddress { address, from } | Self::DropReturned { address, from } => {
+                Key::Address(from.clone(), *address)
+            }
+            Self::AddAddress { link, address } | Self::DeleteAddress { link, address } => {
+                Key::Address(link.clone(), *address)
+            }
+            Self::ReleaseLease { network, mac, .. } => Key::Lease(network.clone(), *mac),
+        }
+    }
+}
+
+/// As an operator reads it: what is done, to what.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeletePort { link } => write!(f, "delete device {link}"),
+            Self::DeleteDhcpHost { network, mac } => write!(f, "delete DHCP entry of {mac} on {network}"),
+            Self::DeleteDnsName { network, name } => write!(f, "delete DNS name {name} on {network}"),
+            Self::ReloadDhcp { network } => write!(f, "reload DHCP entries of {network}"),
+            Self::StopDnsmasq { network } => write!(f, "stop dnsmasq of {network}"),
+            Self::ForgetLeases { network } => write!(f, "forget leases of {network}"),
+            Self::SetSysctl { name, value } => write!(f, "set {name} to {value}"),
+            Self::PutRuleset { table, .. } => write!(f, "load table {table}"),
+            Self::AddElement { set, element } => write!(f, "add {element} to {set}"),
+            Self::CreateBridge { link, mac, mtu } => {
+                write!(f, "make bridge {link} with MAC {mac}, MTU {mtu}")
+            }
+            Self::SetLink { link, changes } => {
+                let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                write!(f, "set {link} to {}", changes.join(", "))
+            }
+            Self::Enslave { link, bridge } => write!(f, "enslave {link} to {bridge}"),
+            Self::SwitchUplink { link, bridge } => write!(f, "switch {link} over to {bridge}"),
+            Self::CopyAddress { address, from, to } | Self::ReturnAddress { address, from, to } => {
+                write!(f, "copy address {address} from {from} to {to}")
+            }
+            Self::MoveRoute { route, from, to, .. } | Self::ReturnRoute { route, from, to, .. } => {
+                write!(f, "move route {route} from {from} to {to}")
+            }
+            Self::DropAddress { address, from } | Self::DropReturned { address, from } => {
+                write!(f, "drop address {address} from {from}")
+            }
+            Self::AddAddress { link, address } => write!(f, "add address {address} to {link}"),
+            Self::DeleteAddress { link, address } => write!(f, "delete address {address} from {link}"),
+            Self::WriteDhcpHost { network, mac, address, hostname } => {
+                write!(f, "write DHCP entry of {mac} on {network}: {address}, {hostname}")
+            }
+            Self::WriteDnsName { network, name, address } => {
+                write!(f, "write DNS name {name} on {network}: {address}")
+            }
+            Self::StartDnsmasq { network, dnsmasq } => {
+                write!(f, "start dnsmasq of {network} on {}", dnsmasq.bridge)
+            }
+            Self::ReleaseLease { network, address, mac, .. } => {
+                write!(f, "release lease of {address} by {mac} on {network}")
+            }
+            Self::CreatePort { link, port } => write!(f, "make {} {link}", port.kind),
+            Self::ReleaseUplink { link } => write!(f, "take {link} out of its bridge"),
+            Self::DeleteBridge { link } => write!(f, "delete bridge {link}"),
+            Self::DeleteElement { set, element } => write!(f, "delete {element} from {set}"),
+            Self::DeleteRuleset { table } => write!(f, "delete table {table}"),
+        }
+    }
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(mac) => write!(f, "MAC {mac}"),
+            Self::Mtu(mtu) => write!(f, "MTU {mtu}"),
+            Self::Master(bridge) => write!(f, "port of {bridge}"),
+            Self::Up => f.write_str("up"),
+        }
+    }
+}
