@@ -1,0 +1,246 @@
+//! `trestle instance`
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use trestle_api::client::Client;
+use trestle_api::types::InterfaceId;
+use trestle_api::{Instance, InstanceFilter, Interface, NewInstance, NewInterface};
+
+use super::Context;
+use crate::connection::every_page;
+use crate::error::CommandError;
+use crate::printer::{self, Confirmation, Printer};
+
+/// Instances have interfaces on networks, with a MAC and addresses for life
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstanceCommand {
+    /// Make an instance
+    #[command(after_help = "Example: trestle instance create web --project alpha --network public")]
+    Create {
+        /// Its name and host name: 1 to 63 of a-z, 0-9 and `-`
+        name: String,
+        /// The project that owns it [default: a member's own]
+        #[arg(long)]
+        project: Option<String>,
+        /// A network it joins, as NETWORK[,address=ADDRESS][,mac=MAC]; may be repeated
+        /// [default: the project's own networks, else the shared ones]
+        #[arg(long = "network", value_name = "NETWORK")]
+        networks: Vec<InterfaceArg>,
+    },
+    /// List instances
+    #[command(after_help = "Example: trestle instance list --host kvm1")]
+    List {
+        /// Only those of this project
+        #[arg(long)]
+        project: Option<String>,
+        /// Only those plugged in on this host
+        #[arg(long)]
+        host: Option<String>,
+        /// Only those on this network
+        #[arg(long)]
+        network: Option<String>,
+    },
+    /// Show an instance and its interfaces
+    #[command(after_help = "Example: trestle instance show web --project alpha")]
+    Show(InstanceArg),
+    /// Delete an instance; its addresses are reusable at once
+    #[command(after_help = "Example: trestle instance delete web --yes")]
+    Delete {
+        #[command(flatten)]
+        instance: InstanceArg,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+    /// Add an interface on a network
+    #[command(after_help = "Example: trestle instance add-interface web --network backend")]
+    AddInterface {
+        #[command(flatten)]
+        instance: InstanceArg,
+        /// The network
+        #[arg(long)]
+        network: String,
+        /// This address [default: the next free one]
+        #[arg(long)]
+        address: Option<String>,
+        /// This MAC [default: one under fa:16:3e]
+        #[arg(long)]
+        mac: Option<String>,
+    },
+    /// Remove an interface and give its addresses back
+    #[command(after_help = "Example: trestle instance remove-interface web backend --yes")]
+    RemoveInterface {
+        #[command(flatten)]
+        instance: InstanceArg,
+        /// The interface's id, or the name of its network
+        interface: String,
+        #[command(flatten)]
+        confirmation: Confirmation,
+    },
+}
+
+/// One instance.
+#[derive(Debug, Args)]
+pub(crate) struct InstanceArg {
+    /// Its name or id
+    instance: String,
+    /// Its project, where the name alone is not unique
+    #[arg(long)]
+    project: Option<String>,
+}
+
+/// `NETWORK[,address=ADDRESS][,mac=MAC]`
+#[derive(Clone, Debug)]
+pub(crate) struct InterfaceArg(NewInterface);
+
+/// Why a text is not an [`InterfaceArg`].
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not address=ADDRESS or mac=MAC")]
+pub(crate) struct InvalidInterface(String);
+
+impl FromStr for InterfaceArg {
+    type Err = InvalidInterface;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.split(',');
+        let network = parts.next().unwrap_or_default().to_owned();
+        let mut interface = NewInterface { network, ..NewInterface::default() };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("address", address)) => interface.address = Some(address.to_owned()),
+                Some(("mac", mac)) => interface.mac = Some(mac.to_owned()),
+                _ => return Err(InvalidInterface(part.to_owned())),
+            }
+        }
+        Ok(Self(interface))
+    }
+}
+
+pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::Result<()> {
+    let client = context.client()?;
+    let printer = context.printer();
+    match command {
+        InstanceCommand::Create { name, project, networks } => {
+            let interfaces: Vec<_> = networks.into_iter().map(|InterfaceArg(interface)| interface).collect();
+            let interfaces = (!interfaces.is_empty()).then_some(interfaces);
+            let instance = client.create_instance(&NewInstance { name, project, interfaces }).await?;
+            let text = format!("created instance {} ({})", instance.name, places(&instance));
+            printer.done(&instance, &text)
+        }
+        InstanceCommand::List { project, host, network } => {
+            let filter = InstanceFilter { project, host, network, name: None };
+            let page = every_page(async |page| client.list_instances(&filter, &page).await).await?;
+            printer.show(&page, |page| list(&page.items))
+        }
+        InstanceCommand::Show(InstanceArg { instance, project }) => {
+            printer.show(&client.instance(&instance, project.as_deref()).await?, show)
+        }
+        InstanceCommand::Delete { instance: InstanceArg { instance, project }, confirmation } => {
+            let thing = format!("instance {instance}");
+            printer::confirm(&confirmation, printer::DELETE, &thing)?;
+            client.delete_instance(&instance, project.as_deref()).await?;
+            printer::say(&format!("deleted {thing}"));
+            Ok(())
+        }
+        InstanceCommand::AddInterface { instance, network, address, mac } => {
+            add_interface(&client, printer, instance, NewInterface { network, address, mac }).await
+        }
+        InstanceCommand::RemoveInterface { instance, interface, confirmation } => {
+            remove_interface(&client, instance, &interface, &confirmation).await
+        }
+    }
+}
+
+async fn add_interface(
+    client: &Client,
+    printer: Printer,
+    InstanceArg { instance, project }: InstanceArg,
+    interface: NewInterface,
+) -> anyhow::Result<()> {
+    let instance = client.add_interface(&instance, project.as_deref(), &interface).await?;
+    let added = instance.interfaces.last().map(place).unwrap_or_default();
+    printer.done(&instance, &format!("added an interface to instance {} ({added})", instance.name))
+}
+
+async fn remove_interface(
+    client: &Client,
+    InstanceArg { instance, project }: InstanceArg,
+    wanted: &str,
+    confirmation: &Confirmation,
+) -> anyhow::Result<()> {
+    let thing = format!("interface {wanted} of instance {instance}");
+    printer::confirm(confirmation, printer::REMOVE, &thing)?;
+    let whole = client.instance(&instance, project.as_deref()).await?;
+    let interface = which_interface(&whole, wanted)?;
+    client.delete_interface(&instance, project.as_deref(), &interface.to_string()).await?;
+    printer::say(&format!("removed {thing}"));
+    Ok(())
+}
+
+fn which_interface(instance: &Instance, wanted: &str) -> Result<InterfaceId, CommandError> {
+    let meant = |i: &&Interface| i.id.to_string() == wanted || i.network.as_str() == wanted;
+    let found: Vec<InterfaceId> = instance.interfaces.iter().filter(meant).map(|i| i.id).collect();
+    match found[..] {
+        [one] => Ok(one),
+        _ => Err(CommandError::WhichInterface {
+            instance: instance.name.to_string(),
+            wanted: wanted.to_owned(),
+            found: found.len(),
+        }),
+    }
+}
+
+fn places(instance: &Instance) -> String {
+    match &instance.interfaces[..] {
+        [] => "no interface".to_owned(),
+        some => printer::listed(some.iter().map(place)),
+    }
+}
+
+fn place(interface: &Interface) -> String {
+    format!("{} on {}", printer::listed(&interface.addresses), interface.network)
+}
+
+fn list(instances: &[Instance]) -> String {
+    let row = |instance: &Instance| {
+        let interfaces = || instance.interfaces.iter();
+        let hosts: BTreeSet<_> = interfaces().filter_map(|i| i.host.as_ref()).collect();
+        let states: BTreeSet<_> = interfaces().map(|i| printer::word(&i.state)).collect();
+        vec![
+            instance.name.to_string(),
+            instance.project.to_string(),
+            printer::listed(interfaces().flat_map(|i| &i.addresses)),
+            printer::listed(hosts),
+            printer::listed(states),
+        ]
+    };
+    printer::table(&["NAME", "PROJECT", "ADDRESSES", "HOST", "STATE"], instances.iter().map(row))
+}
+
+fn show(instance: &Instance) -> String {
+    let mut text = printer::fields(&[
+        ("name", instance.name.to_string()),
+        ("id", instance.id.to_string()),
+        ("project", instance.project.to_string()),
+        ("created", printer::time(instance.created_at)),
+    ]);
+    if !instance.interfaces.is_empty() {
+        let header = ["NETWORK", "ADDRESSES", "MAC", "DEVICE", "HOST", "STATE", "INTERFACE"];
+        text.push('\n');
+        text.push_str(&printer::table(&header, instance.interfaces.iter().map(interface_row)));
+    }
+    text
+}
+
+fn interface_row(interface: &Interface) -> Vec<String> {
+    vec![
+        interface.network.to_string(),
+        printer::listed(&interface.addresses),
+        interface.mac.to_string(),
+        interface.device.to_string(),
+        printer::or_dash(interface.host.as_ref()),
+        printer::word(&interface.state),
+        interface.id.to_string(),
+    ]
+}

@@ -1,0 +1,83 @@
+//! One file per noun: its arguments and its commands.
+
+pub(crate) mod agent;
+pub(crate) mod attach;
+pub(crate) mod completions;
+pub(crate) mod events;
+pub(crate) mod fixed_ip;
+pub(crate) mod host;
+pub(crate) mod instance;
+pub(crate) mod lab;
+pub(crate) mod network;
+pub(crate) mod plan;
+pub(crate) mod project;
+pub(crate) mod server;
+pub(crate) mod status;
+pub(crate) mod token;
+
+use trestle_api::client::Client;
+
+use crate::args::{Cli, Command, GlobalArgs};
+use crate::connection;
+use crate::printer::Printer;
+
+/// Does what the command line says.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
+    let context = Context { global: cli.global };
+    match cli.command {
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
+        Command::Lab(command) => lab::run(command),
+        Command::Server(args) => service_runtime()?.block_on(server::run(args)),
+        Command::Agent(args) => service_runtime()?.block_on(agent::run(args, &context)),
+        command => client_runtime()?.block_on(run_client(command, &context)),
+    }
+}
+
+async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
+    match command {
+        Command::Status(args) => status::run(&args, context).await,
+        Command::Project(command) => project::run(command, context).await,
+        Command::Host(command) => host::run(command, context).await,
+        Command::Network(command) => network::run(command, context).await,
+        Command::Instance(command) => instance::run(command, context).await,
+        Command::FixedIp(command) => fixed_ip::run(command, context).await,
+        Command::Token(command) => token::run(command, context).await,
+        Command::Events(args) => events::run(args, context).await,
+        Command::Attach(args) => attach::attach(args).await,
+        Command::Detach(args) => attach::detach(args, context).await,
+        Command::Plan(args) => plan::run(&args, context).await,
+        // These need no runtime or another one, and `run` has dealt with them.
+        Command::Server(_)
+        | Command::Agent(_)
+        | Command::Lab(_)
+        | Command::Completions(_)
+        | Command::Man(_) => Ok(()),
+    }
+}
+
+/// What commands share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) global: GlobalArgs,
+}
+
+impl Context {
+    /// A client with the token of whoever types.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        connection::client(&self.global)
+    }
+
+    /// How output is printed.
+    pub(crate) fn printer(&self) -> Printer {
+        if self.global.json { Printer::Programs } else { Printer::People }
+    }
+}
+
+fn client_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+fn service_runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,183 @@
+//! `trestle status`: everything at a glance, as far as the token's holder may see it.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use serde::Serialize;
+use trestle_api::client::{Client, ClientError};
+use trestle_api::{Event, EventFilter, Host, HostFilter, Instance, InstanceFilter, Network, NetworkFilter};
+
+use super::{Context, events, host, network};
+use crate::connection::{self, every_page};
+use crate::printer;
+
+/// How many events are shown.
+const LATEST_EVENTS: usize = 5;
+
+/// Show the installation at a glance: server, hosts, networks, instances, latest events
+#[derive(Debug, Args)]
+#[command(after_help = "Example: trestle status")]
+pub(crate) struct StatusArgs {}
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Status {
+    server: Server,
+    /// Absent for who may not see hosts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hosts: Option<Vec<Host>>,
+    networks: Vec<Network>,
+    instances: Instances,
+    events: Vec<Event>,
+}
+
+#[derive(Debug, Serialize)]
+struct Server {
+    url: String,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Instances {
+    total: usize,
+    /// How many interfaces stand where.
+    interfaces: BTreeMap<String, usize>,
+}
+
+pub(crate) async fn run(_: &StatusArgs, context: &Context) -> anyhow::Result<()> {
+    let server = server(context).await?;
+    let client = context.client()?;
+    let filter = NetworkFilter::default();
+    let networks = every_page(async |page| client.list_networks(&filter, &page).await).await?.items;
+    let filter = InstanceFilter::default();
+    let instances = every_page(async |page| client.list_instances(&filter, &page).await).await?.items;
+    let status = Status {
+        server,
+        hosts: hosts(&client).await?,
+        networks,
+        instances: count(&instances),
+        events: latest_events(&client).await?,
+    };
+    context.printer().show(&status, text)
+}
+
+/// A server that answers but is not well is part of the picture; one that is away is an error.
+async fn server(context: &Context) -> anyhow::Result<Server> {
+    let url = connection::url(&context.global);
+    match connection::nameless_client(&context.global)?.health().await {
+        Ok(()) => Ok(Server { url, healthy: true, problem: None }),
+        Err(ClientError::Api { error, .. }) => {
+            Ok(Server { url, healthy: false, problem: Some(error.message) })
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+async fn hosts(client: &Client) -> anyhow::Result<Option<Vec<Host>>> {
+    let filter = HostFilter::default();
+    match every_page(async |page| client.list_hosts(&filter, &page).await).await {
+        Ok(page) => Ok(Some(page.items)),
+        Err(error) if is_forbidden(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_forbidden(error: &anyhow::Error) -> bool {
+    error.downcast_ref().and_then(ClientError::code) == Some("forbidden")
+}
+
+async fn latest_events(client: &Client) -> anyhow::Result<Vec<Event>> {
+    let filter = EventFilter::default();
+    let mut events = every_page(async |page| client.list_events(&filter, &page).await).await?.items;
+    events.drain(..events.len().saturating_sub(LATEST_EVENTS));
+    Ok(events)
+}
+
+fn count(instances: &[Instance]) -> Instances {
+    let mut interfaces = BTreeMap::new();
+    for interface in instances.iter().flat_map(|instance| &instance.interfaces) {
+        *interfaces.entry(printer::word(&interface.state)).or_default() += 1;
+    }
+    Instances { total: instances.len(), interfaces }
+}
+
+fn text(status: &Status) -> String {
+    let mut parts = vec![summary(status)];
+    if let Some(hosts) = status.hosts.as_ref().filter(|hosts| !hosts.is_empty()) {
+        parts.push(host_table(hosts));
+    }
+    if !status.networks.is_empty() {
+        parts.push(network_table(&status.networks));
+    }
+    if !status.events.is_empty() {
+        parts.push(events::table(&status.events));
+    }
+    parts.join("\n")
+}
+
+fn summary(status: &Status) -> String {
+    let Server { url, healthy, problem } = &status.server;
+    let health = if *healthy { "healthy" } else { "not healthy" };
+    let server = match problem {
+        Some(problem) => format!("{health}: {problem} ({url})"),
+        None => format!("{health} ({url})"),
+    };
+    let mut rows = vec![("server", server)];
+    if let Some(hosts) = &status.hosts {
+        rows.push(("hosts", hosts_line(hosts)));
+    }
+    rows.push(("networks", status.networks.len().to_string()));
+    rows.push(("instances", instances_line(&status.instances)));
+    printer::fields(&rows)
+}
+
+fn hosts_line(hosts: &[Host]) -> String {
+    let mut states: BTreeMap<&str, usize> = BTreeMap::new();
+    for host in hosts {
+        *states.entry(host::agent_state(&host.status)).or_default() += 1;
+    }
+    let problems: usize = hosts.iter().map(|host| host.status.problems.len()).sum();
+    let states = states.into_iter().map(|(state, number)| format!("{number} {state}"));
+    let problems = (problems > 0).then(|| printer::counted(problems, "problem"));
+    with_details(hosts.len(), states.chain(problems))
+}
+
+fn instances_line(instances: &Instances) -> String {
+    let states = instances.interfaces.iter().map(|(state, number)| {
+        let interfaces = printer::counted(*number, "interface");
+        format!("{interfaces} {state}")
+    });
+    with_details(instances.total, states)
+}
+
+fn with_details(total: usize, details: impl Iterator<Item = String>) -> String {
+    let details: Vec<String> = details.collect();
+    if details.is_empty() { total.to_string() } else { format!("{total} ({})", details.join(", ")) }
+}
+
+fn host_table(hosts: &[Host]) -> String {
+    let row = |host: &Host| {
+        let status = &host.status;
+        vec![
+            host.name.to_string(),
+            host::agent_state(status).to_owned(),
+            host::generation(status),
+            status.problems.len().to_string(),
+        ]
+    };
+    let mut text = printer::table(&["HOST", "AGENT", "GENERATION", "PROBLEMS"], hosts.iter().map(row));
+    for host in hosts {
+        for problem in &host.status.problems {
+            text.push_str(&format!("  {}: {}\n", host.name, host::problem_line(problem)));
+        }
+    }
+    text
+}
+
+fn network_table(networks: &[Network]) -> String {
+    let row =
+        |network: &Network| vec![network.name.to_string(), network.cidr.to_string(), network::used(network)];
+    printer::table(&["NETWORK", "CIDR", "ADDRESSES USED"], networks.iter().map(row))
+}

@@ -1,0 +1,220 @@
+//! What a person is told when a command fails.
+//!
+//! `error:` says what could not be done, `caused by:` lines say why, each problem of a request
+//! has a line of its own, and `hint:` says what to do.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use trestle_api::client::ClientError;
+use trestle_api::local::LocalError;
+use trestle_api::{ApiError, FieldProblem};
+use trestle_controller::server::ServeError;
+
+use crate::settings::SettingsError;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default().bold();
+
+/// What can be wrong before the controller or the agent is asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// There is no token to call with.
+    #[error("there is no token to call the controller with")]
+    NoToken(#[source] ReadError),
+    /// The token file that was named cannot be used.
+    #[error("the token file cannot be used")]
+    TokenFile(#[source] ReadError),
+    /// Something would be deleted and nobody can be asked.
+    #[error("{deed} needs a yes")]
+    NeedsYes {
+        /// What would be done: `deleting network public`.
+        deed: String,
+    },
+    /// The person said no.
+    #[error("nothing was deleted")]
+    SaidNo,
+    /// No user has this name.
+    #[error("there is no user `{0}`")]
+    NoUser(String),
+    /// No network namespace has this name.
+    #[error("there is no network namespace `{name}`: {path} does not exist", path = .path.display())]
+    NoNamespace {
+        /// What was given.
+        name: String,
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The instance has no such interface, or more than one.
+    #[error("instance {instance} has {found} interfaces that `{wanted}` can mean")]
+    WhichInterface {
+        /// The instance.
+        instance: String,
+        /// What was given.
+        wanted: String,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The system says why.
+    #[error("cannot read {path}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is nothing in it.
+    #[error("{path} is empty", path = .path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl CommandError {
+    fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoToken(_) => {
+                "run this as root on the controller's machine, or give TRESTLE_TOKEN or --token-file"
+            }
+            Self::TokenFile(_) => "give --token-file a file that holds the token and that you may read",
+            Self::NeedsYes { .. } => "give --yes",
+            Self::NoUser(_) => "give the name or the uid of a user of this host",
+            Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
+            Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
+            Self::SaidNo => return None,
+        })
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::NeedsYes { .. } | Self::NoUser(_) | Self::NoNamespace { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Tells the person on stderr and gives the exit status.
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    if is_closed_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    anstream::eprint!("{}", render(error));
+    let command_error = error.downcast_ref::<CommandError>();
+    ExitCode::from(command_error.map_or(1, CommandError::exit_code))
+}
+
+/// Whether the reader of our output has gone, as `head` does; nothing went wrong then.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |e: &std::io::Error| e.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref::<std::io::Error>().is_some_and(is_pipe)
+}
+
+fn render(error: &anyhow::Error) -> String {
+    let mut text = format!("{RED}error{RED:#}: {error}\n");
+    for cause in causes(error) {
+        text.push_str(&format!("  {RED}caused by{RED:#}: {cause}\n"));
+    }
+    for FieldProblem { field, message, .. } in api_error(error).iter().flat_map(|api| &api.problems) {
+        text.push_str(&format!("  {field}: {message}\n"));
+    }
+    if let Some(hint) = hint(error) {
+        text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {hint}\n"));
+    }
+    text
+}
+
+/// Why, from the outside in. The layers of an HTTP client between "cannot reach" and what the
+/// kernel said tell an operator nothing, and libraries often repeat their cause in their own text.
+fn causes(error: &anyhow::Error) -> Vec<String> {
+    if let Some(ClientError::Unreachable { .. }) = error.downcast_ref() {
+        return vec![error.root_cause().to_string()];
+    }
+    let texts: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let is_news = |pair: &&[String]| !pair[0].contains(&pair[1]);
+    texts.windows(2).filter(is_news).map(|pair| pair[1].clone()).collect()
+}
+
+/// What the controller said, or the agent, if it was one of them that refused.
+fn api_error(error: &anyhow::Error) -> Option<&ApiError> {
+    match error.downcast_ref::<ClientError>() {
+        Some(ClientError::Api { error, .. }) => Some(error),
+        _ => error.downcast_ref::<ApiError>(),
+    }
+}
+
+fn hint(error: &anyhow::Error) -> Option<&str> {
+    if let Some(own) = error.downcast_ref::<CommandError>() {
+        return own.hint();
+    }
+    if let Some(api) = api_error(error) {
+        return api.hint.as_deref();
+    }
+    if let Some(settings) = error.downcast_ref::<SettingsError>() {
+        return settings.hint();
+    }
+    if let Some(serve) = error.downcast_ref::<ServeError>() {
+        return serve.hint();
+    }
+    if let Some(LocalError::Unreachable { .. }) = error.downcast_ref::<LocalError>() {
+        return Some(
+            "is `trestle agent` running on this host, and are you root? name its socket with --agent-socket",
+        );
+    }
+    match error.downcast_ref::<ClientError>()? {
+        ClientError::Unreachable { .. } => {
+            Some("is `trestle server` running? say where with --url or TRESTLE_URL")
+        }
+        ClientError::Unexpected { .. } => Some("is --url the address of `trestle server`?"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_has_a_line_and_the_hint_comes_last() {
+        let problem = |field: &str, message: &str| FieldProblem {
+            field: field.into(),
+            code: "any".into(),
+            message: message.into(),
+        };
+        let error = ApiError {
+            code: "invalid".into(),
+            message: "the network cannot be made".into(),
+            hint: Some("correct these fields".into()),
+            problems: vec![problem("name", "it is empty"), problem("cidr", "`x` is not a CIDR")],
+        };
+        let text = anstream::adapter::strip_str(&render(&error.into())).to_string();
+        insta::assert_snapshot!(text, @r"
+        error: the network cannot be made
+          name: it is empty
+          cidr: `x` is not a CIDR
+
+        hint: correct these fields
+        ");
+    }
+
+    #[test]
+    fn causes_are_listed_once() {
+        let source = std::io::Error::other("permission denied");
+        let read = ReadError::Io { path: "/x/admin.token".into(), source };
+        let text = render(&CommandError::NoToken(read).into());
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text), @r"
+        error: there is no token to call the controller with
+          caused by: cannot read /x/admin.token
+          caused by: permission denied
+
+        hint: run this as root on the controller's machine, or give TRESTLE_TOKEN or --token-file
+        ");
+    }
+}

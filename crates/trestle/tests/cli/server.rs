@@ -1,0 +1,200 @@
+//! `trestle server` itself: its options, its start and its end.
+
+use std::os::unix::net::UnixListener;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{Server, seen, trestle};
+
+#[test]
+fn every_option_is_printed_with_its_meaning() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = trestle(folder.path()).args(["server", "--print-config", "--insecure"]).output().unwrap();
+    insta::assert_snapshot!(seen(&output, folder.path()), @r#"
+    exit 0
+    --- stdout
+    [server]
+
+    # The folder of the database, the first admin token and the local socket.
+    state_dir = "[folder]"
+
+    # sqlite:<path> or postgres://user@host/name. Several controllers may use one PostgreSQL
+    # database. If not set: trestle.db in state_dir.
+    #database = "sqlite:/var/lib/trestle/trestle.db"
+
+    # Where to listen: address:port or unix:<path>. Beyond loopback it needs tls_cert and tls_key,
+    # or insecure. If not set: loopback, and trestle.sock in state_dir.
+    #listen = ["127.0.0.1:7117", "unix:/var/lib/trestle/trestle.sock"]
+
+    # The certificate chain, PEM. If not set: plain HTTP.
+    #tls_cert = "/etc/trestle/server.crt"
+
+    # The certificate's private key, PEM.
+    #tls_key = "/etc/trestle/server.key"
+
+    # Allow plain HTTP beyond loopback, where tokens can be read on the way.
+    insecure = true
+
+    # The bridge of networks that name none. If not set: every network must name one.
+    #flat_network_bridge = "br100"
+
+    # The DNS domain of networks that name none.
+    dhcp_domain = "trestle.internal"
+
+    # How long a DHCP lease holds, in seconds; fixed for a network when it is made.
+    dhcp_lease_time = 86400
+
+    # Ranges that instances reach without source NAT.
+    dmz_cidr = []
+
+    # Whether an address given back may be given out again as soon as its host has ended the
+    # lease. If not, only fixed_ip_disassociate_timeout counts.
+    force_dhcp_release = true
+
+    # After how many seconds an address given back may be given out again, whatever its host says.
+    fixed_ip_disassociate_timeout = 600
+
+    [agent]
+
+    # The name of this host, as the controller knows it. There is no default.
+    #host = "kvm1"
+
+    # Where the controller is: http://host:port, https://host:port or unix:<path>.
+    #controller = "http://127.0.0.1:7117"
+
+    # The file with this host's token. If not set: agent.token in state_dir.
+    #token_file = "/var/lib/trestle-agent/agent.token"
+
+    # With https, the only certificate authorities to trust, PEM. If not set: the system's.
+    #ca = "/etc/trestle/ca.crt"
+
+    # The folder of the agent's ledger, its socket and the files of every dnsmasq.
+    #state_dir = "/var/lib/trestle-agent"
+    "#);
+}
+
+#[test]
+fn an_option_that_nobody_knows_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("trestle.toml");
+    std::fs::write(&config, "[server]\nflat_bridge = \"br0\"\n").unwrap();
+    let output = trestle(folder.path()).args(["server", "--config"]).arg(&config).output().unwrap();
+    insta::assert_snapshot!(seen(&output, folder.path()), @r"
+    exit 1
+    --- stderr
+    error: [folder]/trestle.toml cannot be used
+      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`
+
+    hint: `trestle server --print-config` prints every option with its meaning
+    ");
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("trestle.toml");
+    std::fs::write(&config, "[server]\nflat_network_bridge = \"br0\"\ndhcp_lease_time = 60\n").unwrap();
+    let mut command = trestle(folder.path());
+    command.args(["server", "--print-config", "--flat-network-bridge", "br7", "--config"]).arg(&config);
+    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(text.contains("\nflat_network_bridge = \"br7\"\n"), "{text}");
+    assert!(text.contains("\ndhcp_lease_time = 60\n"), "{text}");
+}
+
+#[test]
+fn a_start_that_cannot_be_is_told_plainly() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |flags: &[&str]| {
+        let mut command = trestle(folder.path());
+        seen(&command.env("TRESTLE_LOG", "error").arg("server").args(flags).output().unwrap(), folder.path())
+    };
+    insta::assert_snapshot!(check(&["--listen", "0.0.0.0:0"]), @r"
+    exit 1
+    --- stderr
+    error: refusing to listen on 0.0.0.0:0 without TLS: other machines can reach it
+
+    hint: give `tls_cert` and `tls_key`, or listen on 127.0.0.1, or, on a network where nobody listens in, say `insecure`
+    ");
+    insta::assert_snapshot!(check(&["--listen", "nonsense"]), @r"
+    exit 1
+    --- stderr
+    error: `nonsense` is not an address to listen on
+
+    hint: write 127.0.0.1:7117, [::1]:7117 or unix:/path/to/socket
+    ");
+    insta::assert_snapshot!(check(&["--listen", "127.0.0.1:0", "--state-dir", "/proc/nowhere"]), @r"
+    exit 1
+    --- stderr
+    error: cannot use the state folder /proc/nowhere
+      caused by: No such file or directory (os error 2)
+    ");
+    insta::assert_snapshot!(check(&["--listen", "127.0.0.1:0", "--database", "mysql://x"]), @r"
+    exit 1
+    --- stderr
+    error: cannot use the database mysql://x
+      caused by: neither `sqlite:<path>` nor `postgres://…`
+    ");
+    insta::assert_snapshot!(check(&["--listen", "127.0.0.1:0", "--database", "postgres://127.0.0.1:1/x"]), @r"
+    exit 1
+    --- stderr
+    error: cannot use the database postgres://127.0.0.1:1/x
+      caused by: cannot connect to it
+      caused by: pool timed out while waiting for an open connection
+    ");
+}
+
+#[test]
+fn a_socket_that_is_taken_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("taken.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    let listen = format!("unix:{}", socket.display());
+    let output = trestle(folder.path()).args(["server", "--listen", &listen]).output().unwrap();
+    insta::assert_snapshot!(seen(&output, folder.path()), @r"
+    exit 1
+    --- stderr
+    error: cannot listen on unix:[folder]/taken.sock: address in use
+
+    hint: `ss -lntxp` shows the program that has it; stop that or choose another address with `listen`
+    ");
+}
+
+#[test]
+fn it_ends_by_itself_when_it_is_told_to() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::start();
+        let pid = Pid::from_raw(server.child().id().try_into().unwrap());
+        kill(pid, signal).unwrap();
+        assert!(server.child().wait().unwrap().success(), "{signal}");
+    }
+}
+
+#[test]
+fn every_page_of_a_list_is_followed() {
+    let server = Server::start();
+    let names: Vec<String> = (0..1005).map(|number| format!("p{number}")).collect();
+    create_projects(&server, &names);
+    let listed = server.stdout("project list");
+    assert_eq!(
+        listed.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect::<Vec<_>>(),
+        names
+    );
+}
+
+/// Many at once need a client of their own: a thousand starts of the program would take long.
+fn create_projects(server: &Server, names: &[String]) {
+    let token = std::fs::read_to_string(server.path("admin.token")).unwrap();
+    let config = trestle_api::client::ClientConfig {
+        url: format!("unix:{}", server.path("trestle.sock").display()),
+        token: Some(token.trim().to_owned()),
+        ca_cert: None,
+    };
+    let client = trestle_api::client::Client::new(config).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for name in names {
+            client.create_project(&trestle_api::NewProject { name: name.clone() }).await.unwrap();
+        }
+    });
+}
