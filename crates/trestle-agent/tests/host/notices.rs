@@ -52,8 +52,7 @@ fn a_deleted_bridge_is_noticed() {
         bench.converge(&wanted).await;
         sh("ip link del br101");
         let change = bench.changed().await;
-        assert!(change.what.contains("br101") || change.what.contains("eth1"), "{change:?}");
-        assert!(change.culprit.is_some_and(|culprit| culprit.contains("pid ")));
+        assert!(change.what.starts_with("br101 was deleted"), "{change:?}");
     });
 }
 
@@ -65,6 +64,7 @@ fn a_removed_address_is_noticed() {
         sh("ip addr del 10.0.1.1/24 dev br101");
         let change = bench.changed().await;
         assert!(change.what.starts_with("10.0.1.1/24 was deleted from br101"), "{change:?}");
+        assert!(change.culprit.is_some_and(|culprit| culprit.contains("pid ")));
     });
 }
 

@@ -27,7 +27,7 @@ fn what_is_observed_is_what_ip_and_nft_say() {
             assert_eq!(link.master.as_ref().map(|m| m.as_str()), said["master"].as_str());
             links += 1;
         }
-        assert_eq!(links, 8, "eth0 to eth2, two bridges, three taps");
+        assert_eq!(links, 7, "eth1 and eth2, two bridges, three taps");
         let marked = sh("ip -o addr show br101");
         assert!(marked.contains("10.0.1.1/24") && marked.contains("192.168.5.10/24"), "{marked}");
         let owner =

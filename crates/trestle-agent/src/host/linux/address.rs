@@ -79,11 +79,11 @@ pub(super) async fn copy(
     to: &LinkName,
 ) -> Result<(), ApplyError> {
     let target = link::existing(netlink, to).await?.index;
-    let source = link::existing(netlink, from).await?.index;
-    let mut message = match find(netlink, source, address).await? {
-        Some(held) => held.message,
-        None => plain(address),
+    let held = match link::if_exists(netlink, from).await? {
+        Some(source) => find(netlink, source.index, address).await?,
+        None => None,
     };
+    let mut message = held.map_or_else(|| plain(address), |held| held.message);
     let kept_flags = kept_flags(&message);
     message.header.index = target;
     message.header.flags = AddressHeaderFlags::empty();
@@ -115,10 +115,7 @@ pub(super) async fn delete(
     owner: Owner,
 ) -> Result<(), ApplyError> {
     let operation = || format!("delete {address} from {name}");
-    let device = match link::existing(netlink, name).await {
-        Err(ApplyError::LinkMissing { .. }) => return Ok(()),
-        other => other?,
-    };
+    let Some(device) = link::if_exists(netlink, name).await? else { return Ok(()) };
     let held = find(netlink, device.index, address).await?;
     let Some(held) = held.filter(|held| held.owner == owner) else { return Ok(()) };
     match netlink.request(RouteNetlinkMessage::DelAddress(held.message), 0).await {

@@ -1,6 +1,8 @@
 //! Devices, by rtnetlink(7): reading them, and the steps that change them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::AsRawFd;
 
 use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
@@ -425,15 +427,13 @@ async fn create_veth(
     port: &Link,
     other_end: &OtherEnd<'_>,
 ) -> Result<(), ApplyError> {
-    let netns = std::fs::File::open(other_end.netns)
+    let netns = File::open(other_end.netns)
         .map_err(|source| ApplyError::Netns { path: other_end.netns.to_owned(), source })?;
-    // The other end stays down: the kernel opens no veth whose peer is not there yet (ENOTCONN), and
-    // what is in the namespace is its owner's to set up.
     let peer = request(vec![
         if_name(other_end.name),
         LinkAttribute::Address(other_end.mac.bytes().to_vec()),
         LinkAttribute::Mtu(port.mtu),
-        LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&netns)),
+        LinkAttribute::NetNsFd(netns.as_raw_fd()),
     ]);
     let message = request(vec![
         if_name(name),
@@ -445,16 +445,27 @@ async fn create_veth(
         LinkAttribute::Mtu(port.mtu),
     ]);
     let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
-    let Err(source) = made else { return Ok(()) };
-    // Either end may be what exists.
-    match if_exists(netlink, name).await? {
-        Some(device) if device.kind == port.kind => Ok(()),
-        Some(_) => Err(ApplyError::LinkDiffers { link: name.clone() }),
-        None => {
-            let operation = format!("make veth {name} to {} in {}", other_end.name, other_end.netns);
-            Err(ApplyError::Kernel { operation, source })
+    if let Err(source) = made {
+        // Either end may be what exists.
+        match if_exists(netlink, name).await? {
+            Some(device) if device.kind == port.kind => {}
+            Some(_) => return Err(ApplyError::LinkDiffers { link: name.clone() }),
+            None => {
+                let operation = format!("make veth {name} to {} in {}", other_end.name, other_end.netns);
+                return Err(ApplyError::Kernel { operation, source });
+            }
         }
     }
+    set_other_end_up(netns, other_end).await
+}
+
+/// Made up, it would be opened before its other end is there, which the kernel refuses
+/// (`ENOTCONN`); and it changes devices only for those who are in their namespace.
+async fn set_other_end_up(netns: File, other_end: &OtherEnd<'_>) -> Result<(), ApplyError> {
+    let there = Netlink::open_in(netns);
+    let there = there.map_err(|source| ApplyError::Netns { path: other_end.netns.to_owned(), source })?;
+    let index = existing(&there, other_end.name).await?.index;
+    set_up(&there, index, other_end.name).await
 }
 
 /// Puts a physical device into a bridge and sets it up.

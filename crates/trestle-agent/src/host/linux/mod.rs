@@ -282,6 +282,7 @@ impl Host for LinuxHost {
             failed.iter().for_each(|failure| broken.note(&failure.step));
             failures.extend(failed);
         }
+        self.watch.settle();
         failures
     }
 

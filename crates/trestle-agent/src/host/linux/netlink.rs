@@ -4,6 +4,7 @@
 //! half of all dumps carry it and every one of them is handed on as if it were whole. So
 //! messages are sent through [`rtnetlink::Handle::request`] here and the flag is looked at.
 
+use std::fs::File;
 use std::io;
 
 use futures_util::StreamExt;
@@ -38,6 +39,19 @@ impl Netlink {
         connection.socket_mut().socket_ref().get_address(&mut address)?;
         tokio::spawn(connection);
         Ok(Self { handle, port: address.port_number() })
+    }
+
+    /// Opens a socket in another network namespace. A thread goes there for it and ends; the
+    /// socket stays there.
+    pub(super) fn open_in(namespace: File) -> io::Result<Self> {
+        let runtime = tokio::runtime::Handle::current();
+        let open = move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            let _entered = runtime.enter();
+            Self::open()
+        };
+        let thread = std::thread::Builder::new().name("trestle-netns".to_owned()).spawn(open)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
     }
 
     /// The number by which the kernel names this socket in notifications of what it changed.

@@ -115,26 +115,32 @@ pub(super) struct Move<'a> {
 
 /// Adds a foreign route of `from` to `to` with all that belongs to it, then deletes it from `from`.
 pub(super) async fn shift(netlink: &Netlink, step: Move<'_>) -> Result<(), ApplyError> {
-    let (from, to) = (link::existing(netlink, step.from).await?, link::existing(netlink, step.to).await?);
     let failed = |operation: &str, source| {
         let operation =
             format!("{operation} the route {} from {} to {}", step.route.destination, step.from, step.to);
         ApplyError::Kernel { operation, source }
     };
-    let led = list(netlink, Some(from.index)).await.map_err(|source| failed("look up", source))?;
-    let old = led.into_iter().find(|led| led.route == *step.route);
-    let mut message = old.as_ref().map_or_else(|| plain(step), |old| old.message.clone());
-    // The other flags are what the kernel found out, and it refuses to be told them.
-    message.header.flags &= RouteFlags::Onlink;
-    message
-        .attributes
-        .retain(|attribute| !matches!(attribute, RouteAttribute::Oif(_) | RouteAttribute::CacheInfo(_)));
-    message.attributes.push(RouteAttribute::Oif(to.index));
-    // Only appended may it stand beside the one it replaces.
-    let flags = NLM_F_CREATE | NLM_F_APPEND;
-    match netlink.request(RouteNetlinkMessage::NewRoute(message), flags).await {
-        Err(error) if error.errno() != Some(Errno::EEXIST) => return Err(failed("move", error)),
-        _ => {}
+    let to = link::existing(netlink, step.to).await?.index;
+    let find = async |index| {
+        let led = list(netlink, Some(index)).await.map_err(|source| failed("look up", source))?;
+        Ok::<_, ApplyError>(led.into_iter().find(|led| led.route == *step.route))
+    };
+    let old = match link::if_exists(netlink, step.from).await? {
+        Some(from) => find(from.index).await?,
+        None => None,
+    };
+    if find(to).await?.is_none() {
+        let mut message = old.as_ref().map_or_else(|| plain(step), |old| old.message.clone());
+        // The other flags are what the kernel found out, and it refuses to be told them.
+        message.header.flags &= RouteFlags::Onlink;
+        message
+            .attributes
+            .retain(|attribute| !matches!(attribute, RouteAttribute::Oif(_) | RouteAttribute::CacheInfo(_)));
+        message.attributes.push(RouteAttribute::Oif(to));
+        // Only appended may it stand beside the one it replaces.
+        let added =
+            netlink.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_APPEND).await;
+        added.map_err(|source| failed("move", source))?;
     }
     let Some(old) = old else { return Ok(()) };
     match netlink.request(RouteNetlinkMessage::DelRoute(old.message), 0).await {

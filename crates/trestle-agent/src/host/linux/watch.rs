@@ -4,10 +4,15 @@
 //! A notification is a hint: it wakes the loop, which then looks. So losing one costs time, not
 //! truth, and here they are only sorted: what nobody of ours is concerned with, and what we did
 //! ourselves, is left out as well as can be told.
+//!
+//! The kernel names the author of a change of addresses and rules, but not of devices (Linux 6.18
+//! leaves the port at 0) nor of files. Those of ours are told apart by time: the kernel queues
+//! what a step causes before the step returns, so what is queued when the steps are done, and is
+//! about what they touched, is theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +20,7 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::constants::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
+use netlink_sys::{AsyncSocketExt, Socket, SocketAddr, TokioSocket};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -39,11 +44,9 @@ use crate::host::error::OpenError;
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// A thousand devices made at once are about 5 MB of notifications.
 const RECEIVE_BUFFER: usize = 16 << 20;
-/// For how long more is awaited after the first change.
-const SETTLE: Duration = Duration::from_millis(15);
-/// For how long after a step of ours a change of the same thing, by nobody in particular, is taken
-/// for its echo.
-const ECHO: Duration = Duration::from_secs(1);
+/// For how long more is awaited after the first change. A bridge that is deleted loses its ports
+/// first and is said to be gone about 17 ms later, and that is what an operator wants to read.
+const SETTLE: Duration = Duration::from_millis(30);
 /// The greatest number a process can have (`PID_MAX_LIMIT`, `linux/threads.h`).
 const PID_MAX: u32 = 4 << 20;
 
@@ -67,6 +70,7 @@ pub(super) struct Watch {
 struct Shared {
     wake: Notify,
     inner: Mutex<Inner>,
+    links: AsyncFd<Socket>,
     inotify: AsyncFd<InotifyFd>,
     files: Files,
     /// The port of the socket that our own steps are done by.
@@ -79,8 +83,8 @@ struct Inner {
     scope: Scope,
     /// What was last seen of each device, by number.
     devices: BTreeMap<u32, Fingerprint>,
-    /// What our steps changed, and when.
-    own: BTreeMap<Touched, Instant>,
+    /// What our steps are changing.
+    own: BTreeSet<Touched>,
     folders: BTreeMap<WatchDescriptor, PathBuf>,
     processes: BTreeMap<Name, (i32, AbortHandle)>,
 }
@@ -150,17 +154,26 @@ impl Watch {
     /// port `own_port` changes is not reported.
     pub(super) fn open(own_port: u32, files: Files) -> Result<Self, OpenError> {
         let failed = |purpose| move |source| OpenError::Socket { purpose, source };
-        let links = listen(NETLINK_ROUTE, &ROUTE_GROUPS).map_err(failed("changes of devices"))?;
-        let rules = listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES]).map_err(failed("changes of nftables"))?;
+        let links = listen(NETLINK_ROUTE, &ROUTE_GROUPS)
+            .and_then(|socket| {
+                socket.set_non_blocking(true)?;
+                // SAFETY: the descriptor is the same open one as long as the `Socket` lives.
+                Ok(unsafe { AsyncFd::register(socket) }?)
+            })
+            .map_err(failed("changes of devices"))?;
+        let rules = listen(NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])
+            // SAFETY: the descriptor leaves its `Socket` and is nobody else's.
+            .map(|socket| unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) })
+            .map_err(failed("changes of nftables"))?;
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map_err(io::Error::from)
             // SAFETY: the descriptor is the same open one as long as the `Inotify` lives.
             .and_then(|inotify| Ok(unsafe { AsyncFd::register(InotifyFd(inotify)) }?))
             .map_err(failed("changes of files"))?;
         let (wake, inner) = (Notify::new(), Mutex::default());
-        let shared = Arc::new(Shared { wake, inner, inotify, files, own_port });
+        let shared = Arc::new(Shared { wake, inner, links, inotify, files, own_port });
         let tasks = vec![
-            tokio::spawn(watch_links(shared.clone(), links)).abort_handle(),
+            tokio::spawn(watch_links(shared.clone())).abort_handle(),
             tokio::spawn(watch_rules(shared.clone(), rules)).abort_handle(),
             tokio::spawn(watch_files(shared.clone())).abort_handle(),
         ];
@@ -173,7 +186,6 @@ impl Watch {
             let woken = self.shared.wake.notified();
             if !self.shared.has_pending() {
                 woken.await;
-                continue;
             }
             tokio::time::sleep(SETTLE).await;
             // Taken at the very end, so that a future dropped before loses nothing.
@@ -206,11 +218,14 @@ impl Watch {
 
     /// We are about to change this.
     pub(super) fn touch(&self, touched: Touched) {
+        self.shared.lock().own.insert(touched);
+    }
+
+    /// We have changed everything that was touched; from now on others may.
+    pub(super) fn settle(&self) {
         let mut inner = self.shared.lock();
-        if inner.own.len() > 4096 {
-            inner.own.retain(|_, at| at.elapsed() < ECHO);
-        }
-        inner.own.insert(touched, Instant::now());
+        self.shared.drain(&mut inner);
+        inner.own.clear();
     }
 
     /// Listens to the network's folders from now on.
@@ -273,19 +288,48 @@ impl Shared {
     }
 
     fn report(&self, what: String, culprit: Option<String>) {
-        tracing::debug!(what, culprit, "something changed");
-        let change = Change { culprit, at: Instant::now(), what };
-        let mut inner = self.lock();
-        match &mut inner.pending {
-            Some(pending) => {
-                pending.others += 1;
-                if pending.change.culprit.is_none() && change.culprit.is_some() {
-                    pending.change = Change { at: pending.change.at, ..change };
+        self.lock().report(what, culprit);
+        self.wake.notify_one();
+    }
+
+    /// Takes in everything that is queued. Reading and noting are one, under the lock, so that
+    /// nothing that was queued before is noted after.
+    fn drain(&self, inner: &mut Inner) {
+        while let Some(bytes) = self.next_links(inner) {
+            for message in route_messages(&bytes) {
+                inner.note_route_message(&message, self.own_port);
+            }
+        }
+        loop {
+            match self.inotify.get_ref().0.read_events() {
+                Ok(events) => events.into_iter().for_each(|event| inner.note_file(event)),
+                Err(Errno::EAGAIN) => break,
+                Err(errno) => {
+                    tracing::error!(%errno, "cannot read changes of files");
+                    break;
                 }
             }
-            none => *none = Some(Pending { change, others: 0 }),
         }
-        self.wake.notify_one();
+        if inner.pending.is_some() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The next queued messages about devices, if there are any.
+    fn next_links(&self, inner: &mut Inner) -> Option<Vec<u8>> {
+        loop {
+            match self.links.get_ref().recv_from_full() {
+                Ok((bytes, _)) => return Some(bytes),
+                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                    inner.report("changes of devices were missed".to_owned(), None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => {
+                    tracing::error!(%error, "cannot read changes of devices");
+                    return None;
+                }
+            }
+        }
     }
 
     fn watch_folder(&self, folder: &Path) {
@@ -302,8 +346,18 @@ impl Shared {
 }
 
 impl Inner {
-    fn is_echo(&self, touched: &Touched) -> bool {
-        self.own.get(touched).is_some_and(|at| at.elapsed() < ECHO)
+    fn report(&mut self, what: String, culprit: Option<String>) {
+        tracing::debug!(what, culprit, "something changed");
+        let change = Change { culprit, at: Instant::now(), what };
+        match &mut self.pending {
+            Some(pending) => {
+                pending.others += 1;
+                if telling(&change) > telling(&pending.change) {
+                    pending.change = Change { at: pending.change.at, ..change };
+                }
+            }
+            none => *none = Some(Pending { change, others: 0 }),
+        }
     }
 
     fn matters(&self, device: &Fingerprint) -> bool {
@@ -323,37 +377,33 @@ impl Inner {
     }
 }
 
-fn listen(protocol: isize, groups: &[u32]) -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(protocol)?;
-    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+/// How much a change says to an operator: who did it is most, then that something is gone.
+fn telling(change: &Change) -> (bool, bool) {
+    (change.culprit.is_some(), change.what.ends_with(" was deleted"))
+}
+
+fn listen(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
     for group in groups {
-        socket.socket_mut().add_membership(*group)?;
+        socket.add_membership(*group)?;
     }
-    let by_force = setsockopt(&socket.socket_ref(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
-    by_force.or_else(|_| setsockopt(&socket.socket_ref(), sockopt::RcvBuf, &RECEIVE_BUFFER))?;
+    let by_force = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
+    by_force.or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER))?;
     Ok(socket)
 }
 
-/// The next messages; `None` if some were lost.
-async fn receive(socket: &mut TokioSocket) -> io::Result<Option<Vec<u8>>> {
-    match socket.recv_from_full().await {
-        Ok((bytes, _)) => Ok(Some(bytes)),
-        Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(None),
-        Err(error) => Err(error),
+async fn watch_links(shared: Arc<Shared>) {
+    while let Ok(mut ready) = shared.links.readable().await {
+        ready.clear_ready();
+        shared.drain(&mut shared.lock());
     }
 }
 
-async fn watch_links(shared: Arc<Shared>, mut socket: TokioSocket) {
-    loop {
-        match receive(&mut socket).await {
-            Ok(Some(bytes)) => {
-                for message in route_messages(&bytes) {
-                    shared.note_route_message(&message);
-                }
-            }
-            Ok(None) => shared.report("changes of devices were missed".to_owned(), None),
-            Err(error) => return tracing::error!(%error, "changes of devices are not noticed any more"),
-        }
+async fn watch_files(shared: Arc<Shared>) {
+    while let Ok(mut ready) = shared.inotify.readable().await {
+        ready.clear_ready();
+        shared.drain(&mut shared.lock());
     }
 }
 
@@ -367,16 +417,17 @@ fn route_messages(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> 
     messages
 }
 
-impl Shared {
-    fn note_route_message(&self, message: &NetlinkMessage<RouteNetlinkMessage>) {
+impl Inner {
+    fn note_route_message(&mut self, message: &NetlinkMessage<RouteNetlinkMessage>, own_port: u32) {
         let port = message.header.port_number;
         let NetlinkPayload::InnerMessage(inner) = &message.payload else { return };
         let what = match inner {
+            // Other families tell of the device as a port or as a speaker of IPv6.
             RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
-                self.note_link(&Device::from_message(link), port)
+                self.note_link(&Device::from_message(link))
             }
             RouteNetlinkMessage::DelLink(link) if link.header.interface_family == AddressFamily::Unspec => {
-                self.note_link_gone(&Device::from_message(link), port)
+                self.note_link_gone(&Device::from_message(link))
             }
             RouteNetlinkMessage::NewAddress(address) => {
                 self.note_address(Held::from_message(address), "added to")
@@ -384,46 +435,43 @@ impl Shared {
             RouteNetlinkMessage::DelAddress(address) => {
                 self.note_address(Held::from_message(address), "deleted from")
             }
-            RouteNetlinkMessage::NewRoute(route) => {
-                self.note_route(Led::from_message(route), "added to", port)
-            }
-            RouteNetlinkMessage::DelRoute(route) => {
-                self.note_route(Led::from_message(route), "deleted from", port)
-            }
+            RouteNetlinkMessage::NewRoute(route) => self.note_route(Led::from_message(route), "added to"),
+            RouteNetlinkMessage::DelRoute(route) => self.note_route(Led::from_message(route), "deleted from"),
             _ => None,
         };
-        if let Some(what) = what.filter(|_| port != self.own_port) {
+        if let Some(what) = what.filter(|_| port != own_port) {
             self.report(what, culprit(port));
         }
     }
 
-    fn note_link(&self, device: &Device, port: u32) -> Option<String> {
-        let mut inner = self.lock();
+    fn note_link(&mut self, device: &Device) -> Option<String> {
         let now = Fingerprint::of(device);
-        let before = inner.devices.insert(device.index, now.clone());
-        let echo = port == 0 && inner.is_echo(&Touched::Link(device.name.clone()));
-        let matters = inner.matters(&now) || before.as_ref().is_some_and(|before| inner.matters(before));
+        let before = self.devices.insert(device.index, now.clone());
+        let echo = self.own.contains(&Touched::Link(device.name.clone()));
+        let matters = self.matters(&now) || before.as_ref().is_some_and(|before| self.matters(before));
         let verb = if before.is_some() { "changed" } else { "appeared" };
         (before.as_ref() != Some(&now) && !echo && matters).then(|| format!("{} {verb}", device.name))
     }
 
-    fn note_link_gone(&self, device: &Device, port: u32) -> Option<String> {
-        let mut inner = self.lock();
-        let now = inner.devices.remove(&device.index).unwrap_or_else(|| Fingerprint::of(device));
-        let echo = port == 0 && inner.is_echo(&Touched::LinkGone(device.name.clone()));
-        (!echo && inner.matters(&now)).then(|| format!("{} was deleted", device.name))
+    fn note_link_gone(&mut self, device: &Device) -> Option<String> {
+        let now = self.devices.remove(&device.index).unwrap_or_else(|| Fingerprint::of(device));
+        let echo = self.own.contains(&Touched::LinkGone(device.name.clone()));
+        (!echo && self.matters(&now)).then(|| format!("{} was deleted", device.name))
     }
 
     fn note_address(&self, held: Option<Held>, verb: &str) -> Option<String> {
-        let (held, inner) = (held?, self.lock());
-        Some(format!("{} was {verb} {}", held.address, inner.address_device(held.index)?))
+        let held = held?;
+        let device = self.address_device(held.index)?;
+        // Addresses go with their devices in nobody's name.
+        let echo = self.own.contains(&Touched::LinkGone(device.to_owned()));
+        (!echo).then(|| format!("{} was {verb} {device}", held.address))
     }
 
-    fn note_route(&self, led: Option<Led>, verb: &str, port: u32) -> Option<String> {
-        let (led, inner) = (led?, self.lock());
-        let device = inner.address_device(led.index)?;
-        // Routes go with addresses and devices that we take away, in nobody's name.
-        let echo = port == 0 && inner.is_echo(&Touched::Link(device.to_owned()));
+    fn note_route(&self, led: Option<Led>, verb: &str) -> Option<String> {
+        let led = led?;
+        let device = self.address_device(led.index)?;
+        // Routes go with their devices and addresses in nobody's name.
+        let echo = self.own.contains(&Touched::Link(device.to_owned()));
         (!echo).then(|| format!("the route to {} was {verb} {device}", led.route.destination))
     }
 }
@@ -439,16 +487,18 @@ fn culprit(port: u32) -> Option<String> {
     }
 }
 
-async fn watch_rules(shared: Arc<Shared>, mut socket: TokioSocket) {
+async fn watch_rules(shared: Arc<Shared>, socket: TokioSocket) {
     let mut touched: Option<Table> = None;
     loop {
-        match receive(&mut socket).await {
-            Ok(Some(bytes)) => {
+        match socket.recv_from_full().await {
+            Ok((bytes, _)) => {
                 for message in nfnetlink::parse(&bytes) {
                     shared.note_rules(message, &mut touched);
                 }
             }
-            Ok(None) => shared.report("changes of nftables were missed".to_owned(), None),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                shared.report("changes of nftables were missed".to_owned(), None);
+            }
             Err(error) => return tracing::error!(%error, "changes of nftables are not noticed any more"),
         }
     }
@@ -493,29 +543,16 @@ async fn watch_process(shared: Arc<Shared>, network: Name, pid: i32) {
     }
 }
 
-async fn watch_files(shared: Arc<Shared>) {
-    loop {
-        let Ok(mut ready) = shared.inotify.readable().await else { return };
-        let read = ready.try_io(|inotify| inotify.get_ref().0.read_events().map_err(io::Error::from));
-        match read {
-            Ok(Ok(events)) => events.into_iter().for_each(|event| shared.note_file(event)),
-            Ok(Err(error)) => return tracing::error!(%error, "changes of files are not noticed any more"),
-            Err(_would_block) => {}
-        }
-    }
-}
-
-impl Shared {
-    fn note_file(&self, event: InotifyEvent) {
+impl Inner {
+    fn note_file(&mut self, event: InotifyEvent) {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return self.report("changes of files were missed".to_owned(), None);
         }
-        let mut inner = self.lock();
         if event.mask.contains(AddWatchFlags::IN_IGNORED) {
-            inner.folders.remove(&event.wd);
+            self.folders.remove(&event.wd);
             return;
         }
-        let Some(folder) = inner.folders.get(&event.wd) else { return };
+        let Some(folder) = self.folders.get(&event.wd) else { return };
         let name = event.name.unwrap_or_default();
         // Drafts begin with a dot; dnsmasq does not read them either.
         if name.to_string_lossy().starts_with('.') {
@@ -524,13 +561,12 @@ impl Shared {
         let path = if name.is_empty() { folder.clone() } else { folder.join(name) };
         let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVED_FROM;
         let (touched, verb) = match event.mask.intersects(gone) {
-            true => (Touched::FileGone(path.clone()), "deleted"),
-            false => (Touched::File(path.clone()), "changed"),
+            true => (Touched::FileGone(path), "deleted"),
+            false => (Touched::File(path), "changed"),
         };
-        if inner.is_echo(&touched) {
-            return;
+        let echo = self.own.contains(&touched);
+        if let (Touched::File(path) | Touched::FileGone(path), false) = (touched, echo) {
+            self.report(format!("{} was {verb}", path.display()), None);
         }
-        drop(inner);
-        self.report(format!("{} was {verb}", path.display()), None);
     }
 }
