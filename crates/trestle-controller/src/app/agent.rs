@@ -90,7 +90,7 @@ impl App {
             let mut write = self.write().await?;
             put(write.connection(), host.id, &status, what).await?;
             for change in news {
-                write.log(change).await?;
+                write.log(change);
             }
             write.commit().await?;
         }

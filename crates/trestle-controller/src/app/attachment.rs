@@ -57,7 +57,7 @@ impl App {
         let revision = write.revision();
         interface::plug(write.connection(), record.interface.id, Some(&attachment), revision).await?;
         let message = format!("instance `{}` is plugged in on host `{}`", owner.name, host.name);
-        write.log(change("interface.attached", message, &owner, &record).host(host.id, &host.name)).await?;
+        write.log(change("interface.attached", message, &owner, &record).host(host.id, &host.name));
         write.commit().await?;
         answer(&owner, &record, &network, host.name, Some(revision))
     }
@@ -91,7 +91,7 @@ impl App {
         let revision = write.revision();
         interface::plug(write.connection(), record.interface.id, None, revision).await?;
         let message = format!("instance `{}` is plugged in on host `{}` no more", owner.name, host.name);
-        write.log(change("interface.detached", message, &owner, &record).host(host.id, &host.name)).await?;
+        write.log(change("interface.detached", message, &owner, &record).host(host.id, &host.name));
         write.commit().await?;
         self.wait_for_hosts(vec![host.id], revision).await;
         answer(&owner, &record, &network, host.name, Some(revision))

@@ -36,7 +36,7 @@ impl App {
         let created_at = write.at();
         host::insert(write.connection(), &host, created_at).await?;
         let message = format!("host `{}` was made known", host.name);
-        write.log(change("host.created", message, &host)).await?;
+        write.log(change("host.created", message, &host));
         write.commit().await?;
         Ok(answer(HostRecord { host, created_at, observed: None }, HostStatus::default()))
     }
@@ -86,7 +86,7 @@ impl App {
         if record.host != before {
             host::update(write.connection(), &record.host).await?;
             let message = format!("the devices of host `{}` were changed", record.host.name);
-            write.log(change("host.changed", message, &record.host)).await?;
+            write.log(change("host.changed", message, &record.host));
             write.commit().await?;
         }
         let mut read = self.store().read().await?;
@@ -104,7 +104,7 @@ impl App {
         }
         host::delete(write.connection(), host.id).await?;
         let message = format!("host `{}` was deleted", host.name);
-        write.log(change("host.deleted", message, &host)).await?;
+        write.log(change("host.deleted", message, &host));
         write.commit().await?;
         Ok(())
     }

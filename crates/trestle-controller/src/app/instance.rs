@@ -13,6 +13,7 @@ use trestle_core::world;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
+use crate::app::network::{MacOf, generated_mac};
 use crate::app::{App, Caller, host, network, project};
 use crate::error::{AppError, ErrorKind};
 use crate::store::Write;
@@ -53,11 +54,6 @@ impl App {
         };
         let mut write = self.write().await?;
         let owner = project::find(write.connection(), caller, &owner).await?;
-        let same_name = instance::find(write.connection(), name.as_str(), Some(owner.id)).await?;
-        if !same_name.is_empty() {
-            let message = format!("project `{}` has an instance `{name}` already", owner.name);
-            return Err(AppError::conflict("name_taken", message));
-        }
         let record = InstanceRecord {
             id: InstanceId(Uuid::now_v7()),
             name,
@@ -65,9 +61,13 @@ impl App {
             project_name: owner.name,
             created_at: write.at(),
         };
-        instance::insert(write.connection(), &record).await?;
+        if !instance::insert(write.connection(), &record).await? {
+            let message =
+                format!("project `{}` has an instance `{}` already", record.project_name, record.name);
+            return Err(AppError::conflict("name_taken", message));
+        }
         let message = format!("instance `{}` was made in project `{}`", record.name, record.project_name);
-        write.log(change("instance.created", message, &record)).await?;
+        write.log(change("instance.created", message, &record));
         let mut interfaces = Vec::new();
         for (network, wish) in networks_for(write.connection(), caller, owner.id, wishes).await? {
             interfaces.push(self.make_interface(&mut write, &record, &network, &wish).await?);
@@ -134,7 +134,7 @@ impl App {
         }
         instance::delete(write.connection(), record.id).await?;
         let message = format!("instance `{}` of project `{}` was deleted", record.name, record.project_name);
-        write.log(change("instance.deleted", message, &record)).await?;
+        write.log(change("instance.deleted", message, &record));
         let revision = write.commit().await?;
         self.wait_for_hosts(interfaces.iter().filter_map(plugged_in_on).collect(), revision).await;
         Ok(())
@@ -194,40 +194,12 @@ impl App {
         wish: &Wish,
     ) -> Result<InterfaceRecord, AppError> {
         let on = &network.network;
-        if interface::hostname_is_taken(write.connection(), on.id, &instance.name).await? {
-            let message = format!(
-                "network `{}` has an interface of an instance called `{}` already",
-                on.name, instance.name
-            );
-            return Err(AppError::conflict("name_taken", message)
-                .hint("names are unique on a network because guests are found by them"));
-        }
-        let mac = match wish.mac {
-            Some(mac) if mac_is_taken(write.connection(), mac).await? => {
-                return Err(AppError::conflict(
-                    "mac_taken",
-                    format!("another interface or bridge has the MAC {mac}"),
-                ));
-            }
-            Some(mac) => mac,
-            None => self.unused_mac(write.connection()).await?,
-        };
-        let id = InterfaceId(Uuid::now_v7());
-        let mut interface = world::Interface {
-            id,
-            instance: instance.id,
-            network: on.id,
-            mac,
-            device: device_name(id),
-            hostname: instance.name.clone(),
-            addresses: Vec::new(),
-            attachment: None,
-        };
-        interface::insert(write.connection(), &interface).await?;
+        let mut interface = insert_interface(write, instance, on, wish.mac).await?;
+        let id = interface.id;
         let address = self.give_address(write, network, id, wish).await?;
         interface.addresses.push(address);
         let message = format!("instance `{}` got {address} on network `{}`", instance.name, on.name);
-        write.log(change("interface.created", message, instance).entity(Entity::Interface(id))).await?;
+        write.log(change("interface.created", message, instance).entity(Entity::Interface(id)));
         Ok(InterfaceRecord {
             interface,
             network_name: on.name.clone(),
@@ -324,6 +296,46 @@ async fn networks_for(
     Ok(networks)
 }
 
+/// Puts a new interface in, with this MAC or a generated one.
+async fn insert_interface(
+    write: &mut Write,
+    instance: &InstanceRecord,
+    network: &world::Network,
+    wanted: Option<Mac>,
+) -> Result<world::Interface, AppError> {
+    if let Some(mac) = wanted
+        && mac_is_taken(write.connection(), mac).await?
+    {
+        let message = format!("another interface or bridge has the MAC {mac}");
+        return Err(AppError::conflict("mac_taken", message));
+    }
+    loop {
+        let id = InterfaceId(Uuid::now_v7());
+        let interface = world::Interface {
+            id,
+            instance: instance.id,
+            network: network.id,
+            mac: wanted.map_or_else(|| generated_mac(MacOf::Guest), Ok)?,
+            device: device_name(id),
+            hostname: instance.name.clone(),
+            addresses: Vec::new(),
+            attachment: None,
+        };
+        if interface::insert(write.connection(), &interface).await? {
+            return Ok(interface);
+        }
+        if interface::hostname_is_taken(write.connection(), network.id, &instance.name).await? {
+            let message = format!(
+                "network `{}` has an interface of an instance called `{}` already",
+                network.name, instance.name
+            );
+            return Err(AppError::conflict("name_taken", message)
+                .hint("names are unique on a network because guests are found by them"));
+        }
+        // The generated MAC or device is taken; the next one is another.
+    }
+}
+
 /// Gives an interface's addresses back and takes it out.
 async fn drop_interface(
     write: &mut Write,
@@ -339,7 +351,7 @@ async fn drop_interface(
         Some((host, name)) => change.host(host, name),
         None => change,
     };
-    write.log(change).await?;
+    write.log(change);
     Ok(())
 }
 

@@ -319,7 +319,7 @@ impl Caller {
 async fn note_start(store: &Store, now: Timestamp) -> Result<(), store::StoreError> {
     let mut write = store.write(now).await?;
     let version = env!("CARGO_PKG_VERSION");
-    write.log(Change::new("controller.started", version, format!("controller {version} started"))).await?;
+    write.log(Change::new("controller.started", version, format!("controller {version} started")));
     write.commit().await?;
     Ok(())
 }

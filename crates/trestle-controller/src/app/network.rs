@@ -40,7 +40,7 @@ impl App {
             None => None,
         };
         refuse_collisions(&mut write, &wish, new.bridge.is_none()).await?;
-        let bridge_mac = self.unused_mac(write.connection()).await?;
+        let bridge_mac = unused_bridge_mac(&mut write).await?;
         let network = world::Network {
             id: NetworkId(Uuid::now_v7()),
             name: wish.name,
@@ -65,7 +65,7 @@ impl App {
         };
         network::insert(write.connection(), &record).await?;
         let message = format!("network `{}` was made with {}", record.network.name, record.network.cidr);
-        write.log(change("network.created", message, &record)).await?;
+        write.log(change("network.created", message, &record));
         write.commit().await?;
         Ok(answer(record, 0))
     }
@@ -111,19 +111,9 @@ impl App {
         }
         network::delete(write.connection(), *id).await?;
         let message = format!("network `{name}` was deleted");
-        write.log(change("network.deleted", message, &record)).await?;
+        write.log(change("network.deleted", message, &record));
         write.commit().await?;
         Ok(())
-    }
-
-    /// A generated MAC that no interface and no bridge has.
-    pub(super) async fn unused_mac(&self, connection: &mut AnyConnection) -> Result<Mac, AppError> {
-        loop {
-            let mac = generated_mac()?;
-            if !network::mac_is_taken(connection, mac).await? {
-                return Ok(mac);
-            }
-        }
     }
 
     fn read_wish(&self, new: &NewNetwork) -> Result<Wish, AppError> {
@@ -263,10 +253,35 @@ async fn refuse_collisions(write: &mut Write, wish: &Wish, bridge_is_default: bo
     })))
 }
 
-fn generated_mac() -> Result<Mac, AppError> {
+/// What a generated MAC is for. Each has a prefix of its own, so that a guest is never given the
+/// MAC of a bridge.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MacOf {
+    /// An instance's interface: `fa:16:3e`, the original's.
+    Guest,
+    /// A bridge: `fe:16:3e`.
+    Bridge,
+}
+
+/// A random MAC.
+pub(super) fn generated_mac(of: MacOf) -> Result<Mac, AppError> {
     let mut tail = [0; 3];
     getrandom::fill(&mut tail).map_err(|error| AppError::defect("no random numbers").caused_by(error))?;
-    Ok(Mac::generated(tail))
+    let [b, c, d] = tail;
+    match of {
+        MacOf::Guest => Ok(Mac::generated(tail)),
+        MacOf::Bridge => Mac::new([0xfe, 0x16, 0x3e, b, c, d])
+            .map_err(|error| AppError::defect("a generated MAC is none").caused_by(error)),
+    }
+}
+
+async fn unused_bridge_mac(write: &mut Write) -> Result<Mac, AppError> {
+    loop {
+        let mac = generated_mac(MacOf::Bridge)?;
+        if !network::mac_is_taken(write.connection(), mac).await? {
+            return Ok(mac);
+        }
+    }
 }
 
 fn change(kind: &'static str, message: String, record: &NetworkRecord) -> Change {

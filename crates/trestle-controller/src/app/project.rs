@@ -28,9 +28,7 @@ impl App {
         let project = Project { id: ProjectId(Uuid::now_v7()), name, created_at: write.at() };
         project::insert(write.connection(), &project).await?;
         let message = format!("project `{}` was made", project.name);
-        write
-            .log(Change::new("project.created", &project.name, message).project(project.id, &project.name))
-            .await?;
+        write.log(Change::new("project.created", &project.name, message).project(project.id, &project.name));
         write.commit().await?;
         Ok(project)
     }
@@ -60,9 +58,7 @@ impl App {
         }
         project::delete(write.connection(), project.id).await?;
         let message = format!("project `{}` was deleted", project.name);
-        write
-            .log(Change::new("project.deleted", &project.name, message).project(project.id, &project.name))
-            .await?;
+        write.log(Change::new("project.deleted", &project.name, message).project(project.id, &project.name));
         write.commit().await?;
         Ok(())
     }

@@ -56,7 +56,7 @@ impl App {
         let hash = digest(secret.as_bytes());
         let record = NewTokenRecord { id, hash: &hash, holder, description: &new.description, created_at };
         token::insert(write.connection(), &record).await?;
-        write.log(Change::new("token.created", id, format!("token {id} was made"))).await?;
+        write.log(Change::new("token.created", id, format!("token {id} was made")));
         write.commit().await?;
         let token = Token { id, role: new.role, project, host, description: new.description, created_at };
         Ok(TokenCreated { token, secret })
@@ -78,7 +78,7 @@ impl App {
         let found = token::find(write.connection(), &check::reference(id)).await?;
         let id = found.ok_or_else(|| AppError::not_found("token", id))?.id;
         token::delete(write.connection(), id).await?;
-        write.log(Change::new("token.deleted", id, format!("token {id} was revoked"))).await?;
+        write.log(Change::new("token.deleted", id, format!("token {id} was revoked")));
         write.commit().await?;
         Ok(())
     }
@@ -101,9 +101,7 @@ impl App {
         let record = NewTokenRecord { id, hash: &hash, holder: Holder::Admin, description, created_at };
         let stored = async {
             token::insert(write.connection(), &record).await?;
-            write
-                .log(Change::new("token.created", id, format!("the first admin token {id} was made")))
-                .await?;
+            write.log(Change::new("token.created", id, format!("the first admin token {id} was made")));
             write.commit().await
         };
         stored.await.map_err(|error| failed(error.into()))?;

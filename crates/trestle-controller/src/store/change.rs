@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection};
 use trestle_api::Event;
 use trestle_core::compile::Entity;
 use trestle_core::types::{HostId, Name, ProjectId};
@@ -53,34 +55,63 @@ impl Change {
     }
 }
 
-/// Appends to the log.
+macro_rules! insert {
+    ($rows:literal) => {
+        concat!(
+            "INSERT INTO changes (revision, at, kind, message, subject, project, project_name, host, host_name,
+                 entity_kind, entity) VALUES ",
+            $rows
+        )
+    };
+}
+
+/// Appends to the log. Two at a time: most requests make one or two changes, and every statement
+/// costs as much as a row.
 pub(crate) async fn append(
     connection: &mut AnyConnection,
+    stamp: (u64, Timestamp),
+    changes: Vec<Change>,
+) -> Result<(), StoreError> {
+    let mut changes = changes.into_iter();
+    while let Some(first) = changes.next() {
+        let query = match changes.next() {
+            None => {
+                let sql = insert!("($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
+                bind(sqlx::query(sql), stamp, first)
+            }
+            Some(second) => {
+                let sql = insert!(
+                    "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11),
+                     ($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
+                );
+                bind(bind(sqlx::query(sql), stamp, first), stamp, second)
+            }
+        };
+        query.execute(&mut *connection).await.during("append to the change log")?;
+    }
+    Ok(())
+}
+
+fn bind<'q>(
+    query: Query<'q, Any, AnyArguments>,
     (revision, at): (u64, Timestamp),
     change: Change,
-) -> Result<(), StoreError> {
+) -> Query<'q, Any, AnyArguments> {
     let (project, project_name) = change.project.unzip();
     let (host, host_name) = change.host.unzip();
     let (entity_kind, entity) = change.entity.map(entity_columns).unzip();
-    sqlx::query(
-        "INSERT INTO changes (revision, at, kind, message, subject, project, project_name, host, host_name, entity_kind, entity)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    )
-    .bind(revision.cast_signed())
-    .bind(at.as_microsecond())
-    .bind(change.kind)
-    .bind(change.message)
-    .bind(change.subject)
-    .bind(project.map(|id| id.to_string()))
-    .bind(project_name.map(|name| name.to_string()))
-    .bind(host.map(|id| id.to_string()))
-    .bind(host_name.map(|name| name.to_string()))
-    .bind(entity_kind)
-    .bind(entity)
-    .execute(connection)
-    .await
-    .during("append to the change log")?;
-    Ok(())
+    query
+        .bind(revision.cast_signed())
+        .bind(at.as_microsecond())
+        .bind(change.kind)
+        .bind(change.message)
+        .bind(change.subject)
+        .bind(project.map(|id| id.to_string()))
+        .bind(project_name.map(|name| name.to_string()))
+        .bind(host.map(|id| id.to_string()))
+        .bind(host_name.map(|name| name.to_string()))
+        .bind(entity_kind)
+        .bind(entity)
 }
 
 fn entity_columns(entity: Entity) -> (&'static str, String) {

@@ -90,12 +90,14 @@ pub(crate) async fn list(
     rows.iter().map(from_row).collect()
 }
 
-/// Puts a new one in.
+/// Puts a new one in, unless its project has one of this name: then nothing, and false.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
     instance: &InstanceRecord,
-) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO instances (id, name, project, created_at) VALUES ($1, $2, $3, $4)")
+) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO instances (id, name, project, created_at) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (project, name) DO NOTHING";
+    let result = sqlx::query(sql)
         .bind(instance.id.to_string())
         .bind(instance.name.as_str())
         .bind(instance.project.to_string())
@@ -103,7 +105,7 @@ pub(crate) async fn insert(
         .execute(connection)
         .await
         .during("insert an instance")?;
-    Ok(())
+    Ok(result.rows_affected() == 1)
 }
 
 /// Takes it out; its interfaces must be gone.

@@ -100,9 +100,15 @@ pub(crate) async fn ports(
     Columns::of(&row).count()
 }
 
-/// Puts a new one in, without its addresses.
-pub(crate) async fn insert(connection: &mut AnyConnection, interface: &Interface) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO interfaces (id, instance, network, mac, device, hostname) VALUES ($1, $2, $3, $4, $5, $6)")
+/// Puts a new one in, without its addresses, unless its MAC, device or host name is taken: then
+/// nothing, and false.
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    interface: &Interface,
+) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO interfaces (id, instance, network, mac, device, hostname)
+               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    let result = sqlx::query(sql)
         .bind(interface.id.to_string())
         .bind(interface.instance.to_string())
         .bind(interface.network.to_string())
@@ -112,7 +118,7 @@ pub(crate) async fn insert(connection: &mut AnyConnection, interface: &Interface
         .execute(connection)
         .await
         .during("insert an interface")?;
-    Ok(())
+    Ok(result.rows_affected() == 1)
 }
 
 /// Notes where it is plugged in from this revision on, or that it is not any more.

@@ -79,6 +79,7 @@ pub(crate) struct Write {
     transaction: Transaction<'static, Any>,
     revision: u64,
     at: Timestamp,
+    changes: Vec<Change>,
     changed: Arc<Notify>,
 }
 
@@ -147,7 +148,7 @@ impl Store {
             .await
             .during("raise the revision")?;
         let revision = Columns::of(&row).count()?;
-        Ok(Write { transaction, revision, at, changed: Arc::clone(&self.changed) })
+        Ok(Write { transaction, revision, at, changes: Vec::new(), changed: Arc::clone(&self.changed) })
     }
 
     /// Begins to write down what a host says; this is no change.
@@ -184,13 +185,14 @@ impl Write {
         &mut self.transaction
     }
 
-    /// Appends to the change log.
-    pub(crate) async fn log(&mut self, change: Change) -> Result<(), StoreError> {
-        change::append(&mut self.transaction, (self.revision, self.at), change).await
+    /// Notes what is appended to the change log when it is committed.
+    pub(crate) fn log(&mut self, change: Change) {
+        self.changes.push(change);
     }
 
     /// Makes it last, and wakes who follows the change log.
-    pub(crate) async fn commit(self) -> Result<u64, StoreError> {
+    pub(crate) async fn commit(mut self) -> Result<u64, StoreError> {
+        change::append(&mut self.transaction, (self.revision, self.at), self.changes).await?;
         self.transaction.commit().await.during("commit the change")?;
         self.changed.notify_one();
         Ok(self.revision)
