@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use trestle_agent::{AgentError, ConnectError};
 use trestle_api::client::ClientError;
 use trestle_api::local::LocalError;
 use trestle_api::{ApiError, FieldProblem};
@@ -122,8 +123,9 @@ fn render(error: &anyhow::Error) -> String {
     for cause in causes(error) {
         text.push_str(&format!("  {RED}caused by{RED:#}: {cause}\n"));
     }
-    for FieldProblem { field, message, .. } in api_error(error).iter().flat_map(|api| &api.problems) {
-        text.push_str(&format!("  {field}: {message}\n"));
+    let problems = api_error(error).map(problem_lines).unwrap_or_default();
+    for line in problems {
+        text.push_str(&format!("  {line}\n"));
     }
     if let Some(hint) = hint(error) {
         text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {hint}\n"));
@@ -140,6 +142,12 @@ fn causes(error: &anyhow::Error) -> Vec<String> {
     let texts: Vec<String> = error.chain().map(ToString::to_string).collect();
     let is_news = |pair: &&[String]| !pair[0].contains(&pair[1]);
     texts.windows(2).filter(is_news).map(|pair| pair[1].clone()).collect()
+}
+
+/// Everything that is wrong with the request; a single problem may be the message itself already.
+fn problem_lines(error: &ApiError) -> Vec<String> {
+    let line = |problem: &FieldProblem| format!("{}: {}", problem.field, problem.message);
+    error.problems.iter().map(line).filter(|line| *line != error.message).collect()
 }
 
 /// What the controller said, or the agent, if it was one of them that refused.
@@ -162,6 +170,11 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
     }
     if let Some(serve) = error.downcast_ref::<ServeError>() {
         return serve.hint();
+    }
+    if let Some(AgentError::Controller(ConnectError::Token { .. })) = error.downcast_ref() {
+        return Some(
+            "make one with `trestle token create --role agent --host NAME` and put it there, or give --token-file",
+        );
     }
     if let Some(LocalError::Unreachable { .. }) = error.downcast_ref::<LocalError>() {
         return Some(

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use comfy_table::Table;
+use comfy_table::{Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -75,6 +75,7 @@ pub(crate) fn fields(rows: &[(&str, String)]) -> String {
 }
 
 fn aligned(mut table: Table) -> String {
+    table.load_style(presets::NOTHING);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }

@@ -133,8 +133,11 @@ fn uid(user: &str) -> Result<u32, CommandError> {
 
 fn namespace_path(given: &str) -> Result<String, CommandError> {
     let path = if given.contains('/') { PathBuf::from(given) } else { Path::new(NAMESPACES).join(given) };
-    match std::path::absolute(&path) {
-        Ok(absolute) if absolute.exists() => Ok(absolute.display().to_string()),
-        _ => Err(CommandError::NoNamespace { name: given.to_owned(), path }),
+    let missing = || CommandError::NoNamespace { name: given.to_owned(), path: path.clone() };
+    let absolute = std::path::absolute(&path).map_err(|_| missing())?;
+    // What cannot be looked at may be there; the agent will say.
+    if matches!(absolute.try_exists(), Ok(false)) {
+        return Err(missing());
     }
+    Ok(absolute.display().to_string())
 }

@@ -12,7 +12,7 @@ use crate::printer::{self, Confirmation};
 pub(crate) enum NetworkCommand {
     /// Make a network
     #[command(after_help = "Example: trestle network create public --cidr 10.0.0.0/24 --bridge br100")]
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List networks
     #[command(after_help = "Example: trestle network list --project alpha")]
     List {
@@ -95,7 +95,7 @@ pub(crate) async fn run(command: NetworkCommand, context: &Context) -> anyhow::R
     let printer = context.printer();
     match command {
         NetworkCommand::Create(args) => {
-            let network = client.create_network(&args.into()).await?;
+            let network = client.create_network(&(*args).into()).await?;
             let Network { name, cidr, bridge, .. } = &network;
             printer.done(&network, &format!("created network {name} ({cidr}, bridge {bridge})"))
         }

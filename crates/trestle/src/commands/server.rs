@@ -63,7 +63,9 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let shutdown = shutdown()?;
     let app = App::open(&settings.server).await?;
-    Ok(server::serve(app, &settings.server, shutdown).await?)
+    let served = server::serve(app.clone(), &settings.server, shutdown).await;
+    app.close().await;
+    Ok(served?)
 }
 
 fn override_with(config: &mut ControllerConfig, args: &ServerArgs) {

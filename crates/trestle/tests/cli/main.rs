@@ -1,9 +1,11 @@
 //! The command line as a user sees it: exit status, stdout and stderr of the program that ships,
 //! against a server that the test starts in a folder of its own.
 
+mod agent;
 mod help;
 mod local;
 mod nouns;
+mod packaging;
 mod refusals;
 mod server;
 mod support;

@@ -1,5 +1,8 @@
 //! Each noun made, listed, shown and deleted.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use crate::support::Server;
 
 #[test]
@@ -24,13 +27,9 @@ fn projects() {
     insta::assert_snapshot!(server.run("project list"), @r"
     exit 0
     --- stdout
-    +-------+----------------------+
-    |NAME   |CREATED               |
-    +==============================+
-    |alpha  |[time]  |
-    |-------+----------------------|
-    |beta   |[time]  |
-    +-------+----------------------+
+    NAME   CREATED
+    alpha  [time]
+    beta   [time]
     ");
     insta::assert_snapshot!(server.run("project list --json"), @r#"
     exit 0
@@ -53,13 +52,9 @@ fn projects() {
     insta::assert_snapshot!(server.run("project show alpha"), @r"
     exit 0
     --- stdout
-    +---------+--------------------------------------+
-    |name     |alpha                                 |
-    |---------+--------------------------------------|
-    |id       |[id]  |
-    |---------+--------------------------------------|
-    |created  |[time]                  |
-    +---------+--------------------------------------+
+    name     alpha
+    id       [id]
+    created  [time]
     ");
     insta::assert_snapshot!(server.run("project delete alpha --yes"), @r"
     exit 0
@@ -89,38 +84,23 @@ fn hosts() {
     insta::assert_snapshot!(server.run("host list"), @r"
     exit 0
     --- stdout
-    +------+------------+------------+----------+----------------+------------------+
-    |NAME  |AGENT       |GENERATION  |PROBLEMS  |FLAT INTERFACE  |PUBLIC INTERFACE  |
-    +===============================================================================+
-    |kvm1  |never seen  |0 of 4      |0         |eth1            |eth2              |
-    +------+------------+------------+----------+----------------+------------------+
+    NAME  AGENT       GENERATION  PROBLEMS  FLAT INTERFACE  PUBLIC INTERFACE
+    kvm1  never seen  0 of 4      0         eth1            eth2
     ");
     insta::assert_snapshot!(server.run("host show kvm1"), @r"
     exit 0
     --- stdout
-    +------------------+--------------------------------------+
-    |name              |kvm1                                  |
-    |------------------+--------------------------------------|
-    |id                |[id]  |
-    |------------------+--------------------------------------|
-    |flat interface    |eth1                                  |
-    |------------------+--------------------------------------|
-    |public interface  |eth2                                  |
-    |------------------+--------------------------------------|
-    |created           |[time]                  |
-    |------------------+--------------------------------------|
-    |agent             |never seen                            |
-    |------------------+--------------------------------------|
-    |agent version     |-                                     |
-    |------------------+--------------------------------------|
-    |kernel            |-                                     |
-    |------------------+--------------------------------------|
-    |last seen         |-                                     |
-    |------------------+--------------------------------------|
-    |generation        |0 of 4                                |
-    |------------------+--------------------------------------|
-    |problems          |0                                     |
-    +------------------+--------------------------------------+
+    name              kvm1
+    id                [id]
+    flat interface    eth1
+    public interface  eth2
+    created           [time]
+    agent             never seen
+    agent version     -
+    kernel            -
+    last seen         -
+    generation        0 of 4
+    problems          0
     ");
     insta::assert_snapshot!(server.run("host show kvm1 --json"), @r#"
     exit 0
@@ -163,44 +143,26 @@ fn networks() {
     insta::assert_snapshot!(server.run("network list"), @r"
     exit 0
     --- stdout
-    +--------+-----------+-------------+--------+---------+----------+
-    |NAME    |TYPE       |CIDR         |BRIDGE  |PROJECT  |USED      |
-    +================================================================+
-    |public  |flat_dhcp  |10.0.0.0/24  |br100   |shared   |0 of 253  |
-    +--------+-----------+-------------+--------+---------+----------+
+    NAME    TYPE       CIDR         BRIDGE  PROJECT  USED
+    public  flat_dhcp  10.0.0.0/24  br100   shared   0 of 253
     ");
     insta::assert_snapshot!(server.run("network show public"), @r"
     exit 0
     --- stdout
-    +------------------+--------------------------------------+
-    |name              |public                                |
-    |------------------+--------------------------------------|
-    |id                |[id]  |
-    |------------------+--------------------------------------|
-    |type              |flat_dhcp                             |
-    |------------------+--------------------------------------|
-    |project           |shared                                |
-    |------------------+--------------------------------------|
-    |cidr              |10.0.0.0/24                           |
-    |------------------+--------------------------------------|
-    |gateway           |10.0.0.1                              |
-    |------------------+--------------------------------------|
-    |dhcp start        |10.0.0.2                              |
-    |------------------+--------------------------------------|
-    |bridge            |br100                                 |
-    |------------------+--------------------------------------|
-    |bridge interface  |-                                     |
-    |------------------+--------------------------------------|
-    |dns               |9.9.9.9, 1.1.1.1                      |
-    |------------------+--------------------------------------|
-    |domain            |trestle.internal                      |
-    |------------------+--------------------------------------|
-    |mtu               |1500                                  |
-    |------------------+--------------------------------------|
-    |addresses used    |0 of 253                              |
-    |------------------+--------------------------------------|
-    |created           |[time]                  |
-    +------------------+--------------------------------------+
+    name              public
+    id                [id]
+    type              flat_dhcp
+    project           shared
+    cidr              10.0.0.0/24
+    gateway           10.0.0.1
+    dhcp start        10.0.0.2
+    bridge            br100
+    bridge interface  -
+    dns               9.9.9.9, 1.1.1.1
+    domain            trestle.internal
+    mtu               1500
+    addresses used    0 of 253
+    created           [time]
     ");
     insta::assert_snapshot!(server.run("network show public --json"), @r#"
     exit 0
@@ -261,32 +223,20 @@ fn instances_and_their_interfaces() {
     insta::assert_snapshot!(server.run("instance list"), @r"
     exit 0
     --- stdout
-    +------+---------+--------------------+------+----------+
-    |NAME  |PROJECT  |ADDRESSES           |HOST  |STATE     |
-    +=======================================================+
-    |web   |alpha    |10.0.0.9, 10.1.0.2  |-     |detached  |
-    +------+---------+--------------------+------+----------+
+    NAME  PROJECT  ADDRESSES           HOST  STATE
+    web   alpha    10.0.0.9, 10.1.0.2  -     detached
     ");
     insta::assert_snapshot!(server.run("instance show web"), @r"
     exit 0
     --- stdout
-    +---------+--------------------------------------+
-    |name     |web                                   |
-    |---------+--------------------------------------|
-    |id       |[id]  |
-    |---------+--------------------------------------|
-    |project  |alpha                                 |
-    |---------+--------------------------------------|
-    |created  |[time]                  |
-    +---------+--------------------------------------+
+    name     web
+    id       [id]
+    project  alpha
+    created  [time]
 
-    +---------+-----------+-------------------+-----------------+------+----------+--------------------------------------+
-    |NETWORK  |ADDRESSES  |MAC                |DEVICE           |HOST  |STATE     |INTERFACE                             |
-    +====================================================================================================================+
-    |public   |10.0.0.9   |[mac]  |[device]  |-     |detached  |[id]  |
-    |---------+-----------+-------------------+-----------------+------+----------+--------------------------------------|
-    |backend  |10.1.0.2   |[mac]  |[device]  |-     |detached  |[id]  |
-    +---------+-----------+-------------------+-----------------+------+----------+--------------------------------------+
+    NETWORK  ADDRESSES  MAC                DEVICE           HOST  STATE     INTERFACE
+    public   10.0.0.9   [mac]  [device]  -     detached  [id]
+    backend  10.1.0.2   [mac]  [device]  -     detached  [id]
     ");
     insta::assert_snapshot!(server.run("instance show web --json"), @r#"
     exit 0
@@ -332,13 +282,9 @@ fn instances_and_their_interfaces() {
     insta::assert_snapshot!(server.run("fixed-ip list"), @r"
     exit 0
     --- stdout
-    +----------+---------+-----------+----------+---------+-------------------+
-    |ADDRESS   |NETWORK  |STATE      |INSTANCE  |PROJECT  |MAC                |
-    +=========================================================================+
-    |10.0.0.9  |public   |allocated  |web       |alpha    |[mac]  |
-    |----------+---------+-----------+----------+---------+-------------------|
-    |10.1.0.2  |backend  |allocated  |web       |alpha    |[mac]  |
-    +----------+---------+-----------+----------+---------+-------------------+
+    ADDRESS   NETWORK  STATE      INSTANCE  PROJECT  MAC
+    10.0.0.9  public   allocated  web       alpha    [mac]
+    10.1.0.2  backend  allocated  web       alpha    [mac]
     ");
     insta::assert_snapshot!(server.run("instance remove-interface web nowhere --yes"), @r"
     exit 1
@@ -360,11 +306,8 @@ fn instances_and_their_interfaces() {
     insta::assert_snapshot!(server.run("fixed-ip list --address 10.0.0.9"), @r"
     exit 0
     --- stdout
-    +----------+---------+-------+----------+---------+-----+
-    |ADDRESS   |NETWORK  |STATE  |INSTANCE  |PROJECT  |MAC  |
-    +=======================================================+
-    |10.0.0.9  |public   |free   |-         |-        |-    |
-    +----------+---------+-------+----------+---------+-----+
+    ADDRESS   NETWORK  STATE  INSTANCE  PROJECT  MAC
+    10.0.0.9  public   free   -         -        -
     ");
 }
 
@@ -382,19 +325,14 @@ fn tokens() {
     insta::assert_snapshot!(server.run("token list"), @r"
     exit 0
     --- stdout
-    +--------------------------------------+---------------+----------------------+-------------------------+
-    |ID                                    |HOLDER         |CREATED               |DESCRIPTION              |
-    +=======================================================================================================+
-    |[id]  |admin          |[time]  |made at the first start  |
-    |--------------------------------------+---------------+----------------------+-------------------------|
-    |[id]  |agent of kvm1  |[time]  |rack-7                   |
-    +--------------------------------------+---------------+----------------------+-------------------------+
+    ID                                    HOLDER         CREATED               DESCRIPTION
+    [id]  admin          [time]  made at the first start
+    [id]  agent of kvm1  [time]  rack-7
     ");
     insta::assert_snapshot!(server.run("token create --role member"), @r"
     exit 1
     --- stderr
     error: project: a token of this role is for one project
-      project: a token of this role is for one project
     ");
 }
 
@@ -433,17 +371,11 @@ fn events_tell_what_happened() {
     insta::assert_snapshot!(server.run("events"), @r"
     exit 0
     --- stdout
-    +----------------------+--------------------+---------------------------------------------------------------------+
-    |TIME                  |KIND                |WHAT                                                                 |
-    +=================================================================================================================+
-    |[time]  |controller.started  |controller 0.1.0 started                                             |
-    |----------------------+--------------------+---------------------------------------------------------------------|
-    |[time]  |token.created       |the first admin token [id] was made  |
-    |----------------------+--------------------+---------------------------------------------------------------------|
-    |[time]  |project.created     |project `alpha` was made                                             |
-    |----------------------+--------------------+---------------------------------------------------------------------|
-    |[time]  |host.created        |host `kvm1` was made known                                           |
-    +----------------------+--------------------+---------------------------------------------------------------------+
+    TIME                  KIND                WHAT
+    [time]  controller.started  controller [version] started
+    [time]  token.created       the first admin token [id] was made
+    [time]  project.created     project `alpha` was made
+    [time]  host.created        host `kvm1` was made known
     ");
     insta::assert_snapshot!(server.run("events --kind host --json"), @r#"
     exit 0
@@ -464,28 +396,38 @@ fn events_tell_what_happened() {
 }
 
 #[test]
+fn events_are_followed_as_they_happen() {
+    let server = Server::start();
+    server.given("project create before");
+    let mut command = server.command(&["events", "--follow", "--json", "--kind", "project"]);
+    let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut next = || {
+        let event: serde_json::Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        event["subject"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(next(), "before");
+    server.given("host create kvm1");
+    server.given("project create after");
+    assert_eq!(next(), "after");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
 fn status_shows_everything_at_a_glance() {
     let server = Server::start();
     insta::assert_snapshot!(server.run("status"), @r"
     exit 0
     --- stdout
-    +-----------+---------------------------------------------+
-    |server     |healthy (unix:[folder]/trestle.sock)  |
-    |-----------+---------------------------------------------|
-    |hosts      |0                                            |
-    |-----------+---------------------------------------------|
-    |networks   |0                                            |
-    |-----------+---------------------------------------------|
-    |instances  |0                                            |
-    +-----------+---------------------------------------------+
+    server     healthy (unix:[folder]/trestle.sock)
+    hosts      0
+    networks   0
+    instances  0
 
-    +----------------------+--------------------+---------------------------------------------------------------------+
-    |TIME                  |KIND                |WHAT                                                                 |
-    +=================================================================================================================+
-    |[time]  |controller.started  |controller 0.1.0 started                                             |
-    |----------------------+--------------------+---------------------------------------------------------------------|
-    |[time]  |token.created       |the first admin token [id] was made  |
-    +----------------------+--------------------+---------------------------------------------------------------------+
+    TIME                  KIND                WHAT
+    [time]  controller.started  controller [version] started
+    [time]  token.created       the first admin token [id] was made
     ");
     for line in [
         "project create alpha",
@@ -498,69 +440,39 @@ fn status_shows_everything_at_a_glance() {
     insta::assert_snapshot!(server.run("status"), @r"
     exit 0
     --- stdout
-    +-----------+---------------------------------------------+
-    |server     |healthy (unix:[folder]/trestle.sock)  |
-    |-----------+---------------------------------------------|
-    |hosts      |1 (1 never seen)                             |
-    |-----------+---------------------------------------------|
-    |networks   |1                                            |
-    |-----------+---------------------------------------------|
-    |instances  |1 (1 interface detached)                     |
-    +-----------+---------------------------------------------+
+    server     healthy (unix:[folder]/trestle.sock)
+    hosts      1 (1 never seen)
+    networks   1
+    instances  1 (1 interface detached)
 
-    +------+------------+------------+----------+
-    |HOST  |AGENT       |GENERATION  |PROBLEMS  |
-    +===========================================+
-    |kvm1  |never seen  |0 of 4      |0         |
-    +------+------------+------------+----------+
+    HOST  AGENT       GENERATION  PROBLEMS
+    kvm1  never seen  0 of 4      0
 
-    +---------+-------------+----------------+
-    |NETWORK  |CIDR         |ADDRESSES USED  |
-    +========================================+
-    |public   |10.0.0.0/24  |1 of 253        |
-    +---------+-------------+----------------+
+    NETWORK  CIDR         ADDRESSES USED
+    public   10.0.0.0/24  1 of 253
 
-    +----------------------+-------------------+-------------------------------------------------+
-    |TIME                  |KIND               |WHAT                                             |
-    +============================================================================================+
-    |[time]  |project.created    |project `alpha` was made                         |
-    |----------------------+-------------------+-------------------------------------------------|
-    |[time]  |host.created       |host `kvm1` was made known                       |
-    |----------------------+-------------------+-------------------------------------------------|
-    |[time]  |network.created    |network `public` was made with 10.0.0.0/24       |
-    |----------------------+-------------------+-------------------------------------------------|
-    |[time]  |instance.created   |instance `web` was made in project `alpha`       |
-    |----------------------+-------------------+-------------------------------------------------|
-    |[time]  |interface.created  |instance `web` got 10.0.0.2 on network `public`  |
-    +----------------------+-------------------+-------------------------------------------------+
+    TIME                  KIND               WHAT
+    [time]  project.created    project `alpha` was made
+    [time]  host.created       host `kvm1` was made known
+    [time]  network.created    network `public` was made with 10.0.0.0/24
+    [time]  instance.created   instance `web` was made in project `alpha`
+    [time]  interface.created  instance `web` got 10.0.0.2 on network `public`
     ");
     let secret = server.stdout("token create --role member --project alpha");
     let output = server.command(&["status"]).env("TRESTLE_TOKEN", secret.trim()).output().unwrap();
     insta::assert_snapshot!(server.seen(&output), @r"
     exit 0
     --- stdout
-    +-----------+---------------------------------------------+
-    |server     |healthy (unix:[folder]/trestle.sock)  |
-    |-----------+---------------------------------------------|
-    |networks   |1                                            |
-    |-----------+---------------------------------------------|
-    |instances  |1 (1 interface detached)                     |
-    +-----------+---------------------------------------------+
+    server     healthy (unix:[folder]/trestle.sock)
+    networks   1
+    instances  1 (1 interface detached)
 
-    +---------+-------------+----------------+
-    |NETWORK  |CIDR         |ADDRESSES USED  |
-    +========================================+
-    |public   |10.0.0.0/24  |1 of 253        |
-    +---------+-------------+----------------+
+    NETWORK  CIDR         ADDRESSES USED
+    public   10.0.0.0/24  1 of 253
 
-    +----------------------+-------------------+-------------------------------------------------+
-    |TIME                  |KIND               |WHAT                                             |
-    +============================================================================================+
-    |[time]  |project.created    |project `alpha` was made                         |
-    |----------------------+-------------------+-------------------------------------------------|
-    |[time]  |instance.created   |instance `web` was made in project `alpha`       |
-    |----------------------+-------------------+-------------------------------------------------|
-    |[time]  |interface.created  |instance `web` got 10.0.0.2 on network `public`  |
-    +----------------------+-------------------+-------------------------------------------------+
+    TIME                  KIND               WHAT
+    [time]  project.created    project `alpha` was made
+    [time]  instance.created   instance `web` was made in project `alpha`
+    [time]  interface.created  instance `web` got 10.0.0.2 on network `public`
     ");
 }

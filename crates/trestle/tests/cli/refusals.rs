@@ -117,11 +117,8 @@ fn a_delete_without_a_terminal_needs_yes() {
     insta::assert_snapshot!(server.run("project list"), @r"
     exit 0
     --- stdout
-    +-------+----------------------+
-    |NAME   |CREATED               |
-    +==============================+
-    |alpha  |[time]  |
-    +-------+----------------------+
+    NAME   CREATED
+    alpha  [time]
     ");
 }
 
@@ -189,11 +186,8 @@ fn a_member_sees_its_own_project_only() {
     insta::assert_snapshot!(member("project list"), @r"
     exit 0
     --- stdout
-    +-------+----------------------+
-    |NAME   |CREATED               |
-    +==============================+
-    |alpha  |[time]  |
-    +-------+----------------------+
+    NAME   CREATED
+    alpha  [time]
     ");
     insta::assert_snapshot!(member("instance show web --project beta"), @r"
     exit 1
@@ -213,10 +207,7 @@ fn a_member_sees_its_own_project_only() {
     insta::assert_snapshot!(member("instance list"), @r"
     exit 0
     --- stdout
-    +------+---------+-----------+------+----------+
-    |NAME  |PROJECT  |ADDRESSES  |HOST  |STATE     |
-    +==============================================+
-    |mine  |alpha    |10.0.0.3   |-     |detached  |
-    +------+---------+-----------+------+----------+
+    NAME  PROJECT  ADDRESSES  HOST  STATE
+    mine  alpha    10.0.0.3   -     detached
     ");
 }

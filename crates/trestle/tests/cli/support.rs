@@ -153,6 +153,8 @@ fn placeholder(token: &str) -> Option<&'static str> {
         Some("[device]")
     } else if token.starts_with("trestle_") {
         Some("[secret]")
+    } else if token == env!("CARGO_PKG_VERSION") {
+        Some("[version]")
     } else {
         None
     }

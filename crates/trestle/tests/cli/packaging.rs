@@ -1,0 +1,76 @@
+//! What a package puts beside the program.
+
+use crate::support::{seen, trestle};
+
+#[test]
+fn every_command_has_a_man_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("man1");
+    let output = trestle(folder.path()).arg("man").arg(&pages).output().unwrap();
+    assert!(output.status.success(), "{}", seen(&output, folder.path()));
+    let mut names: Vec<String> = std::fs::read_dir(&pages)
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort_unstable();
+    insta::assert_snapshot!(names.join("\n"), @r"
+    trestle-agent.1
+    trestle-attach.1
+    trestle-completions.1
+    trestle-detach.1
+    trestle-events.1
+    trestle-fixed-ip-list.1
+    trestle-fixed-ip.1
+    trestle-host-create.1
+    trestle-host-delete.1
+    trestle-host-list.1
+    trestle-host-set.1
+    trestle-host-show.1
+    trestle-host-spec.1
+    trestle-host.1
+    trestle-instance-add-interface.1
+    trestle-instance-create.1
+    trestle-instance-delete.1
+    trestle-instance-list.1
+    trestle-instance-remove-interface.1
+    trestle-instance-show.1
+    trestle-instance.1
+    trestle-lab-down.1
+    trestle-lab-exec.1
+    trestle-lab-run.1
+    trestle-lab-shell.1
+    trestle-lab-up.1
+    trestle-lab.1
+    trestle-man.1
+    trestle-network-create.1
+    trestle-network-delete.1
+    trestle-network-list.1
+    trestle-network-show.1
+    trestle-network.1
+    trestle-plan.1
+    trestle-project-create.1
+    trestle-project-delete.1
+    trestle-project-list.1
+    trestle-project-show.1
+    trestle-project.1
+    trestle-server.1
+    trestle-status.1
+    trestle-token-create.1
+    trestle-token-delete.1
+    trestle-token-list.1
+    trestle-token.1
+    trestle.1
+    ");
+}
+
+#[test]
+fn shells_are_given_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = trestle(folder.path()).args(["completions", shell]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in ["network", "remove-interface", "agent-socket"] {
+            assert!(text.contains(word), "{shell} is not told of {word}");
+        }
+    }
+}
