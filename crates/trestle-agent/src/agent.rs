@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{self, Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::config::AgentConfig;
@@ -15,10 +15,10 @@ use crate::controller::{ConnectError, Connection, Controller, Follower, RemoteCo
 use crate::host::{Host, LinuxHost, OpenError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::news;
-use crate::reconcile::{Inputs, Loop, Outputs};
+use crate::reconcile::{Inputs, Loop, Outputs, watch};
 use crate::socket::{ListenError, LocalServer, listen};
 
-/// How many spec updates or questions may wait for the loop.
+/// How many spec updates, changes or questions may wait for the loop.
 const QUEUE: usize = 64;
 
 /// Why an agent cannot start, or ended by itself.
@@ -74,13 +74,16 @@ pub async fn run<H: Host, C: Controller>(
     make_state_dir(&config.state_dir)?;
     let _lock = lock(&config.state_dir)?;
     let (ledger, content) = Ledger::open(&config.state_dir).map_err(ledger_error)?;
+    let host = Arc::new(host);
     let listener = listen(&config.socket_path()).map_err(AgentError::Socket)?;
     let (updates_in, updates) = mpsc::channel(QUEUE);
+    let (changes_in, changes) = mpsc::channel(QUEUE);
     let (questions_in, questions) = mpsc::channel(QUEUE);
-    let report = Arc::new(watch::Sender::new(news::first_report()));
+    let report = Arc::new(sync::watch::Sender::new(news::first_report()));
     let everything = Arc::new(Notify::new());
     let outputs = Outputs { report: Arc::clone(&report), everything: Arc::clone(&everything) };
-    let the_loop = Loop::new(Arc::new(host), ledger, content, Inputs { updates, questions }, outputs);
+    let the_loop =
+        Loop::new(Arc::clone(&host), ledger, content, Inputs { updates, changes, questions }, outputs);
     let since = the_loop.generation();
     tracing::info!(
         host = config.host,
@@ -104,8 +107,9 @@ pub async fn run<H: Host, C: Controller>(
         report: report.subscribe(),
         questions: questions_in,
     };
-    let reporter = Reporter { controller, connection, report };
+    let reporter = Reporter::new(controller, connection, report);
     let mut tasks = JoinSet::new();
+    tasks.spawn(watch(host, changes_in));
     tasks.spawn(follower.follow(since));
     tasks.spawn(reporter.send_reports());
     tasks.spawn(local.serve(listener));

@@ -255,34 +255,41 @@ impl<C: Controller> Follower<C> {
 
 /// Sends the report: at once when it changed, and every now and then all the same.
 pub(crate) struct Reporter<C> {
-    /// Who is told.
-    pub(crate) controller: Arc<C>,
-    /// Whether it answers.
-    pub(crate) connection: Arc<Connection>,
-    /// What is told.
-    pub(crate) report: Arc<watch::Sender<Report>>,
+    controller: Arc<C>,
+    connection: Arc<Connection>,
+    report: Arc<watch::Sender<Report>>,
+    changes: watch::Receiver<Report>,
 }
 
 impl<C: Controller> Reporter<C> {
+    /// Every change from here on is told, even one that comes before the first report.
+    pub(crate) fn new(
+        controller: Arc<C>,
+        connection: Arc<Connection>,
+        report: Arc<watch::Sender<Report>>,
+    ) -> Self {
+        let changes = report.subscribe();
+        Self { controller, connection, report, changes }
+    }
+
     /// Goes on for ever. Changes that come while a report is under way go with the next one.
-    pub(crate) async fn send_reports(self) {
-        let mut changes = self.report.subscribe();
+    pub(crate) async fn send_reports(mut self) {
         loop {
             let heartbeat = tokio::time::sleep_until(Instant::now() + HEARTBEAT);
             tokio::select! {
                 // The sender is held here, so the wait cannot fail.
-                _ = changes.changed() => {}
+                _ = self.changes.changed() => {}
                 () = heartbeat => {}
             }
-            self.deliver(&mut changes).await;
+            self.deliver().await;
         }
     }
 
-    async fn deliver(&self, changes: &mut watch::Receiver<Report>) {
+    async fn deliver(&mut self) {
         let mut backoff = controller_backoff();
         let mut refused = false;
         loop {
-            let report = changes.borrow_and_update().clone();
+            let report = self.changes.borrow_and_update().clone();
             match self.connection.note(self.controller.report(&report).await) {
                 Ok(()) => return self.forget_drift(report.drift.len()),
                 Err(ControllerError::NoAnswer(_)) => self.connection.pause(backoff.failed()).await,

@@ -23,7 +23,7 @@ use trestle_core::spec::{HostSpec, Key, LinkKind, Object, SpecUpdate};
 use trestle_core::state::HostState;
 
 use crate::error_chain;
-use crate::host::{Host, ObserveError, StepFailure};
+use crate::host::{Change, Host, ObserveError, StepFailure};
 use crate::ledger::{Content, Ledger, LedgerError, Line};
 use crate::news::{self, Problems, Round, Scope};
 use crate::schedule::{Cause, Noticed, Repeated, Schedule};
@@ -32,6 +32,8 @@ use crate::schedule::{Cause, Noticed, Repeated, Schedule};
 pub(crate) struct Inputs {
     /// From the controller.
     pub(crate) updates: mpsc::Receiver<SpecUpdate>,
+    /// From the host: what others changed there.
+    pub(crate) changes: mpsc::Receiver<Change>,
     /// From programs on the host.
     pub(crate) questions: mpsc::Receiver<Question>,
 }
@@ -75,6 +77,12 @@ pub(crate) struct Inventory {
     pub(crate) interfaces: usize,
     /// The dnsmasqs, and whether they run.
     pub(crate) dnsmasqs: Vec<DnsmasqStatus>,
+}
+
+/// Passes on what others change on the host. A task of its own, because a host may gather changes
+/// for a moment, and a loop that is busy would drop it and begin anew each time.
+pub(crate) async fn watch<H: Host>(host: Arc<H>, changes: mpsc::Sender<Change>) {
+    while changes.send(host.changed().await).await.is_ok() {}
 }
 
 /// The loop and all it knows.
@@ -142,7 +150,7 @@ impl<H: Host> Loop<H> {
                 Some(update) = self.inputs.updates.recv() => self.take(update).await,
                 () = tokio::time::sleep_until(due), if self.spec.is_some() => self.full_round().await,
                 Some(question) = self.inputs.questions.recv() => self.answer(question).await,
-                change = self.host.changed() => self.schedule.note(change, Instant::now()),
+                Some(change) = self.inputs.changes.recv() => self.schedule.note(change, Instant::now()),
             }
         }
     }

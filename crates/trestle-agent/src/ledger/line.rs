@@ -40,7 +40,7 @@ fn checksum(json: &[u8]) -> [u8; DIGITS] {
     let hash = Sha256::digest(json);
     let digit = |index: usize| {
         let byte = hash[index / 2];
-        let nibble = if index % 2 == 0 { byte >> 4 } else { byte & 0xf };
+        let nibble = if index.is_multiple_of(2) { byte >> 4 } else { byte & 0xf };
         b"0123456789abcdef"[usize::from(nibble)]
     };
     std::array::from_fn(digit)

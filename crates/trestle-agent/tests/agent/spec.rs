@@ -1,0 +1,197 @@
+//! What the controller asks for is on the host, and the controller is told.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use trestle_agent::host::{ApplyError, ObserveError};
+use trestle_core::plan::{ProblemCode, Step, plan};
+use trestle_core::spec::{Key, SpecUpdate};
+use trestle_core::types::Mac;
+
+use crate::cloud;
+use crate::fake::{Agent, FakeController, Machine, until};
+
+#[tokio::test]
+async fn a_change_is_applied_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::new(cloud::fresh_state());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    machine.host.take_applied();
+
+    controller.change(|world| world.put_interface(cloud::interface(1, 2)));
+    controller.content().await;
+    insta::assert_snapshot!(cloud::lines(machine.host.take_applied()), @r"
+    add tr-000000001002 . fa:16:3e:00:01:02 to guard_mac
+    add tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12 to guard_ip4
+    write DHCP entry of fa:16:3e:00:01:02 on net1: 10.0.1.12, vm2
+    write DNS name vm2.trestle.internal on net1: 10.0.1.12
+    make tap tr-000000001002
+    ");
+    controller.change(|world| drop(world.remove_interface(cloud::interface(1, 1).id)));
+    controller.content().await;
+    insta::assert_snapshot!(cloud::lines(machine.host.take_applied()), @r"
+    delete device tr-000000001001
+    delete DHCP entry of fa:16:3e:00:01:01 on net1
+    delete DNS name vm1.trestle.internal on net1
+    reload DHCP entries of net1
+    delete tr-000000001001 . fa:16:3e:00:01:01 from guard_mac
+    delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 from guard_ip4
+    ");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_that_joins_does_not_list_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::with(&controller.spec());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    machine.set_listing(false);
+    machine.host.disturb("ip (pid 7)", "a listing begins and does not end", |_| {});
+    for i in 2..10 {
+        controller.change(|world| world.put_interface(cloud::interface(1, i)));
+        controller.content().await;
+    }
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    machine.set_listing(true);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_that_does_not_join_is_answered_by_asking_for_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::new(cloud::fresh_state());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    let before = machine.host.state();
+
+    let gone: BTreeSet<Key> = controller.spec().objects.into_keys().collect();
+    controller.send_wrong(SpecUpdate { base: Some(77), generation: 78, put: Default::default(), gone });
+    let asks_for_all = || controller.queries().iter().filter(|query| query.since.is_none()).count();
+    until("everything is asked for once more", || asks_for_all() == 2).await;
+    controller.change(|world| world.put_interface(cloud::interface(1, 2)));
+    controller.content().await;
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    assert!(before.objects.keys().all(|key| machine.host.state().objects.contains_key(key)));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_cannot_be_observed_is_not_changed() {
+    fn unreadable() -> ObserveError {
+        ObserveError::File { path: "/proc/sys".into(), source: io::ErrorKind::PermissionDenied.into() }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::new(cloud::fresh_state());
+    machine.host.fail_observe(Some(unreadable));
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    let report = controller.reported("the trouble is told", |report| !report.agent_problems.is_empty()).await;
+    insta::assert_snapshot!(report.agent_problems[0].message, @"cannot observe the host, so nothing is changed there: cannot read /proc/sys: permission denied");
+    assert_eq!((report.agent_problems[0].code.as_str(), report.generation), ("observe_failed", 0));
+    assert!(machine.host.take_applied().is_empty());
+
+    machine.host.fail_observe(None);
+    controller.reported("the trouble is over", |report| report.agent_problems.is_empty()).await;
+    controller.content().await;
+
+    machine.host.fail_observe(Some(unreadable));
+    machine.host.take_applied();
+    controller.change(|world| world.put_interface(cloud::interface(1, 2)));
+    controller.reported("the trouble is told", |report| !report.agent_problems.is_empty()).await;
+    assert!(machine.host.take_applied().is_empty());
+    machine.host.fail_observe(None);
+    controller.content().await;
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_step_that_fails_is_a_problem_until_it_succeeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::with(&controller.spec());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+
+    let mut world = cloud::world(&[(1, 1), (1, 2)]);
+    let steps = plan(&cloud::spec(&world), &machine.host.state()).steps;
+    let port = steps.into_iter().find(|step| matches!(step, Step::CreatePort { .. })).unwrap();
+    let full = || ApplyError::BridgeFull { bridge: cloud::link_name("br101") };
+    machine.host.fail_step(port.clone(), Some(full));
+    controller.change(|asked| std::mem::swap(asked, &mut world));
+    let report = controller.reported("the problem is told", |report| !report.problems.is_empty()).await;
+    let problem = report.problems.first().unwrap();
+    assert_eq!(
+        (report.problems.len(), &problem.key, problem.code),
+        (1, &port.key(), ProblemCode::BridgeFull)
+    );
+    insta::assert_snapshot!(problem.detail, @"bridge br101 is full: the kernel gives a bridge 1,023 ports");
+
+    machine.host.fail_step(port, None);
+    controller.content().await;
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_interface_is_a_problem_and_is_used_when_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let mut state = cloud::fresh_state();
+    let uplink = Key::Link(cloud::link_name("eth1"));
+    let object = state.objects.remove(&uplink).unwrap().object;
+    let machine = Machine::new(state);
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.reported("the problem is told", |report| !report.problems.is_empty()).await;
+    machine.host.disturb("ip (pid 7)", "a device", |state| state.put_foreign(uplink, object));
+    controller.content().await;
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn leases_are_reported_and_released_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1), (1, 2)]));
+    let machine = Machine::with(&controller.spec());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    machine.host.disturb("dnsmasq (pid 9)", "the leases of net1", |state| {
+        for i in [1, 2] {
+            let interface = cloud::interface(1, i);
+            let lease = trestle_core::spec::Object::Lease(interface.addresses[0]);
+            state.put_ours(Key::Lease("net1".parse().unwrap(), interface.mac), lease);
+        }
+    });
+    let macs = |report: &trestle_api::agent::Report| -> Vec<Mac> {
+        report.leases.iter().map(|lease| lease.mac).collect()
+    };
+    let report = controller.reported("both are told", |report| report.leases.len() == 2).await;
+    assert_eq!(macs(&report), [cloud::interface(1, 1).mac, cloud::interface(1, 2).mac]);
+
+    controller.change(|world| drop(world.remove_interface(cloud::interface(1, 1).id)));
+    let generation = controller.spec().generation;
+    let report = controller.reported("the release is told", |report| report.generation == generation).await;
+    assert_eq!(macs(&report), [cloud::interface(1, 2).mac]);
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_starts_anew_disturbs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::with(&controller.spec());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    controller.change(|_| {});
+    controller.forget_history();
+    controller.content().await;
+    assert_eq!(machine.host.take_applied(), []);
+    agent.stop().await;
+}
