@@ -6,6 +6,8 @@
 //!   same request that makes the link, so no crash leaves a bridge of ours without its mark.
 //! - **Addresses** are ours on a link of ours with our protocol mark (`IFA_PROTO`, Linux 5.18).
 //! - **nftables** tables are ours by name and family: `bridge trestle` and `inet trestle`.
+//! - **Physical devices** are never ours; those that we enslaved are listed in our state folder,
+//!   under `uplinks`, and only those are ever taken out of a bridge again.
 //! - **Files and processes** are ours by lying in, or naming, our state folder.
 
 use crate::types::{InterfaceId, LinkName};

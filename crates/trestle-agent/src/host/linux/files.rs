@@ -1,11 +1,12 @@
-//! The files of a network's dnsmasq, under `<state folder>/networks/<network>`: `dhcp-hosts/<mac>`
+//! What the state folder keeps of a host: the physical devices that we enslaved, by name under
+//! `uplinks`, and the files of a network's dnsmasq, under `<state folder>/networks/<network>`: `dhcp-hosts/<mac>`
 //! and `dns-names/<name>`, one small file each, `leases`, `pid` and `log`.
 //!
 //! Debian's dnsmasq serves as the user `dnsmasq`, so folders are 0755 and files 0644 whatever our
 //! umask is. A file is written beside its place under a name with a dot, which dnsmasq passes over,
 //! and moved there whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
@@ -13,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use trestle_core::spec::Object;
-use trestle_core::types::{Mac, Name};
+use trestle_core::types::{LinkName, Mac, Name};
 
 use crate::host::error::{ApplyError, ObserveError};
 
@@ -132,6 +133,28 @@ impl Files {
     /// Deletes a DNS name, if it is there.
     pub(super) fn delete_dns_name(&self, network: &Name, name: &str) -> Result<(), ApplyError> {
         delete_file(self.dns_names_dir(network).join(name))
+    }
+
+    /// Lists a physical device as enslaved by us. The kernel keeps no mark for it, and what someone
+    /// else put into a bridge of ours is not ours to take out.
+    pub(super) fn list_uplink(&self, link: &LinkName) -> Result<(), ApplyError> {
+        let folder = self.uplinks_dir();
+        create_folder(&folder)?;
+        write_whole(&folder, link.as_str(), "")
+    }
+
+    /// Takes a device off the list, if it is there.
+    pub(super) fn unlist_uplink(&self, link: &LinkName) -> Result<(), ApplyError> {
+        delete_file(self.uplinks_dir().join(link.as_str()))
+    }
+
+    /// The physical devices that we enslaved.
+    pub(super) fn uplinks(&self) -> Result<BTreeSet<String>, ObserveError> {
+        Ok(file_names(&self.uplinks_dir())?.into_iter().collect())
+    }
+
+    fn uplinks_dir(&self) -> PathBuf {
+        self.state_dir.join("uplinks")
     }
 
     /// The networks that have a folder.

@@ -92,9 +92,13 @@ impl LinuxHost {
             Step::CreateBridge { link, mac, mtu } => link::create_bridge(netlink, link, *mac, *mtu).await,
             Step::SetLink { link, changes } => link::change(netlink, link, changes).await,
             Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
+                files.list_uplink(link)?;
                 link::enslave(netlink, link, bridge).await
             }
-            Step::ReleaseUplink { link } => link::release(netlink, link).await,
+            Step::ReleaseUplink { link } => {
+                link::release(netlink, link).await?;
+                files.unlist_uplink(link)
+            }
             Step::CopyAddress { address, from, to } | Step::ReturnAddress { address, from, to } => {
                 address::copy(netlink, *address, from, to).await
             }

@@ -23,13 +23,19 @@ fn listing(what: &'static str) -> impl FnOnce(NetlinkError) -> ObserveError {
 }
 
 /// Devices that were looked at.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Devices {
     by_index: BTreeMap<u32, Device>,
     by_name: BTreeMap<LinkName, u32>,
+    /// The physical devices that we enslaved.
+    uplinks: BTreeSet<String>,
 }
 
 impl Devices {
+    fn new(uplinks: BTreeSet<String>) -> Self {
+        Self { by_index: BTreeMap::new(), by_name: BTreeMap::new(), uplinks }
+    }
+
     fn insert(&mut self, device: Device) {
         self.by_name.insert(device.link_name(), device.index);
         self.by_index.insert(device.index, device);
@@ -43,9 +49,10 @@ impl Devices {
         self.by_index.get(&device.master?)
     }
 
-    /// The bridge of ours that has enslaved a device which is not ours.
+    /// The bridge of ours that a physical device is in because we put it there.
     fn enslaver(&self, device: &Device) -> Option<&Device> {
-        self.master(device).filter(|master| master.is_our_bridge() && device.owner() == Owner::Foreign)
+        let enslaved_by_us = self.uplinks.contains(&device.name);
+        self.master(device).filter(|master| master.is_our_bridge() && enslaved_by_us)
     }
 
     fn put_link(&self, state: &mut HostState, device: &Device) {
@@ -90,7 +97,7 @@ impl LinuxHost {
         });
         let tables = self.nftables.observe(texts.collect());
         let links = async {
-            let mut devices = Devices::default();
+            let mut devices = Devices::new(self.files.uplinks()?);
             let listed = link::list(&self.netlink).await.map_err(listing("the devices"))?;
             listed.into_values().for_each(|device| devices.insert(device));
             let addresses = address::list(&self.netlink, None).await.map_err(listing("the addresses"))?;
@@ -237,7 +244,7 @@ impl LinuxHost {
 
     /// These devices and their masters, those that there are.
     async fn look_up(&self, names: &BTreeSet<&LinkName>) -> Result<Devices, ObserveError> {
-        let mut devices = Devices::default();
+        let mut devices = Devices::new(self.files.uplinks()?);
         if names.len() > FEW_LINKS {
             let listed = link::list(&self.netlink).await.map_err(listing("the devices"))?;
             listed.into_values().for_each(|device| devices.insert(device));
