@@ -265,10 +265,10 @@ impl<H: Host> Loop<H> {
         match cause {
             Cause::Change(noticed) if !was_behind => self.drifted(noticed, steps, now),
             _ if again => {
-                tracing::warn!(?steps, "what was done did not hold and was done again");
+                tracing::warn!(steps = few(&steps), "what was done did not hold and was done again");
                 return self.schedule.retry(now);
             }
-            _ => tracing::debug!(?cause, ?steps, "made the host match"),
+            _ => tracing::debug!(?cause, steps = few(&steps), "made the host match"),
         }
         self.schedule.at_once(now, Cause::Proof);
     }
@@ -280,7 +280,7 @@ impl<H: Host> Loop<H> {
         tracing::warn!(
             culprit = culprit.as_deref().unwrap_or("unknown"),
             what = noticed.what,
-            ?repaired,
+            repaired = few(&repaired),
             duration_ms = took_ms,
             "put right what another program changed"
         );
@@ -412,6 +412,16 @@ fn carries_others(step: &Step) -> bool {
             | Step::SwitchUplink { .. }
             | Step::ReleaseUplink { .. }
     )
+}
+
+/// The first of these steps, for a line in a log: after a flush of all rules there are thousands.
+fn few(steps: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = steps[..steps.len().min(SHOWN)].join("; ");
+    match steps.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn ledger_damaged(damage: &(dyn std::error::Error + 'static)) -> ApiError {
