@@ -224,6 +224,14 @@ pub enum NftError {
     /// The generation of the rules cannot be asked for.
     #[error("cannot ask for the generation of the rules")]
     Generation(#[source] io::Error),
+    /// Whether an element is there cannot be asked for.
+    #[error("cannot ask whether an element is in the set {set}")]
+    Query {
+        /// The set.
+        set: Set,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The chains that a text makes cannot be worked out apart from the host's own.
     #[error("cannot make a network namespace to compare rules in")]
     Namespace(#[source] io::Error),

@@ -1,7 +1,5 @@
 //! Addresses, by rtnetlink(7).
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{
@@ -142,7 +140,7 @@ fn plain(address: IpNet) -> AddressMessage {
     };
     message.attributes =
         vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
-    if let IpAddr::V6(_) = address.addr() {
+    if address.addr().is_ipv6() {
         message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
     message

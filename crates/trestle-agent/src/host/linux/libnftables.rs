@@ -15,6 +15,11 @@ const OUTPUT_STATELESS: c_uint = 1 << 2;
 const OUTPUT_JSON: c_uint = 1 << 4;
 const OUTPUT_TERSE: c_uint = 1 << 11;
 
+/// How often a command is begun anew.
+const ATTEMPTS: u32 = 50;
+/// The C locale's words for `EINTR`; the library gives no numbers.
+const INTERRUPTED: &str = "Interrupted system call";
+
 /// What a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Output {
@@ -76,8 +81,20 @@ impl Context {
         }
     }
 
-    /// Runs commands as `nft -f` does, all of them or none, and gives what they print.
+    /// Runs commands as `nft -f` does, all of them or none, and gives what they print. What is
+    /// interrupted because the rules changed meanwhile is begun anew; not everything in the library
+    /// does so by itself (1.0.6: `get element`). Commands must bear being run twice.
     pub(super) fn run(&mut self, commands: &str, output: Output) -> Result<String, NftError> {
+        for _ in 1..ATTEMPTS {
+            match self.run_once(commands, output) {
+                Err(NftError::Refused { message }) if message.contains(INTERRUPTED) => {}
+                other => return other,
+            }
+        }
+        self.run_once(commands, output)
+    }
+
+    fn run_once(&mut self, commands: &str, output: Output) -> Result<String, NftError> {
         let refused = |message: String| NftError::Refused { message };
         let text = CString::new(commands).map_err(|error| refused(error.to_string()))?;
         let flags = match output {

@@ -1,14 +1,16 @@
-//! The few netlink messages of nftables that libnftables keeps to itself
+//! The few netlink messages of nftables that libnftables keeps to itself or is slow at
 //! (`linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h`): which generation the rules are
-//! at, and who made it.
+//! at, who made it, and whether one element is in a set.
 
 use std::io;
 
-use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_packet_core::{NLM_F_REQUEST, NLMSG_ERROR, NlaBuffer, NlasIterator};
 use netlink_sys::constants::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFT_MSG_GETSETELEM: u16 = 13;
 const NFT_MSG_NEWGEN: u16 = 15;
 const NFT_MSG_GETGEN: u16 = 16;
 const NFTA_GEN_ID: u16 = 1;
@@ -17,6 +19,13 @@ const NFTA_GEN_PROC_NAME: u16 = 3;
 /// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE`, `NFTA_SET_TABLE`,
 /// `NFTA_SET_ELEM_LIST_TABLE`, …: all of them are 1.
 const NFTA_ANY_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_DATA_VALUE: u16 = 1;
+/// `NLA_F_NESTED` (`linux/netlink.h`).
+const NESTED: u16 = 1 << 15;
 /// `struct nlmsghdr` and, after it, `struct nfgenmsg`.
 const HEADER: usize = 16;
 const FAMILY_HEADER: usize = 4;
@@ -80,11 +89,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes)).into_owned()
 }
 
-/// A socket to ask for the generation with.
+/// A socket to ask about the generation and about single elements with.
 #[derive(Debug)]
-pub(super) struct GenerationSocket(Socket);
+pub(super) struct QuerySocket(Socket);
 
-impl GenerationSocket {
+impl QuerySocket {
     /// Opens it in the network namespace of the calling thread.
     pub(super) fn open() -> io::Result<Self> {
         let socket = Socket::new(NETLINK_NETFILTER)?;
@@ -93,18 +102,69 @@ impl GenerationSocket {
     }
 
     /// The number of the rules as they are now; every transaction of anybody makes it one more.
-    pub(super) fn get(&self) -> io::Result<u32> {
-        /// `NLM_F_REQUEST`.
-        const REQUEST: u16 = 1;
-        let mut request = [0; HEADER + FAMILY_HEADER];
-        request[0..4].copy_from_slice(&((HEADER + FAMILY_HEADER) as u32).to_ne_bytes());
-        request[4..6].copy_from_slice(&(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN).to_ne_bytes());
-        request[6..8].copy_from_slice(&REQUEST.to_ne_bytes());
-        self.0.send(&request, 0)?;
-        let (answer, _) = self.0.recv_from_full()?;
-        match parse(&answer).first() {
+    pub(super) fn generation(&self) -> io::Result<u32> {
+        let answer = self.ask(NFT_MSG_GETGEN, 0, &[])?;
+        match answer.as_deref().map(parse).unwrap_or_default().first() {
             Some(Message::Generation { id, .. }) => Ok(*id),
             _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
         }
     }
+
+    /// Whether the key, encoded as the kernel does, is in the set. The library fetches the whole
+    /// set to answer this.
+    pub(super) fn has_element(&self, family: u8, table: &str, set: &str, key: &[u8]) -> io::Result<bool> {
+        let key = attribute(NESTED | NFTA_SET_ELEM_KEY, &attribute(NFTA_DATA_VALUE, key));
+        let elements = attribute(NESTED | NFTA_LIST_ELEM, &key);
+        let attributes = [
+            attribute(NFTA_ANY_TABLE, &terminated(table)),
+            attribute(NFTA_SET_ELEM_LIST_SET, &terminated(set)),
+            attribute(NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, &elements),
+        ];
+        Ok(self.ask(NFT_MSG_GETSETELEM, family, &attributes.concat())?.is_some())
+    }
+
+    /// `None` if what is asked about is not there. Begins anew when the rules change meanwhile.
+    fn ask(&self, kind: u16, family: u8, attributes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            self.0.send(&request(kind, family, attributes), 0)?;
+            let (answer, _) = self.0.recv_from_full()?;
+            match error_of(&answer) {
+                None => return Ok(Some(answer)),
+                Some(Errno::ENOENT) => return Ok(None),
+                Some(Errno::EINTR) => {}
+                Some(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+fn request(kind: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
+    let length = (HEADER + FAMILY_HEADER + attributes.len()) as u32;
+    let mut request = length.to_ne_bytes().to_vec();
+    request.extend((NFNL_SUBSYS_NFTABLES << 8 | kind).to_ne_bytes());
+    request.extend(NLM_F_REQUEST.to_ne_bytes());
+    // No sequence number and no port: each answer is read before the next request.
+    request.extend([0; 8]);
+    request.extend([family, 0, 0, 0]);
+    request.extend(attributes);
+    request
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut attribute = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
+    attribute.extend(kind.to_ne_bytes());
+    attribute.extend(value);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
+}
+
+fn terminated(text: &str) -> Vec<u8> {
+    [text.as_bytes(), &[0]].concat()
+}
+
+/// The error number of an `NLMSG_ERROR`.
+fn error_of(answer: &[u8]) -> Option<Errno> {
+    let kind = answer.get(4..6)?.try_into().ok().map(u16::from_ne_bytes)?;
+    let code = answer.get(HEADER..HEADER + 4)?.try_into().ok().map(i32::from_ne_bytes)?;
+    (kind == NLMSG_ERROR && code != 0).then(|| Errno::from_raw(-code))
 }

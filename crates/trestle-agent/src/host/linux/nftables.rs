@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::net::Ipv4Addr;
 use std::sync::mpsc;
 
 use serde_json::Value;
@@ -14,11 +15,16 @@ use trestle_core::ownership::TABLE;
 use trestle_core::plan::Step;
 use trestle_core::render;
 use trestle_core::spec::{Set, Table};
+use trestle_core::types::{LinkName, Mac};
 
 use super::libnftables::{Context, Output};
-use super::nfnetlink::GenerationSocket;
+use super::nfnetlink::QuerySocket;
 use crate::host::error::NftError;
 
+/// `NFPROTO_BRIDGE` (`linux/netfilter.h`), the family of the guard's table.
+const NFPROTO_BRIDGE: u8 = 7;
+/// The room for a device's name in a key (`net/if.h`).
+const IFNAMSIZ: usize = 16;
 /// Asked for one by one below this, by listing the set from it on.
 const FEW_ELEMENTS: usize = 64;
 /// What a table that is not as its text makes it is observed as.
@@ -117,7 +123,7 @@ impl Nftables {
 /// What the thread has.
 struct Session {
     context: Context,
-    generation: GenerationSocket,
+    queries: QuerySocket,
     /// The listing that a text makes, for every text that a table of ours may come from.
     known: BTreeMap<Table, BTreeMap<String, String>>,
     /// The tables as they were at a generation.
@@ -127,13 +133,13 @@ struct Session {
 
 impl Session {
     fn open() -> Result<Self, NftError> {
-        let generation = GenerationSocket::open().map_err(NftError::Generation)?;
+        let queries = QuerySocket::open().map_err(NftError::Generation)?;
         let (known, cached) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { context: Context::open()?, generation, known, cached, cached_at: 0 })
+        Ok(Self { context: Context::open()?, queries, known, cached, cached_at: 0 })
     }
 
     fn generation(&self) -> Result<u32, NftError> {
-        self.generation.get().map_err(NftError::Generation)
+        self.queries.generation().map_err(NftError::Generation)
     }
 
     /// Finds out which listing a text makes.
@@ -183,20 +189,16 @@ impl Session {
     /// Those of the elements that are in the set. Ranges are always listed: asked for one by one,
     /// the range around it answers for another one.
     fn which(&mut self, set: Set, mut asked: BTreeSet<String>) -> Result<BTreeSet<String>, NftError> {
-        if asked.len() > FEW_ELEMENTS || set.table() == Table::Gateway {
+        let keys: Option<Vec<Vec<u8>>> = asked.iter().map(|element| guard_key(set, element)).collect();
+        let Some(keys) = keys.filter(|keys| keys.len() <= FEW_ELEMENTS) else {
             let there: BTreeSet<String> = self.list(set)?.into_iter().collect();
             asked.retain(|element| there.contains(element));
             return Ok(asked);
-        }
+        };
         let mut there = BTreeSet::new();
-        for element in asked {
-            let command = format!(
-                "get element {} {TABLE} {} {{ {} }}",
-                set.table().family(),
-                set.name(),
-                quoted(set, &element)
-            );
-            if if_there(self.context.run(&command, Output::Chains))?.is_some() {
+        for (element, key) in asked.into_iter().zip(keys) {
+            let found = self.queries.has_element(NFPROTO_BRIDGE, TABLE, set.name(), &key);
+            if found.map_err(|source| NftError::Query { set, source })? {
                 there.insert(element);
             }
         }
@@ -359,6 +361,22 @@ fn quoted(set: Set, element: &str) -> String {
     parts.join(" . ")
 }
 
+/// An element of a guard's set as the kernel has it: the parts one after the other, each filled up
+/// to four bytes. `None` for any other set, and for what is no such element.
+fn guard_key(set: Set, element: &str) -> Option<Vec<u8>> {
+    let mut parts = element.split(" . ");
+    let mut key = parts.next()?.parse::<LinkName>().ok()?.as_str().as_bytes().to_vec();
+    key.resize(IFNAMSIZ, 0);
+    key.extend(parts.next()?.parse::<Mac>().ok()?.bytes());
+    key.extend([0; 2]);
+    match set {
+        Set::GuardMac => {}
+        Set::GuardIp4 => key.extend(parts.next()?.parse::<Ipv4Addr>().ok()?.octets()),
+        Set::NatSource | Set::NatExempt => return None,
+    }
+    parts.next().is_none().then_some(key)
+}
+
 /// The elements of a set in `nft -j list set` (libnftables-json(5)), in the words of our keys.
 fn parse_elements(set: Set, listing: &str) -> Result<Vec<String>, NftError> {
     let listing: Value = serde_json::from_str(listing).map_err(NftError::Answer)?;
@@ -415,7 +433,6 @@ mod tests {
         table bridge trestle {
         }
         add element bridge trestle guard_mac { "tr-00" . fa:16:3e:00:00:01, "tr-01" . fa:16:3e:00:00:02 }
-        add element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
         add element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
         delete element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
         "#);
