@@ -136,6 +136,7 @@ fn compile_network(world: &World, host: &Host, network: &Network) -> BTreeMap<Ke
         arguments: render::dnsmasq_arguments(network),
         bridge: network.bridge.clone(),
         bridge_index: None,
+        stale: false,
     };
     let mut objects = BTreeMap::from([
         (Key::Link(network.bridge.clone()), Object::Link(bridge)),

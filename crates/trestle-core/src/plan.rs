@@ -428,6 +428,7 @@ impl Planner<'_> {
         let Some(Object::Dnsmasq(wanted)) = self.wanted(key).cloned() else {
             if have.is_some() {
                 self.step(Step::StopDnsmasq { network: network.clone() });
+                self.step(Step::ForgetLeases { network: network.clone() });
             }
             return;
         };
@@ -442,6 +443,9 @@ impl Planner<'_> {
                 && have.bridge_index == bridge_index
         });
         if right {
+            if have.is_some_and(|have| have.stale) {
+                self.step(Step::ReloadDhcp { network: network.clone() });
+            }
             return;
         }
         if have.is_some() {

@@ -4,7 +4,7 @@ use crate::ownership::Owner;
 use crate::plan::{LinkChange, Step};
 use crate::spec::{Key, Link, LinkKind, LinkMac, Object};
 use crate::state::{HostState, Observed};
-use crate::types::LinkName;
+use crate::types::{LinkName, Name};
 
 /// Changes the state as the step changes a host.
 pub fn simulate(state: &mut HostState, step: &Step) {
@@ -69,8 +69,12 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             dnsmasq.bridge_index = state.link(&dnsmasq.bridge).and_then(|(bridge, _)| bridge.index);
             state.put_ours(step.key(), Object::Dnsmasq(dnsmasq));
         }
-        Step::DeleteDhcpHost { .. }
-        | Step::DeleteDnsName { .. }
+        Step::DeleteDhcpHost { network, .. } => {
+            state.objects.remove(&step.key());
+            set_stale(state, network, true);
+        }
+        Step::ReloadDhcp { network } => set_stale(state, network, false),
+        Step::DeleteDnsName { .. }
         | Step::StopDnsmasq { .. }
         | Step::DropAddress { .. }
         | Step::DropReturned { .. }
@@ -79,8 +83,13 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         | Step::DeleteElement { .. } => {
             state.objects.remove(&step.key());
         }
-        // It changes what dnsmasq remembers, not what is there.
-        Step::ReloadDhcp { .. } => {}
+    }
+}
+
+fn set_stale(state: &mut HostState, network: &Name, stale: bool) {
+    let dnsmasq = state.objects.get_mut(&Key::Dnsmasq(network.clone()));
+    if let Some(Observed { object: Object::Dnsmasq(dnsmasq), .. }) = dnsmasq {
+        dnsmasq.stale = stale;
     }
 }
 

@@ -219,6 +219,10 @@ pub struct Dnsmasq {
     /// to that number at start, so a bridge made anew needs a dnsmasq started anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge_index: Option<u32>,
+    /// Whether entries were deleted that it has not been told of yet: it serves them on until it is
+    /// reloaded. Only in a state.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 /// Everything one host must have, at one generation.

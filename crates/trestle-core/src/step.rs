@@ -29,7 +29,7 @@ pub enum Step {
     ReloadDhcp { network: Name },
     /// Stops a network's dnsmasq.
     StopDnsmasq { network: Name },
-    /// Deletes the lease file of a network that has no dnsmasq any more.
+    /// Deletes the leases and the folder of a network that has no dnsmasq any more.
     ForgetLeases { network: Name },
     /// Adds a foreign address of the bridge `from` to the device `to` that leaves it.
     ReturnAddress { address: IpNet, from: LinkName, to: LinkName },

@@ -170,7 +170,10 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
         }
         (Object::Dnsmasq(wanted), Some(Object::Dnsmasq(have))) => {
             let bridge = state.link(&wanted.bridge).and_then(|(link, _)| link.index);
-            wanted.arguments == have.arguments && have.bridge_index == bridge && bridge.is_some()
+            wanted.arguments == have.arguments
+                && have.bridge_index == bridge
+                && bridge.is_some()
+                && !have.stale
         }
         (wanted, have) => Some(wanted) == have,
     };

@@ -69,6 +69,7 @@ fn the_last_instance_takes_everything_away() {
     delete DNS name vm0.trestle.internal on net1
     reload DHCP entries of net1
     stop dnsmasq of net1
+    forget leases of net1
     copy address 192.168.5.10/24 from br101 to eth1
     move route 0.0.0.0/0/192.168.5.1/100 from br101 to eth1
     drop address 192.168.5.10/24 from br101

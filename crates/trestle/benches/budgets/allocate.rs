@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use trestle_api::ClientError;
 use trestle_lab::{Lab, Topology, until};
 
 use crate::attach::{DEADLINE, new_instance};
@@ -34,7 +35,7 @@ pub(crate) fn run() -> Result<()> {
 fn measure(lab: &Lab, database: &str, clients: usize) -> Result<()> {
     let client = lab.client()?;
     let started = Instant::now();
-    let times: Vec<Duration> = lab.ask(async {
+    let times = lab.ask(async {
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..clients {
             let client = client.clone();
@@ -45,14 +46,14 @@ fn measure(lab: &Lab, database: &str, clients: usize) -> Result<()> {
                     client.create_instance(&new_instance(&format!("a{clients}-{number}-{turn}"))).await?;
                     times.push(called.elapsed());
                 }
-                anyhow::Ok(times)
+                Ok::<_, ClientError>(times)
             });
         }
         let mut all = Vec::new();
-        while let Some(done) = tasks.join_next().await {
-            all.extend(done.context("a client panicked")??);
+        for times in tasks.join_all().await {
+            all.extend(times?);
         }
-        anyhow::Ok(all)
+        Ok::<Vec<Duration>, ClientError>(all)
     })?;
     let rate = times.len() as f64 / started.elapsed().as_secs_f64();
     let times = crate::times::Times::new(times);
@@ -91,8 +92,8 @@ impl Postgres {
         let init =
             as_postgres(&[&program("initdb"), "-D", &data, "-A", "trust", "-U", "trestle"]).status()?;
         ensure!(init.success(), "initdb: {init}");
-        let listen = ["-c", "listen_addresses=", "-c", "max_connections=50"];
-        let argv = [&[&*program("postgres"), "-D", &data, "-k", &path], &listen[..]].concat();
+        let postgres = program("postgres");
+        let argv = [&*postgres, "-D", &data, "-k", &path, "-c", "listen_addresses="];
         let server = as_postgres(&argv).spawn().context("starting postgres")?;
         let socket = folder.path().join(".s.PGSQL.5432");
         until("PostgreSQL listens", DEADLINE, || Ok(socket.exists().then_some(())))?;

@@ -61,7 +61,10 @@ fn a_host_comes_up_from_its_ledger_without_its_controller() -> Result<()> {
     lab.agent(HOST)?.kill9()?;
     lab.controller().kill9()?;
     // As after a reboot: nothing of ours is in the kernel.
-    lab.exec_ok(HOST, &["sh", "-c", "pkill -9 -f [i]nterface=br100; ip link delete br100; nft flush ruleset"])?;
+    lab.exec_ok(
+        HOST,
+        &["sh", "-c", "pkill -9 -f [i]nterface=br100; ip link delete br100; nft flush ruleset"],
+    )?;
     lab.exec_ok(HOST, &["ip", "link", "delete", attached.device.as_str()])?;
     lab.agent(HOST)?.start()?;
     wait_until_whole(&lab)?;

@@ -90,8 +90,11 @@ fn only_the_honest_frame_arrives(stage: &Stage, forged: &[String], honest: &str,
     })?;
     let frames: Vec<&str> = heard.lines().filter(|line| line.contains(" > ")).collect();
     // Bridges and routers on the segment report their own multicast groups.
-    let honest =
-        |line: &&&str| [mark, "multicast listener report", "igmp v3 report", "neighbor solicitation"].iter().any(|word| line.contains(word));
+    let honest = |line: &&&str| {
+        [mark, "multicast listener report", "igmp v3 report", "neighbor solicitation"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
     let strange: Vec<&str> = frames.iter().filter(|line| !honest(line)).copied().collect();
     ensure!(strange.is_empty(), "forged frames arrived:\n{}", strange.join("\n"));
     Ok(())

@@ -72,6 +72,7 @@ fn inspect(files: &Files, network: &Name, pid: i32) -> Result<Option<Running>, O
         arguments: arguments.iter().map(|argument| argument.replace(&state_dir, "%S")).collect(),
         bridge,
         bridge_index: bridge_index.and_then(|index| index.parse().ok()),
+        stale: files.is_stale(network),
     };
     Ok(Some(Running { pid, dnsmasq }))
 }
@@ -101,6 +102,7 @@ pub(super) async fn start(
         }
         _ => {}
     }
+    files.not_stale(network)?;
     let (pid, log_start) = spawn(files, network, &wanted).map_err(failed)?;
     let Some(process) = Process::open(pid).map_err(failed)? else {
         return Err(died(files, network, log_start));
@@ -214,9 +216,10 @@ async fn stop_process(network: &Name, pid: i32) -> Result<(), ApplyError> {
 pub(super) fn reload(files: &Files, network: &Name) -> Result<(), ApplyError> {
     let failed = |source| ApplyError::Program { program: DNSMASQ, source };
     match running(files, network)? {
-        Some(running) => process::signal_pid(Pid::from_raw(running.pid), Signal::SIGHUP).map_err(failed),
-        None => Ok(()),
+        Some(running) => process::signal_pid(Pid::from_raw(running.pid), Signal::SIGHUP).map_err(failed)?,
+        None => return Ok(()),
     }
+    files.not_stale(network)
 }
 
 /// A lease that is to end.

@@ -20,6 +20,7 @@ use crate::host::error::{ApplyError, ObserveError};
 
 const DHCP_HOSTS: &str = "dhcp-hosts";
 const DNS_NAMES: &str = "dns-names";
+const STALE: &str = "stale";
 
 /// Where the files are.
 #[derive(Clone, Debug)]
@@ -82,7 +83,8 @@ impl Files {
 
     /// Deletes what dnsmasq left behind, and the folders if nothing else is in them.
     pub(super) fn forget_leases(&self, network: &Name) -> Result<(), ApplyError> {
-        for file in [self.lease_file(network), self.pid(network), self.log(network)] {
+        let stale = self.network_dir(network).join(STALE);
+        for file in [self.lease_file(network), self.pid(network), self.log(network), stale] {
             delete_file(file)?;
         }
         for folder in [self.dhcp_hosts_dir(network), self.dns_names_dir(network), self.network_dir(network)] {
@@ -114,9 +116,23 @@ impl Files {
         write_whole(&self.dhcp_hosts_dir(network), &mac.to_string(), &line)
     }
 
-    /// Deletes dnsmasq's entry for a MAC, if it is there.
+    /// Deletes dnsmasq's entry for a MAC, if it is there, after noting that dnsmasq must be told: a
+    /// crash between the two leaves the note.
     pub(super) fn delete_dhcp_host(&self, network: &Name, mac: Mac) -> Result<(), ApplyError> {
+        if self.network_dir(network).exists() {
+            write_whole(&self.network_dir(network), STALE, "")?;
+        }
         delete_file(self.dhcp_hosts_dir(network).join(mac.to_string()))
+    }
+
+    /// Whether entries were deleted that dnsmasq has not been told of.
+    pub(super) fn is_stale(&self, network: &Name) -> bool {
+        self.network_dir(network).join(STALE).exists()
+    }
+
+    /// Notes that dnsmasq knows of every deleted entry.
+    pub(super) fn not_stale(&self, network: &Name) -> Result<(), ApplyError> {
+        delete_file(self.network_dir(network).join(STALE))
     }
 
     /// Writes a DNS name, in the form of hosts(5).
