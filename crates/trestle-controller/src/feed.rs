@@ -17,7 +17,7 @@ use sqlx::AnyConnection;
 use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
-use trestle_core::types::HostId;
+use trestle_core::types::{HostId, InterfaceId};
 use trestle_core::world::{Host, Interface, Network, Options, World};
 
 use crate::store::change::{self, Batch};
@@ -31,6 +31,9 @@ const RING_KEYS: usize = 8192;
 
 /// How long the follower waits after the database failed it.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the follower lets changes gather when they come faster than it takes them in.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// How often the change log is looked at for what other controllers did.
 const POLL: Duration = Duration::from_secs(1);
@@ -109,13 +112,22 @@ impl Feed {
                 // Other controllers change it too.
                 Backend::Postgres => drop(tokio::time::timeout(POLL, changed.notified()).await),
             }
-            while let Err(error) = self.catch_up().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "cannot follow the change log, will try again"
-                );
-                tokio::time::sleep(RETRY).await;
+            let taken_in = self.catch_up_at_last().await;
+            if taken_in > 1 {
+                // Writers are faster than this: gather, instead of taking their processor time.
+                tokio::time::sleep(GATHER).await;
             }
+        }
+    }
+
+    /// Takes in what was changed, however long the database is away; gives how many changes.
+    async fn catch_up_at_last(&self) -> u64 {
+        loop {
+            match self.catch_up().await {
+                Ok(taken_in) => return taken_in,
+                Err(error) => warn(&error),
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -176,22 +188,19 @@ impl Feed {
         if feed.polls > 0 { Some(now) } else { feed.last_heard }
     }
 
-    /// Takes in what was changed since the last time.
-    async fn catch_up(&self) -> Result<(), StoreError> {
+    /// Takes in what was changed since the last time; gives how many revisions.
+    async fn catch_up(&self) -> Result<u64, StoreError> {
         let last = self.lock().last_change;
         let mut snapshot = self.store.snapshot().await?;
         let batch = change::after(&mut snapshot, last).await?;
         if batch.last == last {
-            return Ok(());
+            return Ok(0);
         }
-        let mut loaded = Vec::with_capacity(batch.entities.len());
-        for entity in &batch.entities {
-            loaded.push(load(&mut snapshot, *entity).await?);
-        }
+        let loaded = load(&mut snapshot, &batch, last).await?;
         drop(snapshot);
         self.lock().take_in(&batch, loaded);
-        self.revision.send_replace(batch.revision);
-        Ok(())
+        let before = self.revision.send_replace(batch.revision);
+        Ok(batch.revision.saturating_sub(before))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -385,19 +394,34 @@ impl Loaded {
     }
 }
 
-async fn load(connection: &mut AnyConnection, entity: Entity) -> Result<Loaded, StoreError> {
-    let loaded = match entity {
-        Entity::Host(id) => {
-            host::find(connection, &id.to_string()).await?.map(|record| Loaded::Host(record.host))
-        }
-        Entity::Network(id) => {
-            network::find(connection, &id.to_string()).await?.map(|record| Loaded::Network(record.network))
-        }
-        Entity::Interface(id) => {
-            interface::find(connection, id).await?.map(|record| Loaded::Interface(record.interface))
-        }
-    };
-    Ok(loaded.unwrap_or(Loaded::Gone(entity)))
+/// What the batch changed, as it is in the batch's snapshot.
+async fn load(connection: &mut AnyConnection, batch: &Batch, last: i64) -> Result<Vec<Loaded>, StoreError> {
+    // Interfaces change most, so they are read together.
+    let mut interfaces: BTreeMap<InterfaceId, Interface> = BTreeMap::new();
+    if batch.entities.iter().any(|entity| matches!(entity, Entity::Interface(_))) {
+        let records = interface::changed_after(connection, last).await?;
+        interfaces = records.into_iter().map(|record| (record.interface.id, record.interface)).collect();
+    }
+    let mut all = Vec::with_capacity(batch.entities.len());
+    for entity in &batch.entities {
+        let loaded = match entity {
+            Entity::Host(id) => {
+                host::find(connection, &id.to_string()).await?.map(|record| Loaded::Host(record.host))
+            }
+            Entity::Network(id) => {
+                let record = network::find(connection, &id.to_string()).await?;
+                record.map(|record| Loaded::Network(record.network))
+            }
+            Entity::Interface(id) => interfaces.remove(id).map(Loaded::Interface),
+        };
+        all.push(loaded.unwrap_or(Loaded::Gone(*entity)));
+    }
+    Ok(all)
+}
+
+fn warn(error: &StoreError) {
+    let error = error as &dyn std::error::Error;
+    tracing::warn!(error, "cannot follow the change log, will try again");
 }
 
 /// What these scopes contribute, by host.

@@ -75,7 +75,7 @@ CREATE TABLE interfaces (
     CHECK ((host IS NULL) = (plug IS NULL))
 );
 CREATE INDEX interfaces_by_instance ON interfaces (instance);
-CREATE INDEX interfaces_by_host ON interfaces (host, network);
+CREATE INDEX interfaces_by_host ON interfaces (host, network) WHERE host IS NOT NULL;
 
 -- A row from the first use of an address on. The primary key is what keeps an address from
 -- being given out twice.
@@ -93,8 +93,8 @@ CREATE TABLE fixed_ips (
     lease_key TEXT,
     CHECK ((interface IS NULL) = (released_at IS NOT NULL))
 );
-CREATE INDEX fixed_ips_by_interface ON fixed_ips (interface);
-CREATE INDEX fixed_ips_released ON fixed_ips (network, released_at, address);
+CREATE INDEX fixed_ips_by_interface ON fixed_ips (interface) WHERE interface IS NOT NULL;
+CREATE INDEX fixed_ips_released ON fixed_ips (network, released_at, address) WHERE interface IS NULL;
 
 CREATE TABLE tokens (
     id TEXT NOT NULL PRIMARY KEY,

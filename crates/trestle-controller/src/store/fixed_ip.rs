@@ -178,7 +178,7 @@ pub(crate) async fn used(
 ) -> Result<u64, StoreError> {
     let row = sqlx::query(concat!(
         "SELECT COUNT(*) FROM fixed_ips f
-         WHERE f.network = $3 AND f.address >= $4 AND (f.interface IS NOT NULL OR NOT ",
+         WHERE f.network = $3 AND f.address BETWEEN $4 AND $5 AND (f.interface IS NOT NULL OR NOT ",
         is_free!(),
         ")"
     ))
@@ -186,6 +186,7 @@ pub(crate) async fn used(
     .bind(policy.cutoff(now))
     .bind(network.network.id.to_string())
     .bind(number(network.layout.dhcp_start()))
+    .bind(number(network.network.cidr.net().broadcast()))
     .fetch_one(connection)
     .await
     .during("count a network's addresses")?;

@@ -26,21 +26,28 @@ pub(crate) struct InterfaceRecord {
     pub(crate) state: InterfaceState,
 }
 
+macro_rules! columns {
+    () => {
+        "i.id, i.instance, i.network, n.name, i.mac, i.device, i.hostname, i.host, h.name, i.plug,
+         i.last_host, i.generation, COALESCE(o.generation_applied, 0),
+         CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
+                           WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
+         f.address "
+    };
+}
+
+macro_rules! joins {
+    () => {
+        "LEFT JOIN networks n ON n.id = i.network
+         LEFT JOIN hosts h ON h.id = i.host
+         LEFT JOIN observed_hosts o ON o.host = i.host
+         LEFT JOIN fixed_ips f ON f.interface = i.id "
+    };
+}
+
 macro_rules! select {
     ($rest:literal) => {
-        concat!(
-            "SELECT i.id, i.instance, i.network, n.name, i.mac, i.device, i.hostname, i.host, h.name, i.plug,
-                    i.last_host, i.generation, COALESCE(o.generation_applied, 0),
-                    CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
-                                      WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
-                    f.address
-             FROM interfaces i JOIN networks n ON n.id = i.network
-             LEFT JOIN hosts h ON h.id = i.host
-             LEFT JOIN observed_hosts o ON o.host = i.host
-             LEFT JOIN fixed_ips f ON f.interface = i.id ",
-            $rest,
-            " ORDER BY i.id, f.address"
-        )
+        concat!("SELECT ", columns!(), "FROM interfaces i ", joins!(), $rest, " ORDER BY i.id, f.address")
     };
 }
 
@@ -50,14 +57,16 @@ pub(crate) async fn all(connection: &mut AnyConnection) -> Result<Vec<InterfaceR
     from_rows(&rows)
 }
 
-/// The interface of this id.
-pub(crate) async fn find(
+/// The interfaces that changed after this place in the change log, as they are now.
+pub(crate) async fn changed_after(
     connection: &mut AnyConnection,
-    id: InterfaceId,
-) -> Result<Option<InterfaceRecord>, StoreError> {
-    let query = sqlx::query(select!("WHERE i.id = $1")).bind(id.to_string());
-    let rows = query.fetch_all(connection).await.during("read an interface")?;
-    Ok(from_rows(&rows)?.pop())
+    last: i64,
+) -> Result<Vec<InterfaceRecord>, StoreError> {
+    let query = sqlx::query(select!(
+        "WHERE i.id IN (SELECT entity FROM changes WHERE id > $1 AND entity_kind = 'interface')"
+    ));
+    let rows = query.bind(last).fetch_all(connection).await.during("read changed interfaces")?;
+    from_rows(&rows)
 }
 
 /// An instance's interfaces, in the order they were made.
