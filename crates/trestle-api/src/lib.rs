@@ -22,8 +22,8 @@ pub use event::{Event, EventFilter};
 pub use fixed_ip::{FixedIp, FixedIpFilter, FixedIpState};
 pub use host::{Host, HostFilter, HostPatch, HostStatus, NewHost};
 pub use instance::{
-    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, NewInstance,
-    NewInterface, PlugRequest,
+    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, NewInstance, NewInterface,
+    PlugRequest,
 };
 pub use network::{Network, NetworkFilter, NewNetwork};
 pub use page::{Page, PageQuery};

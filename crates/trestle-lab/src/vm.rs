@@ -123,7 +123,9 @@ impl Vm {
             // In this order: what it printed before it ended counts.
             let running = self.process.must_run();
             let output = self.process.output()?;
-            match output.lines().find(|line| line.contains(text)) {
+            // A line without its end may be half of one.
+            let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            match lines.find(|line| line.contains(text)) {
                 Some(line) => Ok(Some(line.trim().to_owned())),
                 None => running.map(|()| None),
             }
@@ -177,18 +179,35 @@ impl Vm {
     }
 }
 
-/// The line that `docs/hypervisors.md` shows, with the serial console on standard input and
-/// output.
+/// The options that `docs/hypervisors.md` shows.
+const NETDEV: &str = "tap,id=net0,ifname=$tap,script=no,downscript=no";
+const DEVICE: &str = "virtio-net-pci,netdev=net0,mac=$mac,host_mtu=$mtu";
+
+/// The documented line, with the serial console on standard input and output. Without `romfile=`
+/// QEMU wants a boot ROM that Debian has in another package.
 fn qemu(image: &Image, attached: &Attached, kernel_arguments: &str) -> Vec<String> {
     let fixed = "qemu-system-x86_64 -M q35 -accel tcg -cpu max -smp 1 -m 256 -nodefaults -no-reboot \
                  -display none -monitor none -serial stdio";
     let mut argv: Vec<String> = fixed.split_whitespace().map(str::to_owned).collect();
-    let netdev = format!("tap,id=net0,ifname={},script=no,downscript=no", attached.device);
-    let device =
-        format!("virtio-net-pci,netdev=net0,mac={},host_mtu={},romfile=", attached.mac, attached.mtu);
+    let netdev = NETDEV.replace("$tap", attached.device.as_str());
+    let device = DEVICE.replace("$mac", &attached.mac.to_string());
+    let device = device.replace("$mtu", &attached.mtu.to_string()) + ",romfile=";
     argv.extend(["-netdev".into(), netdev, "-device".into(), device]);
     argv.extend(["-kernel".into(), image.kernel.display().to_string()]);
     argv.extend(["-initrd".into(), image.initramfs.display().to_string()]);
     argv.extend(["-append".into(), kernel_arguments.to_owned()]);
     argv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_shows_the_line_that_is_run() {
+        let documentation = include_str!("../../../docs/hypervisors.md").replace('"', "");
+        for option in [format!("-netdev {NETDEV}"), format!("-device {DEVICE}")] {
+            assert!(documentation.contains(&option), "`{option}` is not in docs/hypervisors.md");
+        }
+    }
 }

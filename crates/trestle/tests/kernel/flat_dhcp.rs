@@ -1,10 +1,10 @@
 //! Flat DHCP on one host: what is made, what guests are told, and that all of it goes again.
 
 use anyhow::{Context, Result, ensure};
-use trestle_lab::{OUTSIDE, until};
+use trestle_lab::{OUTSIDE, Topology, until};
 
 use crate::cloud::{
-    BRIDGE, DEADLINE, HOST, NETWORK, cloud, create, guest, ip, links, no_ping, ping, ruleset,
+    BRIDGE, DEADLINE, HOST, NETWORK, cloud, cloud_with, create, guest, ip, links, no_ping, ping, ruleset,
 };
 
 #[test]
@@ -75,6 +75,29 @@ fn guests_reach_each_other_the_outside_and_names() -> Result<()> {
     let found = lab.exec_ok(&db.node, &["busybox", "nslookup", "web1.test.internal", "10.0.0.1"])?;
     ensure!(found.contains("10.0.0.2"), "{found}");
     no_ping(&lab, "outside", "10.0.0.2")
+}
+
+#[test]
+fn what_goes_to_an_exempt_range_keeps_its_address() -> Result<()> {
+    let mut topology = Topology::for_test(1);
+    let config = std::env::temp_dir().join(format!("{}.toml", topology.name));
+    std::fs::write(&config, "[server]\ndmz_cidr = [\"203.0.113.1/32\"]\n")?;
+    topology.server_arguments = vec!["--config".into(), config.to_string_lossy().into_owned()];
+    let lab = cloud_with("10.0.0.0/24", &topology)?;
+    std::fs::remove_file(&config)?;
+    // The exempt host knows the way back; the world beyond it does not.
+    lab.exec_ok("outside", &["ip", "route", "add", "10.0.0.0/24", "via", "203.0.113.11"])?;
+    let web = guest(&lab, "web1")?;
+    for (target, source) in [("203.0.113.1", "10.0.0.2"), ("198.51.100.10", "203.0.113.11")] {
+        let filter = format!("icmp[icmptype] == icmp-echo and dst {target}");
+        let mut seen = lab.spawn("outside", &["tcpdump", "-n", "-l", "-i", "eth0", "-c", "1", &filter])?;
+        until("tcpdump listens", DEADLINE, || Ok(seen.output()?.contains("listening").then_some(())))?;
+        ping(&lab, &web.node, target)?;
+        seen.wait(DEADLINE)?;
+        let packet = seen.output()?;
+        ensure!(packet.contains(&format!("{source} > {target}")), "{packet}");
+    }
+    Ok(())
 }
 
 #[test]

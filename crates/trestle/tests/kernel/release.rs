@@ -34,3 +34,21 @@ fn without_forced_release_the_address_waits_for_the_timeout() -> Result<()> {
     ensure!(complaint.contains("not free yet"), "{complaint}");
     Ok(())
 }
+
+#[test]
+fn a_host_without_dhcp_release_says_so_at_start() -> Result<()> {
+    let lab = cloud("10.0.0.0/24")?;
+    let state = lab.folder().join("lonely");
+    let (trestle, state) = (env!("CARGO_BIN_EXE_trestle"), state.to_string_lossy());
+    // Any token will do: it is not asked for that far.
+    let token = lab.running().state_dir.join("admin.token");
+    let token = token.to_string_lossy();
+    let agent = [trestle, "agent", "--host", "host1", "--state-dir", &state, "--token-file", &token];
+    let output = lab.exec(HOST, &[&["env", "PATH=/nonexistent"], &agent[..]].concat())?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "{output:?}");
+    for word in ["dhcp_release", "dnsmasq-utils"] {
+        ensure!(complaint.contains(word), "`{word}` is not in: {complaint}");
+    }
+    Ok(())
+}
