@@ -27,6 +27,9 @@ const NFPROTO_BRIDGE: u8 = 7;
 const IFNAMSIZ: usize = 16;
 /// Asked for one by one below this, by listing the set from it on.
 const FEW_ELEMENTS: usize = 64;
+/// The name of the thread that changes the rules. The kernel's notices carry it: they are told from
+/// those of others by it, because the number beside it means nothing inside a PID namespace.
+pub(super) const THREAD: &str = "trestle-nft";
 /// What a table that is not as its text makes it is observed as.
 const EDITED: &str = "edited";
 
@@ -63,7 +66,7 @@ impl Nftables {
                 let _ = ready.send(Err(error));
             }
         };
-        let thread = std::thread::Builder::new().name("trestle-nft".to_owned());
+        let thread = std::thread::Builder::new().name(THREAD.to_owned());
         thread.spawn(run).map_err(NftError::Namespace)?;
         opened.recv().map_err(|_| NftError::Gone)??;
         Ok(Self { jobs })

@@ -87,11 +87,6 @@ pub(super) fn name(pid: u32) -> Option<String> {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned())
 }
 
-/// Whether the number is that of one of our own threads.
-pub(super) fn is_own_thread(thread: u32) -> bool {
-    Path::new(&format!("/proc/self/task/{thread}")).exists()
-}
-
 fn nul_separated(path: &Path) -> io::Result<Vec<String>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,

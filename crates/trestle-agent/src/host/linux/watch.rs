@@ -35,6 +35,7 @@ use super::address::Held;
 use super::files::Files;
 use super::link::Device;
 use super::nfnetlink::{self, Message, NFNLGRP_NFTABLES};
+use super::nftables;
 use super::process::{self, Process};
 use super::route::Led;
 use crate::host::Change;
@@ -511,7 +512,7 @@ impl Shared {
             Message::InTable { family, table } => *touched = touched.or_else(|| our_table(family, &table)),
             Message::Generation { thread, name, .. } => {
                 let Some(table) = touched.take() else { return };
-                if thread.is_some_and(process::is_own_thread) {
+                if name.as_deref() == Some(nftables::THREAD) {
                     return;
                 }
                 let culprit = name.zip(thread).map(|(name, thread)| format!("{name} (pid {thread})"));
