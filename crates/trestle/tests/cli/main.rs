@@ -1,6 +1,8 @@
 //! The command line as a user sees it: exit status, stdout and stderr of the program that ships,
 //! against a server that the test starts in a folder of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod agent;
 mod help;
 mod local;

@@ -12,8 +12,8 @@ fn drift(lab: &Lab, mention: &str) -> Result<String> {
         let text = lab.cli_ok(&["events", "--kind", "host.drift", "--json"])?;
         let events: Value = serde_json::from_str(&text).with_context(|| format!("reading {text}"))?;
         let events = events["items"].as_array().context("a list of events")?;
-        let messages = events.iter().filter_map(|event| event["message"].as_str());
-        Ok(messages.filter(|message| message.contains(mention)).next_back().map(str::to_owned))
+        let mut messages = events.iter().filter_map(|event| event["message"].as_str());
+        Ok(messages.rfind(|message| message.contains(mention)).map(str::to_owned))
     })
 }
 
