@@ -44,7 +44,13 @@ fn a_host_without_dhcp_release_says_so_at_start() -> Result<()> {
     let token = lab.running().state_dir.join("admin.token");
     let token = token.to_string_lossy();
     let agent = [trestle, "agent", "--host", "host1", "--state-dir", &state, "--token-file", &token];
-    let output = lab.exec(HOST, &[&["env", "PATH=/nonexistent"], &agent[..]].concat())?;
+    // A place that has dnsmasq and nothing else.
+    let programs = lab.folder().join("programs");
+    std::fs::create_dir(&programs)?;
+    let dnsmasq = lab.exec_ok(HOST, &["sh", "-c", "command -v dnsmasq"])?;
+    std::os::unix::fs::symlink(dnsmasq.trim(), programs.join("dnsmasq"))?;
+    let path = format!("PATH={}", programs.display());
+    let output = lab.exec(HOST, &[&["env", &path], &agent[..]].concat())?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.code() == Some(1), "{output:?}");
     for word in ["dhcp_release", "dnsmasq-utils"] {
