@@ -101,7 +101,7 @@ impl Postgres {
     }
 
     fn url(&self) -> String {
-        format!("postgres://trestle@/postgres?host={}", self.folder.path().display())
+        format!("postgres://trestle@localhost/postgres?host={}", self.folder.path().display())
     }
 }
 
