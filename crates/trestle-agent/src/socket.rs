@@ -118,21 +118,23 @@ impl<C: Controller> LocalServer<C> {
             LocalRequest::Attach { instance, project, network, plug } => {
                 let request = AttachRequest { host: None, network, plug };
                 let asked = self.controller.attach(&instance, project.as_deref(), &request);
-                self.change(asked).await.map(LocalReply::Attached)
+                self.change(asked, keeps_from_standing).await.map(LocalReply::Attached)
             }
             LocalRequest::Detach { instance, project, network } => {
                 let asked = self.controller.detach(&instance, project.as_deref(), network.as_deref());
-                self.change(asked).await.map(LocalReply::Detached)
+                self.change(asked, keeps_from_going).await.map(LocalReply::Detached)
             }
             LocalRequest::Plan => self.plan().await,
             LocalRequest::Status => self.status().await,
         }
     }
 
-    /// Has the controller change its intent and waits until the host has followed.
+    /// Has the controller change its intent and waits until the host has followed; a problem that
+    /// `concerns` what was asked is its failure.
     async fn change(
         &self,
         asked: impl Future<Output = Result<Attached, ControllerError>>,
+        concerns: fn(&Problem, &Attached) -> bool,
     ) -> Result<Attached, ApiError> {
         let deadline = Instant::now() + DEADLINE;
         let answer = match tokio::time::timeout_at(deadline, asked).await {
@@ -196,9 +198,15 @@ impl<C: Controller> LocalServer<C> {
     }
 }
 
-/// Whether an interface is not ready, or not gone, because of this problem: its device, its bridge,
-/// its guard or its DHCP entry.
-fn concerns(problem: &Problem, attached: &Attached) -> bool {
+/// Whether an interface is not gone because of this problem. What else is wrong with its network
+/// is not its affair any more.
+fn keeps_from_going(problem: &Problem, attached: &Attached) -> bool {
+    problem.key == Key::Link(attached.device.clone())
+}
+
+/// Whether an interface is not ready because of this problem: its device, its bridge, its guard or
+/// its DHCP entry.
+fn keeps_from_standing(problem: &Problem, attached: &Attached) -> bool {
     match &problem.key {
         Key::Link(link) => *link == attached.device || *link == attached.bridge,
         Key::Element(Set::GuardMac | Set::GuardIp4, element) => {

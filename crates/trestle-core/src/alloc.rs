@@ -5,6 +5,8 @@
 
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use crate::types::Cidr;
 
 /// The addresses of a network: what the router has, and what instances may have.
@@ -15,12 +17,24 @@ pub struct Layout {
     dhcp_start: Ipv4Addr,
 }
 
+/// The ranges of [`LayoutProblem::NotForHosts`].
+const NOT_FOR_HOSTS: [Ipv4Net; 4] = [
+    Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8),
+    Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16),
+    Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 3),
+];
+
 /// What is wrong with a network's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutProblem {
     /// Smaller than /30 or larger than /8.
     #[error("{0} is not a size for a network: use a prefix from /8 to /30")]
     Size(Cidr),
+    /// Addresses that no host can have (RFC 6890): this network, loopback, link-local, multicast
+    /// and reserved.
+    #[error("{0} has addresses that no instance can have; use 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16")]
+    NotForHosts(Cidr),
     /// The gateway is not an address that a router in the range can have.
     #[error("the gateway {gateway} is not an address between the first and the last of {cidr}")]
     GatewayOutside {
@@ -52,6 +66,9 @@ impl Layout {
     ) -> Result<Self, Vec<LayoutProblem>> {
         if !(8..=30).contains(&cidr.net().prefix_len()) {
             return Err(vec![LayoutProblem::Size(cidr)]);
+        }
+        if NOT_FOR_HOSTS.iter().any(|range| cidr.overlaps(&Cidr::new(*range))) {
+            return Err(vec![LayoutProblem::NotForHosts(cidr)]);
         }
         let gateway = gateway.unwrap_or_else(|| next(cidr.net().network()));
         let dhcp_start = dhcp_start.unwrap_or_else(|| next(cidr.net().network()));
@@ -153,6 +170,7 @@ mod tests {
     #[test]
     fn every_problem_is_listed() {
         insta::assert_snapshot!(all("10.0.0.0/24", Some("10.0.1.1"), Some("10.0.0.255")), @"the gateway 10.0.1.1 is not an address between the first and the last of 10.0.0.0/24; the DHCP start 10.0.0.255 is not an address between the first and the last of 10.0.0.0/24");
+        insta::assert_snapshot!(all("127.0.0.0/24", None, None), @"127.0.0.0/24 has addresses that no instance can have; use 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16");
         insta::assert_snapshot!(all("10.0.0.0/31", None, None), @"10.0.0.0/31 is not a size for a network: use a prefix from /8 to /30");
         insta::assert_snapshot!(all("10.0.0.0/30", Some("10.0.0.2"), Some("10.0.0.2")), @"10.0.0.0/30 has no address left for an instance");
     }

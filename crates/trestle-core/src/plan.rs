@@ -267,8 +267,9 @@ impl Planner<'_> {
         if let Some((have, owner)) = self.state.link(name) {
             let of_another_kind = wanted.kind == LinkKind::Bridge && have.kind != LinkKind::Bridge;
             if owner == Owner::Foreign || of_another_kind {
-                let detail =
-                    format!("a device {name} exists that is not Trestle's; remove it or choose another name");
+                let detail = format!(
+                    "a device {name} exists that is not Trestle's; give the network another bridge, or the device another name"
+                );
                 return Some((ProblemCode::ForeignInTheWay, detail));
             }
         }

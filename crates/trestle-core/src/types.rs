@@ -313,6 +313,11 @@ pub enum InvalidCidr {
 }
 
 impl Cidr {
+    /// The network that this address and prefix lie in.
+    pub fn new(net: Ipv4Net) -> Self {
+        Self(net.trunc())
+    }
+
     /// The same as the network type of the `ipnet` crate.
     pub fn net(&self) -> Ipv4Net {
         self.0

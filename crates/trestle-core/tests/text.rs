@@ -91,15 +91,15 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     let problems = plan.problems.iter().map(|p| format!("{} {:?}: {}", p.key, p.code, p.detail));
     insta::assert_snapshot!(lines(problems), @"
     link/br101 InterfaceMissing: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
-    link/br102 ForeignInTheWay: a device br102 exists that is not Trestle's; remove it or choose another name
+    link/br102 ForeignInTheWay: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     link/tr-000000001000 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
-    link/tr-000000002000 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    link/tr-000000002000 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     uplink/eth1 InterfaceMissing: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
-    uplink/eth2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    uplink/eth2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     address/br101/10.0.1.1/24 Blocked: its device br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
-    address/br102/10.0.2.1/24 Blocked: its device br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    address/br102/10.0.2.1/24 Blocked: its device br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     dnsmasq/net1 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
-    dnsmasq/net2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; remove it or choose another name
+    dnsmasq/net2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     ");
     insta::assert_snapshot!(lines(plan.steps), @"
     set net.ipv4.ip_forward to 1

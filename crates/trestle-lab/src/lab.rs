@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use trestle_api::client::{Client, ClientConfig};
+use trestle_api::types::Name;
 use trestle_api::{Attached, NewHost, NewToken, Role};
 
 use crate::asking::Asking;
@@ -391,6 +392,8 @@ fn daemon(running: &Running, name: &str, argv: Vec<String>, socket: PathBuf) -> 
 /// The lab's folder with its sub-folders, for everyone to pass through: dnsmasq gives up root
 /// and reads and writes below it.
 fn make_folder(topology: &Topology) -> Result<PathBuf> {
+    // It becomes a folder that is removed whole at the end: nothing but a plain name will do.
+    topology.name.parse::<Name>().context("naming the lab")?;
     let base = topology.base.clone().unwrap_or_else(Running::base);
     let folder = base.join(&topology.name);
     if Running::list().iter().any(|lab| lab.folder == folder) {

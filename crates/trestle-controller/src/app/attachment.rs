@@ -6,7 +6,7 @@
 use trestle_api::{AttachRequest, Attached, PlugRequest};
 use trestle_core::compile::Entity;
 use trestle_core::types::{LinkName, Name};
-use trestle_core::world::{Attachment, Plug};
+use trestle_core::world::{Attachment, Host, Plug};
 
 use crate::app::check::{self, Checks};
 use crate::app::{App, Caller, host, instance};
@@ -44,6 +44,9 @@ impl App {
             return answer(&owner, &record, &network, host.name, record.generation);
         }
         let uplink = host.flat_interface.as_ref().or(network.network.bridge_interface.as_ref());
+        if let Some(uplink) = uplink {
+            refuse_taken_uplink(&mut write, &host, &network, uplink).await?;
+        }
         let ports = interface::ports(write.connection(), host.id, network.network.id).await?;
         if ports + u64::from(uplink.is_some()) >= BRIDGE_PORTS {
             let message = format!(
@@ -95,6 +98,26 @@ impl App {
         write.commit().await?;
         self.wait_for_hosts(vec![host.id], revision).await;
         answer(&owner, &record, &network, host.name, Some(revision))
+    }
+}
+
+/// A device can be a port of one bridge only, so the first network on a host keeps it.
+async fn refuse_taken_uplink(
+    write: &mut Write,
+    host: &Host,
+    network: &NetworkRecord,
+    uplink: &LinkName,
+) -> Result<(), AppError> {
+    let id = network.network.id;
+    match interface::uplink_holder(write.connection(), host.id, id, uplink).await? {
+        None => Ok(()),
+        Some(holder) => Err(AppError::conflict(
+            "interface_taken",
+            format!("on host `{}` {uplink} is in the bridge of network `{holder}`", host.name),
+        )
+        .hint(
+            "a device can be in one bridge only: use another host, or a device of its own for each network",
+        )),
     }
 }
 

@@ -217,6 +217,7 @@ fn layout(checks: &mut Checks, new: &NewNetwork) -> Option<Layout> {
     for problem in problems {
         let (field, code) = match problem {
             LayoutProblem::Size(_) => ("cidr", "bad_size"),
+            LayoutProblem::NotForHosts(_) => ("cidr", "bad_cidr"),
             LayoutProblem::GatewayOutside { .. } => ("gateway", "gateway_outside"),
             LayoutProblem::DhcpStartOutside { .. } => ("dhcp_start", "dhcp_start_outside"),
             LayoutProblem::NoneLeft(_) => ("cidr", "bad_size"),

@@ -3,7 +3,7 @@
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use trestle_api::InterfaceState;
-use trestle_core::types::{HostId, InstanceId, InterfaceId, Name, NetworkId};
+use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId};
 use trestle_core::world::{Attachment, Interface};
 
 use crate::store::columns::Columns;
@@ -107,6 +107,27 @@ pub(crate) async fn ports(
         .await
         .during("count a bridge's ports")?;
     Columns::of(&row).count()
+}
+
+/// The name of another network that has this device in its bridge on the host.
+pub(crate) async fn uplink_holder(
+    connection: &mut AnyConnection,
+    host: HostId,
+    network: NetworkId,
+    uplink: &LinkName,
+) -> Result<Option<Name>, StoreError> {
+    let sql = "SELECT n.name FROM interfaces i JOIN networks n ON n.id = i.network
+        JOIN hosts h ON h.id = i.host
+        WHERE i.host = $1 AND i.network <> $2 AND COALESCE(h.flat_interface, n.bridge_interface) = $3
+        LIMIT 1";
+    let row = sqlx::query(sql)
+        .bind(host.to_string())
+        .bind(network.to_string())
+        .bind(uplink.to_string())
+        .fetch_optional(connection)
+        .await
+        .during("look who has an uplink")?;
+    row.map(|row| Columns::of(&row).parse()).transpose()
 }
 
 /// Puts a new one in, without its addresses, unless its MAC, device or host name is taken: then
