@@ -22,6 +22,7 @@ crate::on_both!(
     an_agent_is_its_own_host_only,
     attaching_again_is_the_same_and_otherwise_refused,
     a_full_bridge_is_refused,
+    a_second_network_on_one_uplink_is_refused,
     an_interface_is_ready_when_its_host_says_so,
     a_revoked_token_is_refused_at_once,
     lists_come_in_pages,
@@ -324,6 +325,23 @@ async fn a_full_bridge_is_refused(database: Database) {
         told(refused),
         "Conflict bridge_full: bridge `br-n` on host `h1` is full: Linux gives a bridge 1023 ports"
     );
+}
+
+async fn a_second_network_on_one_uplink_is_refused(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let host = cloud.host("h1").await;
+    let patch = HostPatch { flat_interface: text("eth1"), public_interface: None };
+    cloud.app.patch_host(&Caller::Admin, "h1", patch).await.unwrap();
+    cloud.network("n", "10.0.0.0/24").await;
+    cloud.network("m", "10.0.1.0/24").await;
+    let (first, second) =
+        (cloud.instance(&project, "a", "n").await, cloud.instance(&project, "b", "m").await);
+    cloud.attach(&first, &host).await;
+    let refused = cloud.try_attach(&second, &host, PlugRequest::default()).await;
+    assert_eq!(told(refused), "Conflict interface_taken: on host `h1` eth1 is in the bridge of network `n`");
+    cloud.app.detach(&project, "a", None, None).await.unwrap();
+    cloud.attach(&second, &host).await;
 }
 
 async fn an_interface_is_ready_when_its_host_says_so(database: Database) {
