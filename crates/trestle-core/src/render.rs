@@ -11,7 +11,10 @@ use crate::world::Network;
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
 /// nothing: the guard fails closed. What is not allowed below is dropped, IPv6 and router
 /// advertisements among it. Tags are named, because the kernel takes a frame's tag off before it
-/// asks what is inside.
+/// asks what is inside. A packet is accepted only if the kernel finds its protocol: with a header
+/// that is not right it would find no port to refuse. Frames to the reserved group addresses of
+/// IEEE 802.1D §7.12.6 pass prerouting by and go to the host alone, which would learn their sender
+/// and read them: they are dropped at the input hook.
 const GUARD: &str = r#"table bridge trestle {
 	set guard_mac {
 		type ifname . ether_addr
@@ -23,9 +26,9 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type 8021q drop
 		ether type 8021ad drop
 		iifname . ether saddr != @guard_mac drop
-		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
-		ether type ip udp sport 67 drop
-		iifname . ether saddr . ip saddr @guard_ip4 accept
+		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
+		ip frag-off & 0x1fff == 0 udp sport 67 drop
+		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
 		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
 		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
 		drop
@@ -33,6 +36,10 @@ const GUARD: &str = r#"table bridge trestle {
 	chain prerouting {
 		type filter hook prerouting priority -300; policy accept;
 		iifname "tr-*" jump from_instance
+	}
+	chain input {
+		type filter hook input priority -300; policy accept;
+		iifname "tr-*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
 	}
 }
 "#;

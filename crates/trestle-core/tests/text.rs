@@ -166,9 +166,9 @@ fn the_tables_are_these() {
     		ether type 8021q drop
     		ether type 8021ad drop
     		iifname . ether saddr != @guard_mac drop
-    		ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
-    		ether type ip udp sport 67 drop
-    		iifname . ether saddr . ip saddr @guard_ip4 accept
+    		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
+    		ip frag-off & 0x1fff == 0 udp sport 67 drop
+    		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
     		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
     		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
     		drop
@@ -176,6 +176,10 @@ fn the_tables_are_these() {
     	chain prerouting {
     		type filter hook prerouting priority -300; policy accept;
     		iifname "tr-*" jump from_instance
+    	}
+    	chain input {
+    		type filter hook input priority -300; policy accept;
+    		iifname "tr-*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
     	}
     }
     "#);

@@ -25,7 +25,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, ConnectOptions, Connection, Transaction};
 use tokio::sync::Notify;
 
 use change::Change;
@@ -207,6 +207,9 @@ async fn connect(backend: Backend, count: u32, options: &AnyConnectOptions) -> R
         .test_before_acquire(backend == Backend::Postgres)
         .idle_timeout(None)
         .max_lifetime(None)
+        // SQLite ends a transaction itself when the disk is full at its commit, and the driver goes
+        // on counting it as open: such a connection is good for nothing more.
+        .after_release(|connection, _| Box::pin(std::future::ready(Ok(!connection.is_in_transaction()))))
         .after_connect(move |connection, _| Box::pin(prepare_connection(backend, connection)));
     pool.connect_with(options.clone()).await.map_err(ConnectError::Connect)
 }

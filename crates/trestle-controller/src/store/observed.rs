@@ -56,7 +56,8 @@ pub(crate) async fn put_status(
     )
     .bind(host.to_string())
     .bind(status.last_seen.as_microsecond())
-    .bind(status.generation_applied.cast_signed())
+    // An agent may say any number; what is kept must be one that can be read back.
+    .bind(i64::try_from(status.generation_applied).unwrap_or(i64::MAX))
     .bind(status.agent_version)
     .bind(status.kernel)
     .bind(status.digest)

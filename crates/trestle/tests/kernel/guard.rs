@@ -148,6 +148,24 @@ fn a_dhcp_server_or_router_in_a_guest_is_silent_to_others() -> Result<()> {
     only_the_honest_frame_arrives(&stage, &forged, &udp(&mac, "10.0.0.2", (4000, 4999))?, ".4999:")
 }
 
+/// Frames to the reserved group addresses are not forwarded and pass prerouting by, but a bridge
+/// learns from them.
+#[test]
+fn a_guest_takes_no_others_place_in_the_bridge() -> Result<()> {
+    let Stage { lab, attacker, victim } = stage()?;
+    let mac = victim.attached.mac.to_string();
+    send(&lab, &attacker, &format!("0180c2000003{}888e{:0100}", hex_mac(&mac), 0))?;
+    // On one queue: when the honest ping is answered, the frame before it has been looked at.
+    ping(&lab, &attacker.node, "10.0.0.1")?;
+    let learnt = lab.exec_ok(HOST, &["bridge", "fdb", "show", "br", "br100"])?;
+    let place = learnt.lines().filter(|line| line.starts_with(&mac)).collect::<Vec<_>>().join("\n");
+    ensure!(
+        !place.contains(attacker.attached.device.as_str()),
+        "the attacker has the victim's place: {place}"
+    );
+    ping(&lab, HOST, "10.0.0.3")
+}
+
 /// The same frames do arrive where nothing guards: the tests above can fail.
 #[test]
 fn forged_frames_arrive_where_there_is_no_guard() -> Result<()> {

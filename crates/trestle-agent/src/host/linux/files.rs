@@ -222,16 +222,20 @@ impl Files {
     }
 
     /// dnsmasq rewrites the file in place: it is read until two readings are alike and end where a
-    /// line ends.
+    /// line ends. A line that stays without its end was cut off by a full disk and is no lease.
     fn lease_text(&self, network: &Name) -> Result<String, ObserveError> {
+        const READINGS: u32 = 100;
         let mut before = read(self.lease_file(network))?.unwrap_or_default();
-        loop {
+        for _ in 0..READINGS {
             let text = read(self.lease_file(network))?.unwrap_or_default();
             if text == before && (text.is_empty() || text.ends_with('\n')) {
                 return Ok(text);
             }
             before = text;
         }
+        let whole_lines = before.rfind('\n').map_or(0, |end| end + 1);
+        before.truncate(whole_lines);
+        Ok(before)
     }
 }
 
