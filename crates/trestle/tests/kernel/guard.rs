@@ -154,7 +154,9 @@ fn a_dhcp_server_or_router_in_a_guest_is_silent_to_others() -> Result<()> {
 fn a_guest_takes_no_others_place_in_the_bridge() -> Result<()> {
     let Stage { lab, attacker, victim } = stage()?;
     let mac = victim.attached.mac.to_string();
-    send(&lab, &attacker, &format!("0180c2000003{}888e{:0100}", hex_mac(&mac), 0))?;
+    for last in ["02", "03", "0d", "0e", "0f"] {
+        send(&lab, &attacker, &format!("0180c20000{last}{}888e{:0100}", hex_mac(&mac), 0))?;
+    }
     // On one queue: when the honest ping is answered, the frame before it has been looked at.
     ping(&lab, &attacker.node, "10.0.0.1")?;
     let learnt = lab.exec_ok(HOST, &["bridge", "fdb", "show", "br", "br100"])?;

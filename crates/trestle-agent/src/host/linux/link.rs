@@ -290,6 +290,9 @@ pub(super) async fn create_bridge(
     let info = vec![
         InfoBridge::StpState(BridgeStpState::Disabled),
         InfoBridge::ForwardDelay(0),
+        // LLDP alone among the reserved group addresses meets no hook where it is not forwarded:
+        // forwarded, it meets the guard.
+        InfoBridge::GroupFwdMask(1 << 14),
         // Without a querier, snooping forgets who listens and cuts off neighbour discovery.
         InfoBridge::MulticastSnooping(false),
     ];
