@@ -69,7 +69,8 @@ pub fn plan_keys(spec: &HostSpec, state: &HostState, keys: &BTreeSet<Key>) -> Pl
     planner.plan
 }
 
-/// The keys that must have been observed to plan this one, itself included.
+/// The keys that must have been observed to plan this one, itself included. A link is observed with
+/// its master: whose bridge a device is in decides whether it may be taken.
 pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
     let mut keys = BTreeSet::from([key.clone()]);
     let bridge_of = |link: &LinkName| match spec.objects.get(&Key::Uplink(link.clone())) {

@@ -222,7 +222,8 @@ fn problem_keys(plan: &Plan) -> BTreeSet<Key> {
     plan.problems.iter().map(|problem| problem.key.clone()).collect()
 }
 
-/// Only what was observed: the keys, and for an uplink what is on it and on its bridge.
+/// Only what was observed: the keys, a link with its master, and for an uplink what is on it and on
+/// its bridge.
 fn restricted(state: &HostState, keys: &BTreeSet<Key>) -> HostState {
     let uplinks = keys.iter().filter_map(|key| match key {
         Key::Uplink(link) => Some(link.clone()),
@@ -230,9 +231,14 @@ fn restricted(state: &HostState, keys: &BTreeSet<Key>) -> HostState {
     });
     let masters = uplinks.clone().filter_map(|link| state.link(&link)?.0.master.clone());
     let devices: BTreeSet<_> = uplinks.chain(masters).collect();
+    let links = keys.iter().filter_map(|key| match key {
+        Key::Link(link) => state.link(link),
+        _ => None,
+    });
+    let of_links: BTreeSet<_> = links.filter_map(|(link, _)| link.master.clone()).collect();
     let observed = |key: &Key| match key {
         Key::Address(link, _) | Key::Route(link, _) => devices.contains(link) || keys.contains(key),
-        Key::Link(link) => devices.contains(link) || keys.contains(key),
+        Key::Link(link) => devices.contains(link) || of_links.contains(link) || keys.contains(key),
         key => keys.contains(key),
     };
     let objects = state.objects.iter().filter(|(key, _)| observed(key));
