@@ -4,20 +4,24 @@
 //! in the scopes it bears on, so that one more instance costs what the first did.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use crate::render;
 use crate::spec::{Dnsmasq, Key, Link, LinkKind, LinkMac, Object, Set, Table};
-use crate::types::{HostId, InterfaceId, LinkName, NetworkId};
-use crate::world::{Attachment, Host, Interface, Network, Plug, World};
+use crate::types::{Cidr, Family, HostId, InterfaceId, LinkName, NetworkId};
+use crate::world::{Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug, World};
+
+/// Objects by key, while they are put together.
+type Objects = BTreeMap<Key, Object>;
 
 /// A part of a host's spec that is compiled for itself. No key comes from two scopes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// What the host needs because it has any interface at all.
     Host,
-    /// What a network needs on the host because it has an interface there.
+    /// What a network needs on the host because it has an interface there or routes for it.
     Network(NetworkId),
     /// What one interface needs.
     Interface(InterfaceId),
@@ -35,10 +39,10 @@ pub enum Entity {
 }
 
 /// Everything the host must have.
-pub fn compile(world: &World, host: HostId) -> BTreeMap<Key, Object> {
+pub fn compile(world: &World, host: HostId) -> Objects {
     let mut objects = compile_scope(world, host, Scope::Host);
     for network in world.networks_on(host) {
-        objects.extend(compile_scope(world, host, Scope::Network(network)));
+        objects.extend(compile_scope(world, host, Scope::Network(network.id)));
         for interface in world.interfaces_on(host, network) {
             objects.extend(compile_scope(world, host, Scope::Interface(interface.id)));
         }
@@ -47,14 +51,14 @@ pub fn compile(world: &World, host: HostId) -> BTreeMap<Key, Object> {
 }
 
 /// What this scope contributes to what the host must have; nothing where it does not bear on it.
-pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> BTreeMap<Key, Object> {
-    let Some(host) = world.host(host) else { return BTreeMap::new() };
+pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> Objects {
+    let Some(host) = world.host(host) else { return Objects::new() };
     match scope {
         Scope::Host => compile_host(world, host),
-        Scope::Network(id) if world.is_on(host.id, id) => {
-            world.network(id).map(|network| compile_network(world, host, network)).unwrap_or_default()
+        Scope::Network(id) => {
+            let network = world.network(id).filter(|network| world.is_on(host.id, network));
+            network.map(|network| compile_network(world, host, network)).unwrap_or_default()
         }
-        Scope::Network(_) => BTreeMap::new(),
         Scope::Interface(id) => compile_interface(world, host, id).unwrap_or_default(),
     }
 }
@@ -64,12 +68,13 @@ pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> BTreeMap<Key,
 pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
     match entity {
         Entity::Host(host) => {
-            let networks = world.networks_on(host).map(Scope::Network);
+            let networks = world.networks_on(host).map(|network| Scope::Network(network.id));
             networks.chain([Scope::Host]).map(|scope| (host, scope)).collect()
         }
-        Entity::Network(network) => {
+        Entity::Network(id) => {
+            let Some(network) = world.network(id) else { return BTreeSet::new() };
             let mut scopes = BTreeSet::new();
-            for host in world.hosts_of(network) {
+            for host in world.hosts_of(id).chain(network.gateway_host()) {
                 scopes.extend(network_scopes(world, host, network));
                 let interfaces = world.interfaces_on(host, network);
                 scopes.extend(interfaces.map(|interface| (host, Scope::Interface(interface.id))));
@@ -77,112 +82,267 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
             scopes
         }
         Entity::Interface(id) => {
-            let interface = world.interface(id);
-            let attachment = interface.and_then(|interface| interface.attachment.as_ref());
-            let (Some(interface), Some(Attachment { host, .. })) = (interface, attachment) else {
-                return BTreeSet::new();
-            };
-            let mut scopes = network_scopes(world, *host, interface.network);
-            scopes.insert((*host, Scope::Interface(id)));
+            let Some(interface) = world.interface(id) else { return BTreeSet::new() };
+            let Some(network) = world.network(interface.network) else { return BTreeSet::new() };
+            let places = interface.places().map(|place| place.host);
+            // Where it has no device, the one gateway has nothing of it either.
+            let gateway = network.gateway_host().filter(|_| interface.attachment.is_some());
+            let mut scopes = BTreeSet::new();
+            for host in places.chain(gateway) {
+                scopes.extend(network_scopes(world, host, network));
+                scopes.insert((host, Scope::Interface(id)));
+            }
             scopes
         }
     }
 }
 
-/// What depends on a network's being on a host: itself, the host, and the networks that would
-/// have its uplink if it were not there.
-fn network_scopes(world: &World, host: HostId, network: NetworkId) -> BTreeSet<(HostId, Scope)> {
-    let mut scopes = BTreeSet::from([(host, Scope::Host), (host, Scope::Network(network))]);
-    let (Some(known), Some(network)) = (world.host(host), world.network(network)) else { return scopes };
-    if let Some(device) = wanted_uplink(known, network) {
-        let on_host = world.networks_on(host).filter_map(|id| world.network(id));
-        let rivals = on_host.filter(|rival| wanted_uplink(known, rival) == Some(device));
+/// What depends on a network's being on a host: itself, the host, the networks that would have its
+/// uplink if it were not there, and those that reach it.
+fn network_scopes(world: &World, host: HostId, network: &Network) -> BTreeSet<(HostId, Scope)> {
+    let mut scopes = BTreeSet::from([(host, Scope::Host), (host, Scope::Network(network.id))]);
+    let device = world.host(host).and_then(|known| Some((known, wanted_uplink(known, network)?)));
+    if let Some((known, device)) = device {
+        let rivals = world.networks_on(host).filter(|rival| wanted_uplink(known, rival) == Some(device));
         scopes.extend(rivals.map(|rival| (host, Scope::Network(rival.id))));
     }
+    let siblings = network.project.into_iter().flat_map(|project| world.networks_of(project));
+    scopes.extend(siblings.map(|sibling| (host, Scope::Network(sibling.id))));
     scopes
 }
 
-fn compile_host(world: &World, host: &Host) -> BTreeMap<Key, Object> {
-    let mut objects = BTreeMap::new();
-    if !world.has_interfaces(host.id) {
-        return objects;
-    }
-    objects.insert(Key::Sysctl("net.ipv4.ip_forward".to_owned()), Object::Sysctl("1".to_owned()));
-    for table in Table::ALL {
-        objects.insert(Key::Ruleset(table), Object::Ruleset(render::ruleset(table)));
-    }
-    for network in world.networks_on(host.id).filter_map(|id| world.network(id)) {
+fn compile_host(world: &World, host: &Host) -> Objects {
+    let mut objects = Objects::new();
+    let mut routed = BTreeSet::new();
+    for network in world.networks_on(host.id) {
+        put_ruleset(&mut objects, Table::Guard);
+        if network.network_type == NetworkType::Flat {
+            objects.insert(Key::Device(network.bridge.clone()), Object::Device);
+        }
         if let Some(uplink) = uplink(world, host, network) {
             objects.insert(Key::Uplink(uplink), Object::Uplink(network.bridge.clone()));
+        }
+        if world.routes(host.id, network) {
+            put_ruleset(&mut objects, Table::Gateway);
+            routed.extend(network.gateway_addresses(host.id).iter().map(|(_, cidr)| cidr.family()));
+        }
+    }
+    if routed.contains(&Family::Ipv4) {
+        put_sysctl(&mut objects, "net.ipv4.ip_forward".to_owned(), "1");
+    }
+    if routed.contains(&Family::Ipv6) {
+        put_sysctl(&mut objects, "net.ipv6.conf.all.forwarding".to_owned(), "1");
+    }
+    if let Some(public) = host.public_interface.as_ref().filter(|_| !routed.is_empty()) {
+        objects.insert(Key::Device(public.clone()), Object::Device);
+        if routed.contains(&Family::Ipv6) {
+            // A host that forwards stops listening to routers, its own too, unless told otherwise
+            // (Documentation/networking/ip-sysctl.rst, accept_ra).
+            put_sysctl(&mut objects, format!("net.ipv6.conf.{}.accept_ra", render::sysctl_part(public)), "2");
         }
     }
     objects
 }
 
-fn compile_network(world: &World, host: &Host, network: &Network) -> BTreeMap<Key, Object> {
-    let mac = match uplink(world, host, network) {
-        Some(uplink) => LinkMac::Of(uplink),
-        None => LinkMac::Fixed(network.bridge_mac),
+fn put_ruleset(objects: &mut Objects, table: Table) {
+    objects.entry(Key::Ruleset(table)).or_insert_with(|| Object::Ruleset(render::ruleset(table)));
+}
+
+fn put_sysctl(objects: &mut Objects, name: String, value: &str) {
+    objects.insert(Key::Sysctl(name), Object::Sysctl(value.to_owned()));
+}
+
+fn put_element(objects: &mut Objects, set: Set, element: String) {
+    objects.insert(Key::Element(set, element), Object::Element);
+}
+
+fn compile_network(world: &World, host: &Host, network: &Network) -> Objects {
+    let mut objects = Objects::new();
+    if network.network_type == NetworkType::Flat {
+        return objects;
+    }
+    let routes = world.routes(host.id, network);
+    let hardware = hardware(world, host, network);
+    let leads_out = match network.vlan {
+        Some(vlan) => Some(vlan.device()),
+        None => hardware.clone(),
     };
     let bridge = Link {
         kind: LinkKind::Bridge,
-        mac: Some(mac),
+        mac: Some(bridge_mac(network, routes, hardware.as_ref())),
         mtu: network.mtu.bytes().into(),
         master: None,
+        uplink: leads_out.clone(),
         up: true,
         index: None,
     };
-    let dnsmasq = Dnsmasq {
-        arguments: render::dnsmasq_arguments(network),
-        bridge: network.bridge.clone(),
-        bridge_index: None,
-        stale: false,
-    };
-    let mut objects = BTreeMap::from([
-        (Key::Link(network.bridge.clone()), Object::Link(bridge)),
-        (Key::Address(network.bridge.clone(), gateway_address(network)), Object::Address),
-        (Key::Dnsmasq(network.name.clone()), Object::Dnsmasq(dnsmasq)),
-    ]);
-    let elements = host.public_interface.iter().flat_map(|public| {
-        let source = (Set::NatSource, format!("{} . {public}", network.cidr));
-        let exempt = world.options().dmz_cidr.iter();
-        let exempt =
-            exempt.map(|dmz| (Set::NatExempt, format!("{} . {}", network.cidr, render::range(*dmz))));
-        exempt.chain([source])
-    });
-    objects.extend(elements.map(|(set, element)| (Key::Element(set, element), Object::Element)));
+    objects.insert(Key::Link(network.bridge.clone()), Object::Link(bridge));
+    if let (Some(id), Some(parent)) = (network.vlan, hardware) {
+        let kind = LinkKind::Vlan { id, parent };
+        let vlan = port(kind, network);
+        objects.insert(Key::Link(id.device()), Object::Link(vlan));
+    }
+    if routes {
+        compile_gateway(world, host, network, leads_out.as_ref(), &mut objects);
+    }
     objects
 }
 
-fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<BTreeMap<Key, Object>> {
+/// The device of this host that the network leads out by: enslaved, or carrying its VLAN.
+fn hardware(world: &World, host: &Host, network: &Network) -> Option<LinkName> {
+    match network.network_type {
+        NetworkType::Vlan => host.vlan_interface.as_ref().or(network.bridge_interface.as_ref()).cloned(),
+        NetworkType::FlatDhcp => uplink(world, host, network),
+        NetworkType::Flat => None,
+    }
+}
+
+/// Every gateway of a network has the gateway's MAC, except where each has addresses of its own.
+/// Other hosts' bridges must not have it: they would keep what is for the gateway to themselves.
+fn bridge_mac(network: &Network, routes: bool, hardware: Option<&LinkName>) -> LinkMac {
+    let is_gateway = routes && !matches!(network.gateways, Gateways::PerHost(_));
+    let mac = network.bridge_mac;
+    match hardware.cloned() {
+        None => LinkMac::Fixed(mac),
+        Some(device) if !is_gateway => LinkMac::Of(device),
+        Some(_) if network.network_type == NetworkType::Vlan => LinkMac::Fixed(mac),
+        Some(uplink) => LinkMac::Gateway { mac, uplink },
+    }
+}
+
+/// What routing for a network takes, and serving DHCP on it.
+fn compile_gateway(
+    world: &World,
+    host: &Host,
+    network: &Network,
+    leads_out: Option<&LinkName>,
+    objects: &mut Objects,
+) {
+    let bridge = &network.bridge;
+    let addresses = network.gateway_addresses(host.id);
+    for (address, cidr) in &addresses {
+        let on_link = IpNet::new_assert(*address, cidr.net().prefix_len());
+        objects.insert(Key::Address(bridge.clone(), on_link), Object::Address);
+        if cidr.family() == Family::Ipv4 {
+            put_nat(world, host, *cidr, objects);
+        }
+    }
+    let dnsmasq = Dnsmasq {
+        arguments: render::dnsmasq_arguments(network, &addresses),
+        bridge: bridge.clone(),
+        bridge_index: None,
+        stale: false,
+    };
+    objects.insert(Key::Dnsmasq(network.name.clone()), Object::Dnsmasq(dnsmasq));
+    put_element(objects, Set::Network, bridge.to_string());
+    put_element(objects, Set::Routed, format!("{bridge} . {bridge}"));
+    if network.network_type == NetworkType::Vlan {
+        put_element(objects, Set::Private, bridge.to_string());
+    }
+    for sibling in network.project.into_iter().flat_map(|project| world.networks_of(project)) {
+        if world.routes(host.id, sibling) {
+            put_element(objects, Set::Routed, format!("{bridge} . {}", sibling.bridge));
+        }
+    }
+    if let Some(uplink) = leads_out.filter(|_| network.gateways == Gateways::Shared) {
+        hide_gateway(network, uplink, &addresses, objects);
+    }
+}
+
+fn put_nat(world: &World, host: &Host, cidr: Cidr, objects: &mut Objects) {
+    let Some(public) = &host.public_interface else { return };
+    put_element(objects, Set::NatSource, format!("{cidr} . {public}"));
+    for dmz in world.options().dmz_cidr.iter().filter(|dmz| dmz.family() == Family::Ipv4) {
+        put_element(objects, Set::NatExempt, format!("{cidr} . {}", render::range(*dmz)));
+    }
+}
+
+/// Other hosts have the same gateway: none of it may pass the device that leads to them.
+fn hide_gateway(network: &Network, uplink: &LinkName, addresses: &[(IpAddr, Cidr)], objects: &mut Objects) {
+    put_element(objects, Set::SharedUplink, uplink.to_string());
+    put_element(objects, Set::SharedMac, format!("{uplink} . {}", network.bridge_mac));
+    for (address, _) in addresses {
+        let set = if address.is_ipv4() { Set::SharedIp4 } else { Set::SharedIp6 };
+        put_element(objects, set, format!("{uplink} . {address}"));
+    }
+}
+
+fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Objects> {
     let interface = world.interface(id)?;
-    let attachment = interface.attachment.as_ref().filter(|attachment| attachment.host == host.id)?;
     let network = world.network(interface.network)?;
+    let mut objects = Objects::new();
+    if let Some(place) = interface.places().find(|place| place.host == host.id) {
+        compile_port(interface, network, &place.plug, &mut objects);
+        // One that is only prepared is still reached where it was.
+        if interface.attachment.as_ref() == Some(place) {
+            let station = Object::Station {
+                port: interface.device.clone(),
+                addresses: interface.addresses.iter().copied().collect(),
+            };
+            objects.insert(Key::Station(network.bridge.clone(), interface.mac), station);
+        }
+    }
+    let bears =
+        !objects.is_empty() || (network.gateway_host() == Some(host.id) && interface.attachment.is_some());
+    if bears && world.routes(host.id, network) {
+        compile_lease(interface, network, &mut objects);
+    }
+    Some(objects)
+}
+
+/// The device and what its guest may send.
+fn compile_port(interface: &Interface, network: &Network, plug: &Plug, objects: &mut Objects) {
     let Interface { device, mac, .. } = interface;
-    let link = Link {
-        kind: link_kind(&attachment.plug, interface),
+    let link = port(link_kind(plug, interface), network);
+    objects.insert(Key::Link(device.clone()), Object::Link(link));
+    put_element(objects, Set::GuardMac, format!("{device} . {mac}"));
+    for address in interface.guest_addresses(network) {
+        match address {
+            IpAddr::V4(address) => {
+                put_element(objects, Set::GuardIp4, format!("{device} . {mac} . {address}"));
+            }
+            IpAddr::V6(address) => {
+                put_element(objects, Set::GuardIp6, format!("{device} . {mac} . {address}"));
+                put_element(objects, Set::GuardNd, format!("{device} . {mac} . {:#x}", address.to_bits()));
+            }
+        }
+    }
+}
+
+/// What dnsmasq has to know of a guest.
+fn compile_lease(interface: &Interface, network: &Network, objects: &mut Objects) {
+    let hostname = &interface.hostname;
+    for address in &interface.addresses {
+        match *address {
+            IpAddr::V4(address) => {
+                let key = Key::DhcpHost(network.name.clone(), interface.mac);
+                let entry = Object::DhcpHost { address, hostname: hostname.clone() };
+                objects.entry(key).or_insert(entry);
+            }
+            IpAddr::V6(address) if network.ipv6_mode == Ipv6Mode::Dhcpv6 => {
+                let entry = Object::DhcpHost6 { mac: interface.mac, hostname: hostname.clone() };
+                objects.insert(Key::DhcpHost6(network.name.clone(), address), entry);
+            }
+            IpAddr::V6(_) => {}
+        }
+    }
+    if !interface.addresses.is_empty() {
+        let name = Key::DnsName(network.name.clone(), format!("{hostname}.{}", network.domain));
+        objects.insert(name, Object::DnsName(interface.addresses.iter().copied().collect()));
+    }
+}
+
+/// A device that is a port of the network's bridge.
+fn port(kind: LinkKind, network: &Network) -> Link {
+    Link {
+        kind,
         mac: None,
         mtu: network.mtu.bytes().into(),
         master: Some(network.bridge.clone()),
+        uplink: None,
         up: true,
         index: None,
-    };
-    let mut objects = BTreeMap::from([
-        (Key::Link(device.clone()), Object::Link(link)),
-        (Key::Element(Set::GuardMac, format!("{device} . {mac}")), Object::Element),
-    ]);
-    for address in &interface.addresses {
-        let element = format!("{device} . {mac} . {address}");
-        objects.insert(Key::Element(Set::GuardIp4, element), Object::Element);
     }
-    if let Some(&address) = interface.addresses.first() {
-        let hostname = interface.hostname.clone();
-        let name = format!("{hostname}.{}", network.domain);
-        let entry = Object::DhcpHost { address, hostname };
-        objects.insert(Key::DhcpHost(network.name.clone(), *mac), entry);
-        objects.insert(Key::DnsName(network.name.clone(), name), Object::DnsName(address));
-    }
-    Some(objects)
 }
 
 fn link_kind(plug: &Plug, interface: &Interface) -> LinkKind {
@@ -198,16 +358,11 @@ fn link_kind(plug: &Plug, interface: &Interface) -> LinkKind {
 /// bridge only: of several networks that want it, the one made first has it.
 fn uplink(world: &World, host: &Host, network: &Network) -> Option<LinkName> {
     let device = wanted_uplink(host, network)?;
-    let mut on_host = world.networks_on(host.id).filter_map(|id| world.network(id));
-    let first = on_host.find(|rival| wanted_uplink(host, rival) == Some(device))?;
+    let first = world.networks_on(host.id).find(|rival| wanted_uplink(host, rival) == Some(device))?;
     (first.id == network.id).then(|| device.clone())
 }
 
 fn wanted_uplink<'a>(host: &'a Host, network: &'a Network) -> Option<&'a LinkName> {
-    host.flat_interface.as_ref().or(network.bridge_interface.as_ref())
-}
-
-fn gateway_address(network: &Network) -> IpNet {
-    let prefix = network.cidr.net().prefix_len();
-    IpNet::V4(Ipv4Net::new_assert(network.gateway, prefix))
+    let enslaves = network.network_type == NetworkType::FlatDhcp;
+    host.flat_interface.as_ref().or(network.bridge_interface.as_ref()).filter(|_| enslaves)
 }

@@ -5,6 +5,7 @@
 //! deleted; what is in the way is a [`Problem`].
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub enum ProblemCode {
     ForeignInTheWay,
     /// What this rests on has a problem of its own.
     Blocked,
+    /// A device cannot carry frames as large as the network's.
+    MtuTooLarge,
     /// The bridge has all the ports the kernel gives it.
     BridgeFull,
     /// A step failed on the host.
@@ -70,7 +73,8 @@ pub fn plan_keys(spec: &HostSpec, state: &HostState, keys: &BTreeSet<Key>) -> Pl
 }
 
 /// The keys that must have been observed to plan this one, itself included. A link is observed with
-/// its master: whose bridge a device is in decides whether it may be taken.
+/// its master: whose bridge a device is in decides whether it may be taken. An uplink is observed
+/// with the addresses and routes on it and on its bridge.
 pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
     let mut keys = BTreeSet::from([key.clone()]);
     let bridge_of = |link: &LinkName| match spec.objects.get(&Key::Uplink(link.clone())) {
@@ -83,39 +87,66 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
         }
         Key::Link(name) => {
             let link = spec.link(name);
-            keys.extend(
-                link.and_then(|link| link.master.as_ref())
-                    .into_iter()
-                    .flat_map(|bridge| bridge_reads(spec, bridge)),
-            );
-            keys.extend(bridge_reads(spec, name));
+            let master = link.and_then(|link| link.master.as_ref());
+            keys.extend(master.into_iter().flat_map(|bridge| obstacle_reads(spec, bridge)));
+            keys.extend(obstacle_reads(spec, name));
+            keys.extend(mac_reads(spec, name));
+        }
+        Key::Device(link) => {
+            keys.insert(Key::Link(link.clone()));
         }
         Key::Uplink(link) => {
             keys.insert(Key::Link(link.clone()));
-            keys.extend(bridge_of(link).into_iter().flat_map(|bridge| bridge_reads(spec, &bridge)));
+            keys.extend(bridge_of(link).into_iter().flat_map(|bridge| obstacle_reads(spec, &bridge)));
         }
-        Key::Address(link, _) | Key::Route(link, _) => keys.extend(bridge_reads(spec, link)),
+        Key::Address(link, _) | Key::Route(link, _) => keys.extend(obstacle_reads(spec, link)),
         Key::DhcpHost(network, mac) | Key::Lease(network, mac) => {
             keys.insert(Key::DhcpHost(network.clone(), *mac));
             keys.insert(Key::Lease(network.clone(), *mac));
         }
+        Key::DhcpHost6(network, address) | Key::Lease6(network, address) => {
+            keys.insert(Key::DhcpHost6(network.clone(), *address));
+            keys.insert(Key::Lease6(network.clone(), *address));
+        }
         Key::Dnsmasq(network) => {
             if let Some(Object::Dnsmasq(dnsmasq)) = spec.objects.get(&Key::Dnsmasq(network.clone())) {
-                keys.extend(bridge_reads(spec, &dnsmasq.bridge));
+                keys.extend(obstacle_reads(spec, &dnsmasq.bridge));
             }
+        }
+        Key::Station(bridge, _) => {
+            if let Some(Object::Station { port, .. }) = spec.objects.get(key) {
+                keys.extend(obstacle_reads(spec, port));
+            }
+            keys.extend(obstacle_reads(spec, bridge));
         }
         Key::Sysctl(_) | Key::Ruleset(_) | Key::DnsName(..) => {}
     }
     keys
 }
 
-/// What decides whether a bridge can be made: itself and the device it has its MAC from.
-fn bridge_reads(spec: &HostSpec, bridge: &LinkName) -> BTreeSet<Key> {
-    let mut keys = BTreeSet::from([Key::Link(bridge.clone())]);
-    if let Some(Link { mac: Some(LinkMac::Of(uplink)), .. }) = spec.link(bridge) {
-        keys.insert(Key::Link(uplink.clone()));
-    }
+/// What decides whether a link can be made: itself, and what it rests on in turn.
+fn obstacle_reads(spec: &HostSpec, name: &LinkName) -> BTreeSet<Key> {
+    let mut keys = BTreeSet::from([Key::Link(name.clone())]);
+    keys.extend(rests_on(spec, name).into_iter().flat_map(|under| obstacle_reads(spec, under)));
     keys
+}
+
+/// The device that must be there for a link of the spec to be made.
+fn rests_on<'a>(spec: &'a HostSpec, name: &LinkName) -> Option<&'a LinkName> {
+    let link = spec.link(name)?;
+    match &link.kind {
+        LinkKind::Vlan { parent, .. } => Some(parent),
+        _ => link.uplink.as_ref(),
+    }
+}
+
+/// What decides which MAC a link is to have.
+fn mac_reads(spec: &HostSpec, name: &LinkName) -> Vec<Key> {
+    match spec.link(name).and_then(|link| link.mac.as_ref()) {
+        Some(LinkMac::Of(other)) => vec![Key::Link(other.clone())],
+        Some(LinkMac::Gateway { uplink, .. }) => vec![Key::Link(uplink.clone()), Key::Uplink(uplink.clone())],
+        Some(LinkMac::Fixed(_)) | None => Vec::new(),
+    }
 }
 
 /// Plans key by key. No key's steps depend on what was planned for another.
@@ -132,7 +163,9 @@ impl Planner<'_> {
             Key::Ruleset(table) => self.plan_ruleset(*table),
             Key::Element(set, element) => self.plan_element(key, *set, element),
             Key::Link(name) => self.plan_link(key, name),
+            Key::Device(link) => self.plan_device(key, link),
             Key::Uplink(link) => self.plan_uplink(key, link),
+            Key::Station(bridge, mac) => self.plan_station(key, bridge, *mac),
             Key::Address(link, address) => self.plan_address(key, link, *address),
             Key::DhcpHost(network, mac) => {
                 self.plan_dhcp_host(key, network, *mac);
@@ -140,6 +173,11 @@ impl Planner<'_> {
             }
             Key::DnsName(network, name) => self.plan_dns_name(key, network, name),
             Key::Lease(network, mac) => self.plan_lease(network, *mac),
+            Key::DhcpHost6(network, address) => {
+                self.plan_dhcp_host6(key, network, *address);
+                self.plan_lease6(network, *address);
+            }
+            Key::Lease6(network, address) => self.plan_lease6(network, *address),
             Key::Dnsmasq(network) => self.plan_dnsmasq(key, network),
             // Routes are never asked for; foreign ones move with their uplink.
             Key::Route(..) => {}
@@ -210,13 +248,9 @@ impl Planner<'_> {
             return self.problem(key, code, detail);
         }
         if let Some(bridge) = wanted.master.as_ref()
-            && let Some((_, detail)) = self.obstacle(bridge)
+            && let Some(detail) = self.bridge_obstacle(bridge)
         {
-            return self.problem(
-                key,
-                ProblemCode::Blocked,
-                format!("its bridge {bridge} cannot be made: {detail}"),
-            );
+            return self.problem(key, ProblemCode::Blocked, detail);
         }
         match have {
             Some((have, _)) if have.kind == wanted.kind => {
@@ -237,6 +271,7 @@ impl Planner<'_> {
         let link = name.clone();
         match (&wanted.kind, self.mac(wanted)) {
             (LinkKind::Bridge, Some(mac)) => self.step(Step::CreateBridge { link, mac, mtu: wanted.mtu }),
+            (LinkKind::Vlan { .. }, _) => self.step(Step::CreateVlan { link, vlan: wanted.clone() }),
             _ => self.step(Step::CreatePort { link, port: wanted.clone() }),
         }
     }
@@ -255,14 +290,54 @@ impl Planner<'_> {
     fn mac(&self, wanted: &Link) -> Option<Mac> {
         match wanted.mac.as_ref()? {
             LinkMac::Fixed(mac) => Some(*mac),
-            LinkMac::Of(other) => match self.state.link(other)?.0.mac {
-                Some(LinkMac::Fixed(mac)) => Some(mac),
-                _ => None,
-            },
+            LinkMac::Of(other) => self.seen_mac(other),
+            LinkMac::Gateway { mac, uplink } => {
+                if self.brings_addresses(uplink) {
+                    self.seen_mac(uplink)
+                } else {
+                    Some(*mac)
+                }
+            }
         }
     }
 
-    /// What keeps a link of the spec from being made, itself alone considered.
+    /// Whether the host has addresses of its own on this device or on the bridge that it is in. Those
+    /// on a bridge that it is only to be in are another device's, and leave with that.
+    fn brings_addresses(&self, uplink: &LinkName) -> bool {
+        let bridge = match self.state.get(&Key::Uplink(uplink.clone())).map(|have| &have.object) {
+            Some(Object::Uplink(bridge)) => Some(bridge),
+            _ => None,
+        };
+        let mut devices = bridge.into_iter().chain([uplink]);
+        devices.any(|device| self.state.foreign_addresses(device).next().is_some())
+    }
+
+    fn seen_mac(&self, name: &LinkName) -> Option<Mac> {
+        match self.state.link(name)?.0.mac {
+            Some(LinkMac::Fixed(mac)) => Some(mac),
+            _ => None,
+        }
+    }
+
+    /// What keeps a port out of this bridge, as its owner reads it. One that is not in the spec is
+    /// the administrator's, and has to be there.
+    fn bridge_obstacle(&self, bridge: &LinkName) -> Option<String> {
+        if self.spec.link(bridge).is_some() {
+            let (_, detail) = self.obstacle(bridge)?;
+            return Some(format!("its bridge {bridge} cannot be made: {detail}"));
+        }
+        match self.state.link(bridge) {
+            Some((have, _)) if have.kind == LinkKind::Bridge => None,
+            Some(_) => {
+                Some(format!("{bridge} is not a bridge; make one, a flat network's is not made by Trestle"))
+            }
+            None => Some(format!(
+                "the bridge {bridge} does not exist on this host; make it, a flat network's is not made by Trestle"
+            )),
+        }
+    }
+
+    /// What keeps a link of the spec from being made, itself and what it rests on considered.
     fn obstacle(&self, name: &LinkName) -> Option<(ProblemCode, String)> {
         let wanted = self.spec.link(name)?;
         if let Some((have, owner)) = self.state.link(name) {
@@ -274,10 +349,21 @@ impl Planner<'_> {
                 return Some((ProblemCode::ForeignInTheWay, detail));
             }
         }
-        let Some(LinkMac::Of(uplink)) = &wanted.mac else { return None };
-        match self.state.link(uplink) {
-            None => Some((ProblemCode::InterfaceMissing, missing_interface(uplink))),
-            Some((have, _)) => self.taken(uplink, have, name),
+        let under = rests_on(self.spec, name)?;
+        if self.spec.link(under).is_some() {
+            return self.obstacle(under);
+        }
+        match self.state.link(under) {
+            None => Some((ProblemCode::InterfaceMissing, missing_interface(under))),
+            Some((have, _)) if wanted.kind == LinkKind::Bridge => self.taken(under, have, name),
+            Some((have, _)) if have.mtu < wanted.mtu => {
+                let detail = format!(
+                    "{under} has an MTU of {}, the network needs {}; set the MTU of {under}, or give the network a smaller one",
+                    have.mtu, wanted.mtu
+                );
+                Some((ProblemCode::MtuTooLarge, detail))
+            }
+            Some(_) => None,
         }
     }
 
@@ -288,6 +374,42 @@ impl Planner<'_> {
             "{link} is a port of {master}, which is not Trestle's; take it out or name another device"
         );
         foreign.then_some((ProblemCode::InterfaceTaken, detail))
+    }
+
+    /// Others make it; all there is to do is to say that it is missing.
+    fn plan_device(&mut self, key: &Key, link: &LinkName) {
+        if self.wanted(key).is_some() && self.state.link(link).is_none() {
+            self.problem(key, ProblemCode::InterfaceMissing, missing_interface(link));
+        }
+    }
+
+    /// Whether the link is there and will not be made anew.
+    fn is_as_wanted(&self, name: &LinkName) -> bool {
+        let kind = self.spec.link(name).map(|wanted| &wanted.kind);
+        self.state.link(name).is_some_and(|(have, _)| kind.is_none_or(|wanted| *wanted == have.kind))
+    }
+
+    fn plan_station(&mut self, key: &Key, bridge: &LinkName, mac: Mac) {
+        let have = match self.state.get(key) {
+            Some(Observed { owner: Owner::Ours, object: Object::Station { port, .. } }) => Some(port),
+            _ => None,
+        };
+        let bridge = bridge.clone();
+        match self.wanted(key).cloned() {
+            Some(Object::Station { port, addresses }) => {
+                if let Some((_, detail)) = self.obstacle(&port) {
+                    return self.problem(key, ProblemCode::Blocked, detail);
+                }
+                if let Some(detail) = self.bridge_obstacle(&bridge) {
+                    return self.problem(key, ProblemCode::Blocked, detail);
+                }
+                if have != Some(&port) || !self.is_as_wanted(&port) || !self.is_as_wanted(&bridge) {
+                    self.step(Step::SetStation { bridge, mac, port, addresses });
+                }
+            }
+            _ if have.is_some() => self.step(Step::DeleteStation { bridge, mac }),
+            _ => {}
+        }
     }
 
     fn plan_uplink(&mut self, key: &Key, link: &LinkName) {
@@ -394,13 +516,29 @@ impl Planner<'_> {
         }
     }
 
+    fn plan_dhcp_host6(&mut self, key: &Key, network: &Name, address: Ipv6Addr) {
+        let have = self.state.get(key).map(|have| &have.object);
+        let network = network.clone();
+        match (self.wanted(key).cloned(), have) {
+            (Some(wanted), have) if have != Some(&wanted) => {
+                let Object::DhcpHost6 { mac, hostname } = wanted else { return };
+                self.step(Step::WriteDhcpHost6 { network, address, mac, hostname });
+            }
+            (None, Some(_)) => {
+                self.step(Step::DeleteDhcpHost6 { network: network.clone(), address });
+                self.step(Step::ReloadDhcp { network });
+            }
+            _ => {}
+        }
+    }
+
     fn plan_dns_name(&mut self, key: &Key, network: &Name, name: &str) {
         let have = self.state.get(key).map(|have| &have.object);
         let (network, name) = (network.clone(), name.to_owned());
         match (self.wanted(key).cloned(), have) {
             (Some(wanted), have) if have != Some(&wanted) => {
-                let Object::DnsName(address) = wanted else { return };
-                self.step(Step::WriteDnsName { network, name, address });
+                let Object::DnsName(addresses) = wanted else { return };
+                self.step(Step::WriteDnsName { network, name, addresses });
             }
             (None, Some(_)) => self.step(Step::DeleteDnsName { network, name }),
             _ => {}
@@ -420,6 +558,31 @@ impl Planner<'_> {
             Some(Object::Dnsmasq(dnsmasq)) => {
                 let bridge = dnsmasq.bridge.clone();
                 self.step(Step::ReleaseLease { network, bridge, address, mac });
+            }
+            _ => self.step(Step::ForgetLeases { network }),
+        }
+    }
+
+    /// The same of an IPv6 lease, which does not tell the MAC of who has it: it ends when its entry
+    /// goes or is given to another MAC.
+    fn plan_lease6(&mut self, network: &Name, address: Ipv6Addr) {
+        let lease = self.state.get(&Key::Lease6(network.clone(), address)).map(|have| &have.object);
+        let Some(Object::Lease6 { client, iaid }) = lease.cloned() else { return };
+        let key = Key::DhcpHost6(network.clone(), address);
+        let entitled = match (self.wanted(&key), self.state.get(&key).map(|have| &have.object)) {
+            (Some(Object::DhcpHost6 { mac, .. }), Some(Object::DhcpHost6 { mac: before, .. })) => {
+                mac == before
+            }
+            (wanted, _) => wanted.is_some(),
+        };
+        if entitled {
+            return;
+        }
+        let network = network.clone();
+        match self.wanted(&Key::Dnsmasq(network.clone())) {
+            Some(Object::Dnsmasq(dnsmasq)) => {
+                let bridge = dnsmasq.bridge.clone();
+                self.step(Step::ReleaseLease6 { network, bridge, address, client, iaid });
             }
             _ => self.step(Step::ForgetLeases { network }),
         }
@@ -460,6 +623,7 @@ impl Planner<'_> {
 fn delete_link(name: &LinkName, have: &Link) -> Step {
     match have.kind {
         LinkKind::Bridge => Step::DeleteBridge { link: name.clone() },
+        LinkKind::Vlan { .. } => Step::DeleteVlan { link: name.clone() },
         _ => Step::DeletePort { link: name.clone() },
     }
 }

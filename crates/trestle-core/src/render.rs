@@ -4,23 +4,50 @@
 //! set, so that neither a packet nor an attach costs more the more instances there are, and no
 //! anonymous set is ever made (creating sets is quadratic in the kernel).
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use crate::spec::Table;
-use crate::types::Cidr;
-use crate::world::Network;
+use crate::types::{Cidr, Family, LinkName};
+use crate::world::{Ipv6Mode, Network};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
-/// nothing: the guard fails closed. What is not allowed below is dropped, IPv6 and router
-/// advertisements among it. Tags are named, because the kernel takes a frame's tag off before it
-/// asks what is inside. A packet is accepted only if the kernel finds its protocol: with a header
-/// that is not right it would find no port to refuse. Frames to the reserved group addresses of
-/// IEEE 802.1D §7.12.6 pass prerouting by and go to the host alone, which would learn their sender
-/// and read them: they are dropped at the input hook.
+/// nothing: the guard fails closed. What is not allowed below is dropped. Tags are named, because
+/// the kernel takes a frame's tag off before it asks what is inside. A packet is accepted only if
+/// the kernel finds its protocol: with a header that is not right it would find no port to refuse.
+/// Frames to the reserved group addresses of IEEE 802.1D §7.12.6 pass prerouting by and go to the
+/// host alone, which would learn their sender and read them: they are dropped at the input hook.
+///
+/// In IPv6 a guest may say of its own addresses alone that they are its (RFC 4861 §7.2; the target
+/// stands 64 bits into the message), and neither advertise routes nor redirect.
+///
+/// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
+/// that leads to them, and neither is what guests ask of it.
 const GUARD: &str = r#"table bridge trestle {
 	set guard_mac {
 		type ifname . ether_addr
 	}
 	set guard_ip4 {
 		type ifname . ether_addr . ipv4_addr
+	}
+	set guard_ip6 {
+		type ifname . ether_addr . ipv6_addr
+	}
+	set guard_nd {
+		typeof iifname . ether saddr . @th,64,128
+	}
+	set shared_uplink {
+		type ifname
+	}
+	set shared_mac {
+		type ifname . ether_addr
+	}
+	set shared_ip4 {
+		type ifname . ipv4_addr
+	}
+	set shared_ip6 {
+		type ifname . ipv6_addr
 	}
 	chain from_instance {
 		ether type 8021q drop
@@ -31,21 +58,75 @@ const GUARD: &str = r#"table bridge trestle {
 		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
 		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
 		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
+		ether type ip6 jump from_instance6
 		drop
+	}
+	chain from_instance6 {
+		icmpv6 type nd-router-advert drop
+		icmpv6 type nd-redirect drop
+		icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @guard_nd drop
+		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @guard_nd accept
+		ip6 saddr :: icmpv6 type nd-router-solicit accept
+		ip6 saddr :: icmpv6 type mld2-listener-report accept
+		udp sport 547 drop
+		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
+		drop
+	}
+	chain from_uplink {
+		iifname . ether saddr @shared_mac drop
+		iifname . ether daddr @shared_mac drop
+		iifname . arp saddr ip @shared_ip4 drop
+		iifname . arp daddr ip @shared_ip4 drop
+		iifname . ip6 saddr @shared_ip6 drop
+	}
+	chain asked_through_uplink {
+		oifname . arp daddr ip @shared_ip4 drop
+		icmpv6 type nd-router-solicit drop
+		udp dport 67 drop
+		udp dport 547 drop
+	}
+	chain told_through_uplink {
+		oifname . ether saddr @shared_mac drop
+		oifname . arp saddr ip @shared_ip4 drop
+		oifname . ip6 saddr @shared_ip6 drop
+		icmpv6 type nd-router-advert drop
+		udp sport 67 drop
+		udp sport 547 drop
 	}
 	chain prerouting {
 		type filter hook prerouting priority -300; policy accept;
 		iifname "tr-*" jump from_instance
+		iifname @shared_uplink jump from_uplink
 	}
 	chain input {
 		type filter hook input priority -300; policy accept;
 		iifname "tr-*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
 	}
+	chain forward {
+		type filter hook forward priority -300; policy accept;
+		oifname @shared_uplink jump asked_through_uplink
+	}
+	chain output {
+		type filter hook output priority -300; policy accept;
+		oifname @shared_uplink jump told_through_uplink
+	}
 }
 "#;
 
-/// `inet trestle`. Exempt ranges come first (`dmz_cidr`, reference LX-38).
+/// `inet trestle`. A network is reached from itself (bridged packets pass here too where
+/// br_netfilter is on), from the other networks of its project, and by answers; one of type VLAN by
+/// nobody else (reference MG-131), any other from outside too. Exempt ranges of source NAT come
+/// first (`dmz_cidr`, reference LX-38).
 const GATEWAY: &str = r"table inet trestle {
+	set network {
+		type ifname
+	}
+	set private {
+		type ifname
+	}
+	set routed {
+		type ifname . ifname
+	}
 	set nat_source {
 		type ipv4_addr . ifname
 		flags interval
@@ -53,6 +134,14 @@ const GATEWAY: &str = r"table inet trestle {
 	set nat_exempt {
 		type ipv4_addr . ipv4_addr
 		flags interval
+	}
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		ct state established,related accept
+		ct status dnat accept
+		iifname . oifname @routed accept
+		oifname @private drop
+		iifname @network oifname @network drop
 	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
@@ -72,21 +161,27 @@ pub fn ruleset(table: Table) -> String {
 
 /// A range as nft prints it back: one address has no prefix length.
 pub fn range(cidr: Cidr) -> String {
-    match cidr.net().prefix_len() {
-        32 => cidr.net().addr().to_string(),
+    match cidr.net() {
+        IpNet::V4(net) if net.prefix_len() == 32 => net.addr().to_string(),
+        IpNet::V6(net) if net.prefix_len() == 128 => net.addr().to_string(),
         _ => cidr.to_string(),
     }
 }
 
-/// The arguments of a network's dnsmasq; `%S` stands for the host's state folder.
+/// A device's name as a part of a setting's dotted name, as sysctl(8) writes it: a dot in it is a
+/// slash there.
+pub fn sysctl_part(link: &LinkName) -> String {
+    link.as_str().replace('.', "/")
+}
+
+/// The arguments of a network's dnsmasq under these gateway addresses; `%S` stands for the host's
+/// state folder.
 ///
 /// It is bound to its bridge alone: without `--interface` several on one host steal each other's
-/// renewals and releases (reference LX-66). It never chooses an address: the range is `static` and
+/// renewals and releases (reference LX-66). It never chooses an address: the ranges are `static` and
 /// an unknown MAC is ignored. Leases go by MAC whatever client id a guest sends.
-pub fn dnsmasq_arguments(network: &Network) -> Vec<String> {
+pub fn dnsmasq_arguments(network: &Network, gateways: &[(IpAddr, Cidr)]) -> Vec<String> {
     let folder = format!("%S/networks/{}", network.name);
-    let net = network.cidr.net();
-    let lease_max = (1u64 << (32 - net.prefix_len())).min(1 << 20);
     let mut arguments = vec![
         "--keep-in-foreground".to_owned(),
         "--conf-file=/dev/null".to_owned(),
@@ -99,21 +194,61 @@ pub fn dnsmasq_arguments(network: &Network) -> Vec<String> {
         format!("--hostsdir={folder}/dns-names"),
         format!("--domain={}", network.domain),
         format!("--local=/{}/", network.domain),
-        format!("--dhcp-range={},static,{},{}s", net.network(), net.netmask(), network.dhcp_lease_time),
         format!("--dhcp-hostsdir={folder}/dhcp-hosts"),
         "--dhcp-ignore=tag:!known".to_owned(),
         "--dhcp-ignore-clid".to_owned(),
         "--dhcp-authoritative".to_owned(),
         "--no-ping".to_owned(),
         format!("--dhcp-leasefile={folder}/leases"),
-        format!("--dhcp-lease-max={lease_max}"),
-        format!("--dhcp-option=option:router,{}", network.gateway),
-        format!("--dhcp-option=option:dns-server,{}", network.gateway),
-        format!("--dhcp-option=option:mtu,{}", network.mtu),
+        format!("--dhcp-lease-max={}", lease_max(network)),
     ];
+    for (address, cidr) in gateways {
+        match address {
+            IpAddr::V4(_) => arguments.extend(dhcp4(network, *address, *cidr)),
+            IpAddr::V6(_) => arguments.extend(dhcp6(network, *address, *cidr)),
+        }
+        let options = network.dhcp_options.iter().filter(|option| option.family() == cidr.family());
+        arguments.extend(options.map(|option| format!("--dhcp-option={option}")));
+    }
     if !network.dns.is_empty() {
         arguments.push("--no-resolv".to_owned());
         arguments.extend(network.dns.iter().map(|server| format!("--server={server}")));
     }
     arguments
+}
+
+/// As many as there are addresses, of which no network has more than a million in use.
+fn lease_max(network: &Network) -> u64 {
+    let most = 1_u64 << 20;
+    let of_subnet = |cidr: Cidr| {
+        let width = if cidr.family() == Family::Ipv4 { 32 } else { 128 };
+        1_u64.checked_shl(width - u32::from(cidr.net().prefix_len())).unwrap_or(most).min(most)
+    };
+    network.subnets().map(|subnet| of_subnet(subnet.cidr)).sum::<u64>().min(most)
+}
+
+fn dhcp4(network: &Network, gateway: IpAddr, cidr: Cidr) -> [String; 4] {
+    let net = cidr.net();
+    [
+        format!("--dhcp-range={},static,{},{}s", net.network(), net.netmask(), network.dhcp_lease_time),
+        format!("--dhcp-option=option:router,{gateway}"),
+        format!("--dhcp-option=option:dns-server,{gateway}"),
+        format!("--dhcp-option=option:mtu,{}", network.mtu),
+    ]
+}
+
+/// Routers are advertised every minute, for half an hour (RFC 4861 §6.2.1).
+fn dhcp6(network: &Network, gateway: IpAddr, cidr: Cidr) -> [String; 5] {
+    let (net, lease) = (cidr.net(), network.dhcp_lease_time);
+    let mode = match network.ipv6_mode {
+        Ipv6Mode::Dhcpv6 => "static",
+        Ipv6Mode::Slaac => "ra-stateless",
+    };
+    [
+        "--enable-ra".to_owned(),
+        format!("--dhcp-range={},{mode},{},{lease}s", net.network(), net.prefix_len()),
+        format!("--ra-param={},mtu:{},60,1800", network.bridge, network.mtu),
+        format!("--dhcp-option=option6:dns-server,[{gateway}]"),
+        format!("--dhcp-option=option6:domain-search,{}", network.domain),
+    ]
 }

@@ -1,5 +1,7 @@
 //! What a step makes of a state, so that plans can be proved right and many hosts simulated.
 
+use std::collections::BTreeSet;
+
 use crate::ownership::Owner;
 use crate::plan::{LinkChange, Step};
 use crate::spec::{Key, Link, LinkKind, LinkMac, Object};
@@ -9,13 +11,16 @@ use crate::types::{LinkName, Name};
 /// Changes the state as the step changes a host.
 pub fn simulate(state: &mut HostState, step: &Step) {
     match step {
-        Step::DeletePort { link } => delete_link(state, link),
+        Step::DeletePort { link } | Step::DeleteVlan { link } => delete_link(state, link),
         Step::DeleteBridge { link } => {
             delete_link(state, link);
             release_ports(state, link);
         }
         Step::ForgetLeases { network } => {
-            state.objects.retain(|key, _| !matches!(key, Key::Lease(on, _) if on == network));
+            state.objects.retain(|key, _| match key {
+                Key::Lease(on, _) | Key::Lease6(on, _) => on != network,
+                _ => true,
+            });
         }
         Step::SetSysctl { name, value } => {
             state.put_foreign(Key::Sysctl(name.clone()), Object::Sysctl(value.clone()));
@@ -31,10 +36,24 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         Step::AddElement { .. } => state.put_ours(step.key(), Object::Element),
         Step::CreateBridge { link, mac, mtu } => {
             let mac = Some(LinkMac::Fixed(*mac));
-            let bridge = Link { kind: LinkKind::Bridge, mac, mtu: *mtu, master: None, up: true, index: None };
+            let bridge = Link {
+                kind: LinkKind::Bridge,
+                mac,
+                mtu: *mtu,
+                master: None,
+                uplink: None,
+                up: true,
+                index: None,
+            };
             create_link(state, link, bridge);
         }
-        Step::CreatePort { link, port } => create_link(state, link, port.clone()),
+        Step::CreatePort { link, port } | Step::CreateVlan { link, vlan: port } => {
+            create_link(state, link, port.clone());
+        }
+        Step::SetStation { port, .. } => {
+            let station = Object::Station { port: port.clone(), addresses: BTreeSet::new() };
+            state.put_ours(step.key(), station);
+        }
         Step::SetLink { link, changes } => {
             changes.iter().for_each(|change| change_link(state, link, change));
         }
@@ -63,18 +82,26 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             let entry = Object::DhcpHost { address: *address, hostname: hostname.clone() };
             state.put_ours(step.key(), entry);
         }
-        Step::WriteDnsName { address, .. } => state.put_ours(step.key(), Object::DnsName(*address)),
+        Step::WriteDhcpHost6 { mac, hostname, .. } => {
+            let entry = Object::DhcpHost6 { mac: *mac, hostname: hostname.clone() };
+            state.put_ours(step.key(), entry);
+        }
+        Step::WriteDnsName { addresses, .. } => {
+            state.put_ours(step.key(), Object::DnsName(addresses.clone()));
+        }
         Step::StartDnsmasq { dnsmasq, .. } => {
             let mut dnsmasq = dnsmasq.clone();
             dnsmasq.bridge_index = state.link(&dnsmasq.bridge).and_then(|(bridge, _)| bridge.index);
             state.put_ours(step.key(), Object::Dnsmasq(dnsmasq));
         }
-        Step::DeleteDhcpHost { network, .. } => {
+        Step::DeleteDhcpHost { network, .. } | Step::DeleteDhcpHost6 { network, .. } => {
             state.objects.remove(&step.key());
             set_stale(state, network, true);
         }
         Step::ReloadDhcp { network } => set_stale(state, network, false),
         Step::DeleteDnsName { .. }
+        | Step::DeleteStation { .. }
+        | Step::ReleaseLease6 { .. }
         | Step::StopDnsmasq { .. }
         | Step::DropAddress { .. }
         | Step::DropReturned { .. }
@@ -104,10 +131,11 @@ fn create_link(state: &mut HostState, name: &LinkName, mut link: Link) {
     state.put_ours(Key::Link(name.clone()), Object::Link(link));
 }
 
-/// What is on a device goes with it.
+/// What is on a device, or led to by it, goes with it.
 fn delete_link(state: &mut HostState, name: &LinkName) {
-    state.objects.retain(|key, _| match key {
-        Key::Link(link) | Key::Address(link, _) | Key::Route(link, _) => link != name,
+    state.objects.retain(|key, have| match (key, &have.object) {
+        (Key::Link(link) | Key::Address(link, _) | Key::Route(link, _), _) => link != name,
+        (Key::Station(bridge, _), Object::Station { port, .. }) => bridge != name && port != name,
         _ => true,
     });
 }

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::types::{LinkName, Mac, Name, serde_as_text};
+use crate::types::{LinkName, Mac, Name, VlanId, serde_as_text};
 
 /// What an object is called, on one host. Printed as a path: `link/br100`,
 /// `address/br100/10.0.0.1/24`, `dhcp-host/public/fa:16:3e:00:00:01`.
@@ -26,6 +26,8 @@ pub enum Key {
     Element(Set, String),
     /// A network device.
     Link(LinkName),
+    /// A device that others make and that must be there. Never part of a state: its link is.
+    Device(LinkName),
     /// A physical device that one of our bridges has enslaved.
     Uplink(LinkName),
     /// An address on a device.
@@ -33,12 +35,18 @@ pub enum Key {
     /// A route through a device. Only foreign ones are observed, where a device with routes is
     /// enslaved: they move to the bridge.
     Route(LinkName, Route),
-    /// dnsmasq's entry for one MAC on a network.
+    /// Which port of a bridge leads to a MAC, whatever anybody else sends under it.
+    Station(LinkName, Mac),
+    /// dnsmasq's IPv4 entry for one MAC on a network.
     DhcpHost(Name, Mac),
+    /// dnsmasq's entry for one IPv6 address on a network.
+    DhcpHost6(Name, Ipv6Addr),
     /// A name that dnsmasq resolves on a network, with its domain.
     DnsName(Name, String),
     /// The lease that dnsmasq holds for a MAC on a network. Never part of a spec.
     Lease(Name, Mac),
+    /// The lease that dnsmasq holds for an IPv6 address on a network. Never part of a spec.
+    Lease6(Name, Ipv6Addr),
     /// The dnsmasq of a network.
     Dnsmasq(Name),
 }
@@ -49,7 +57,7 @@ pub enum Key {
 pub enum Table {
     /// `bridge trestle`: what instances may send.
     Guard,
-    /// `inet trestle`: source NAT.
+    /// `inet trestle`: which networks reach which, and source NAT.
     Gateway,
 }
 
@@ -74,6 +82,24 @@ pub enum Set {
     GuardMac,
     /// `device . MAC . address`: who may send from which IPv4 address.
     GuardIp4,
+    /// `device . MAC . address`: who may send from which IPv6 address.
+    GuardIp6,
+    /// `device . MAC . address as a number`: who may say of which IPv6 address that it is theirs.
+    GuardNd,
+    /// `device`: what leads from a shared gateway's bridge to other hosts with the same gateway.
+    SharedUplink,
+    /// `device . MAC`: the gateway's MAC, which never passes that device.
+    SharedMac,
+    /// `device . address`: the gateway's IPv4 address, which never passes it either.
+    SharedIp4,
+    /// `device . address`: the gateway's IPv6 address.
+    SharedIp6,
+    /// `bridge`: the networks that this host routes for.
+    Network,
+    /// `bridge`: those of them that nobody outside reaches by their own addresses.
+    Private,
+    /// `bridge . bridge`: from the first network the second is reached.
+    Routed,
     /// `range . device`: what leaves by the device is translated.
     NatSource,
     /// `range . range`: from the first to the second nothing is translated.
@@ -82,13 +108,36 @@ pub enum Set {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::GuardMac, Self::GuardIp4, Self::NatSource, Self::NatExempt];
+    pub const ALL: [Self; 13] = [
+        Self::GuardMac,
+        Self::GuardIp4,
+        Self::GuardIp6,
+        Self::GuardNd,
+        Self::SharedUplink,
+        Self::SharedMac,
+        Self::SharedIp4,
+        Self::SharedIp6,
+        Self::Network,
+        Self::Private,
+        Self::Routed,
+        Self::NatSource,
+        Self::NatExempt,
+    ];
 
     /// Its name in nftables.
     pub fn name(self) -> &'static str {
         match self {
             Self::GuardMac => "guard_mac",
             Self::GuardIp4 => "guard_ip4",
+            Self::GuardIp6 => "guard_ip6",
+            Self::GuardNd => "guard_nd",
+            Self::SharedUplink => "shared_uplink",
+            Self::SharedMac => "shared_mac",
+            Self::SharedIp4 => "shared_ip4",
+            Self::SharedIp6 => "shared_ip6",
+            Self::Network => "network",
+            Self::Private => "private",
+            Self::Routed => "routed",
             Self::NatSource => "nat_source",
             Self::NatExempt => "nat_exempt",
         }
@@ -97,8 +146,17 @@ impl Set {
     /// The table it lies in.
     pub fn table(self) -> Table {
         match self {
-            Self::GuardMac | Self::GuardIp4 => Table::Guard,
-            Self::NatSource | Self::NatExempt => Table::Gateway,
+            Self::GuardMac
+            | Self::GuardIp4
+            | Self::GuardIp6
+            | Self::GuardNd
+            | Self::SharedUplink
+            | Self::SharedMac
+            | Self::SharedIp4
+            | Self::SharedIp6 => Table::Guard,
+            Self::Network | Self::Private | Self::Routed | Self::NatSource | Self::NatExempt => {
+                Table::Gateway
+            }
         }
     }
 }
@@ -127,6 +185,8 @@ pub enum Object {
     Element,
     /// A device.
     Link(Link),
+    /// The device is there.
+    Device,
     /// The bridge that has enslaved the device.
     Uplink(LinkName),
     /// The address is on the device.
@@ -139,6 +199,14 @@ pub enum Object {
         /// `rtm_protocol`.
         protocol: u8,
     },
+    /// The port of the bridge, and the addresses that the MAC's neighbours are told to find there
+    /// when it comes; in a state none, since only the port is seen.
+    Station {
+        /// The port.
+        port: LinkName,
+        /// Announced once, when the port becomes the right one.
+        addresses: BTreeSet<IpAddr>,
+    },
     /// The one address the MAC is given, and its host name.
     DhcpHost {
         /// The fixed IP.
@@ -146,10 +214,24 @@ pub enum Object {
         /// Without the domain.
         hostname: Name,
     },
-    /// The address of the name.
-    DnsName(Ipv4Addr),
+    /// The MAC that is given the address, and its host name.
+    DhcpHost6 {
+        /// The guest's.
+        mac: Mac,
+        /// Without the domain.
+        hostname: Name,
+    },
+    /// The addresses of the name.
+    DnsName(BTreeSet<IpAddr>),
     /// The address that is leased.
     Lease(Ipv4Addr),
+    /// Who leased the address, in dnsmasq's own words: what its lease file says of the client.
+    Lease6 {
+        /// The client's DUID (RFC 8415 §11), in hex with colons.
+        client: String,
+        /// The identity association (RFC 8415 §12).
+        iaid: u32,
+    },
     /// A running dnsmasq.
     Dnsmasq(Dnsmasq),
 }
@@ -165,6 +247,9 @@ pub struct Link {
     pub mtu: u32,
     /// The bridge it is a port of.
     pub master: Option<LinkName>,
+    /// The device that a bridge leads out by: without it the bridge is not made. Only in a spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<LinkName>,
     /// Whether it is administratively up.
     pub up: bool,
     /// The kernel's number; only in a state.
@@ -178,6 +263,13 @@ pub struct Link {
 pub enum LinkKind {
     /// A Linux bridge.
     Bridge,
+    /// An 802.1Q VLAN of another device.
+    Vlan {
+        /// The VLAN.
+        id: VlanId,
+        /// The device that carries it, a physical one.
+        parent: LinkName,
+    },
     /// A persistent tap.
     Tap {
         /// The uid that may open it; root alone if `None`.
@@ -206,6 +298,15 @@ pub enum LinkMac {
     /// That of another device on this host, so that its neighbours notice nothing when a bridge
     /// takes over its addresses. Only in a spec.
     Of(LinkName),
+    /// The gateway's, which all its hosts have, unless the device that the bridge leads out by
+    /// brought addresses of the host's own: then that device's, by which they are known. Only in
+    /// a spec.
+    Gateway {
+        /// The gateway's.
+        mac: Mac,
+        /// The device.
+        uplink: LinkName,
+    },
 }
 
 /// A dnsmasq, one per network and host.
@@ -298,12 +399,16 @@ impl fmt::Display for Key {
             Self::Ruleset(table) => write!(f, "ruleset/{table}"),
             Self::Element(set, element) => write!(f, "element/{set}/{element}"),
             Self::Link(link) => write!(f, "link/{link}"),
+            Self::Device(link) => write!(f, "device/{link}"),
             Self::Uplink(link) => write!(f, "uplink/{link}"),
             Self::Address(link, address) => write!(f, "address/{link}/{address}"),
             Self::Route(link, route) => write!(f, "route/{link}/{route}"),
+            Self::Station(bridge, mac) => write!(f, "station/{bridge}/{mac}"),
             Self::DhcpHost(network, mac) => write!(f, "dhcp-host/{network}/{mac}"),
+            Self::DhcpHost6(network, address) => write!(f, "dhcp-host6/{network}/{address}"),
             Self::DnsName(network, name) => write!(f, "dns-name/{network}/{name}"),
             Self::Lease(network, mac) => write!(f, "lease/{network}/{mac}"),
+            Self::Lease6(network, address) => write!(f, "lease6/{network}/{address}"),
             Self::Dnsmasq(network) => write!(f, "dnsmasq/{network}"),
         }
     }
@@ -333,9 +438,13 @@ fn parse_key(text: &str) -> Option<Key> {
             Key::Element(Set::ALL.into_iter().find(|s| s.name() == set)?, element.to_owned())
         }
         "link" => Key::Link(rest.parse().ok()?),
+        "device" => Key::Device(rest.parse().ok()?),
         "uplink" => Key::Uplink(rest.parse().ok()?),
         "address" => Key::Address(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "route" => Key::Route(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "station" => Key::Station(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "dhcp-host6" => Key::DhcpHost6(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "lease6" => Key::Lease6(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dhcp-host" => Key::DhcpHost(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dns-name" => Key::DnsName(pair()?.0.parse().ok()?, pair()?.1.to_owned()),
         "lease" => Key::Lease(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
@@ -365,6 +474,7 @@ impl fmt::Display for LinkKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bridge => f.write_str("bridge"),
+            Self::Vlan { id, parent } => write!(f, "VLAN {id} of {parent}"),
             Self::Tap { owner: Some(uid) } => write!(f, "tap of user {uid}"),
             Self::Tap { owner: None } => f.write_str("tap"),
             Self::Veth { netns, name, .. } => write!(f, "veth to {name} in {netns}"),
@@ -411,12 +521,16 @@ mod tests {
             "element/nat_source/10.0.0.0/24 . eth0",
             "element/guard_mac/tr-000000abcdef . fa:16:3e:00:00:01",
             "link/br100",
+            "device/eth0",
             "uplink/eth1",
             "address/br100/10.0.0.1/24",
             "address/eth1/2001:db8::5/64",
             "route/eth1/0.0.0.0/0/192.168.5.1/100",
             "route/eth1/10.9.0.0/16/-/0",
+            "station/br100/fa:16:3e:00:00:01",
             "dhcp-host/public/fa:16:3e:00:00:01",
+            "dhcp-host6/public/2001:db8::5",
+            "lease6/public/2001:db8::5",
             "dns-name/public/web.trestle.internal",
             "lease/public/fa:16:3e:00:00:01",
             "dnsmasq/public",

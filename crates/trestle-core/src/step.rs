@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -21,8 +21,12 @@ use crate::types::{LinkName, Mac, Name};
 pub enum Step {
     /// Deletes a tap or veth of ours.
     DeletePort { link: LinkName },
+    /// Lets a bridge learn where a MAC is again. Nothing if it does not hold it fast.
+    DeleteStation { bridge: LinkName, mac: Mac },
     /// Deletes dnsmasq's entry for a MAC. It is served on until `ReloadDhcp`.
     DeleteDhcpHost { network: Name, mac: Mac },
+    /// Deletes dnsmasq's entry for an IPv6 address. It is served on until `ReloadDhcp`.
+    DeleteDhcpHost6 { network: Name, address: Ipv6Addr },
     /// Deletes a DNS name; dnsmasq sees it at once.
     DeleteDnsName { network: Name, name: String },
     /// Makes dnsmasq forget deleted entries (SIGHUP). Nothing if it does not run.
@@ -40,6 +44,8 @@ pub enum Step {
     /// Takes a physical device out of a bridge of ours. It comes before any other is put in, so
     /// that it is always known whose the addresses on a bridge are.
     ReleaseUplink { link: LinkName },
+    /// Deletes a VLAN device of ours.
+    DeleteVlan { link: LinkName },
     /// Sets a kernel setting.
     SetSysctl { name: String, value: String },
     /// Makes one of our tables anew, sets and chains, without elements, in place of what it was.
@@ -51,6 +57,9 @@ pub enum Step {
     CreateBridge { link: LinkName, mac: Mac, mtu: u32 },
     /// Sets what differs on a device of ours.
     SetLink { link: LinkName, changes: BTreeSet<LinkChange> },
+    /// Makes a VLAN device, marked as ours, a port of its bridge, up, and sets the device that
+    /// carries it up.
+    CreateVlan { link: LinkName, vlan: Link },
     /// Puts a physical device into a bridge and sets it up.
     Enslave { link: LinkName, bridge: LinkName },
     /// Adds a foreign address of `from` to `to` as well.
@@ -62,20 +71,28 @@ pub enum Step {
     /// Puts a physical device that is in another bridge of ours into this one. It comes after the
     /// addresses: until it is done, the old bridge is known as where they are.
     SwitchUplink { link: LinkName, bridge: LinkName },
-    /// Adds an address of ours, with our mark.
+    /// Adds an address of ours, with our mark, and tells the neighbours (gratuitous ARP, RFC 5227
+    /// §3; unsolicited neighbour advertisement, RFC 4861 §7.2.6).
     AddAddress { link: LinkName, address: IpNet },
     /// Deletes an address of ours.
     DeleteAddress { link: LinkName, address: IpNet },
     /// Writes dnsmasq's entry for a MAC; dnsmasq sees it at once.
     WriteDhcpHost { network: Name, mac: Mac, address: Ipv4Addr, hostname: Name },
+    /// Writes dnsmasq's entry for an IPv6 address; dnsmasq sees it at once.
+    WriteDhcpHost6 { network: Name, address: Ipv6Addr, mac: Mac, hostname: Name },
     /// Writes a DNS name; dnsmasq sees it at once.
-    WriteDnsName { network: Name, name: String, address: Ipv4Addr },
+    WriteDnsName { network: Name, name: String, addresses: BTreeSet<IpAddr> },
     /// Starts a network's dnsmasq.
     StartDnsmasq { network: Name, dnsmasq: Dnsmasq },
     /// Ends a lease with `dhcp_release`, so that the address may go to another MAC.
     ReleaseLease { network: Name, bridge: LinkName, address: Ipv4Addr, mac: Mac },
+    /// The same of an IPv6 lease, with `dhcp_release6`.
+    ReleaseLease6 { network: Name, bridge: LinkName, address: Ipv6Addr, client: String, iaid: u32 },
     /// Makes a tap or veth, a port of its bridge, up.
     CreatePort { link: LinkName, port: Link },
+    /// Holds fast which port of a bridge leads to a MAC, and tells its neighbours in its name
+    /// that its addresses are there: switches and bridges learn where it came to.
+    SetStation { bridge: LinkName, mac: Mac, port: LinkName, addresses: BTreeSet<IpAddr> },
     /// Deletes a bridge of ours.
     DeleteBridge { link: LinkName },
     /// Deletes an element from a set. All adjacent steps from here on are one transaction.
@@ -105,8 +122,17 @@ impl Step {
             Self::DeletePort { link }
             | Self::CreateBridge { link, .. }
             | Self::SetLink { link, .. }
+            | Self::CreateVlan { link, .. }
+            | Self::DeleteVlan { link }
             | Self::CreatePort { link, .. }
             | Self::DeleteBridge { link } => Key::Link(link.clone()),
+            Self::SetStation { bridge, mac, .. } | Self::DeleteStation { bridge, mac } => {
+                Key::Station(bridge.clone(), *mac)
+            }
+            Self::DeleteDhcpHost6 { network, address } | Self::WriteDhcpHost6 { network, address, .. } => {
+                Key::DhcpHost6(network.clone(), *address)
+            }
+            Self::ReleaseLease6 { network, address, .. } => Key::Lease6(network.clone(), *address),
             Self::DeleteDhcpHost { network, mac } | Self::WriteDhcpHost { network, mac, .. } => {
                 Key::DhcpHost(network.clone(), *mac)
             }
@@ -147,6 +173,21 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DeletePort { link } => write!(f, "delete device {link}"),
+            Self::DeleteStation { bridge, mac } => write!(f, "let {bridge} learn where {mac} is"),
+            Self::DeleteDhcpHost6 { network, address } => {
+                write!(f, "delete DHCP entry of {address} on {network}")
+            }
+            Self::DeleteVlan { link } => write!(f, "delete VLAN device {link}"),
+            Self::CreateVlan { link, vlan } => write!(f, "make {} as {link}", vlan.kind),
+            Self::WriteDhcpHost6 { network, address, mac, hostname } => {
+                write!(f, "write DHCP entry of {address} on {network}: {mac}, {hostname}")
+            }
+            Self::ReleaseLease6 { network, address, client, .. } => {
+                write!(f, "release lease of {address} by {client} on {network}")
+            }
+            Self::SetStation { bridge, mac, port, .. } => {
+                write!(f, "hold {mac} fast at {port} of {bridge} and announce it")
+            }
             Self::DeleteDhcpHost { network, mac } => write!(f, "delete DHCP entry of {mac} on {network}"),
             Self::DeleteDnsName { network, name } => write!(f, "delete DNS name {name} on {network}"),
             Self::ReloadDhcp { network } => write!(f, "reload DHCP entries of {network}"),
@@ -178,8 +219,9 @@ impl fmt::Display for Step {
             Self::WriteDhcpHost { network, mac, address, hostname } => {
                 write!(f, "write DHCP entry of {mac} on {network}: {address}, {hostname}")
             }
-            Self::WriteDnsName { network, name, address } => {
-                write!(f, "write DNS name {name} on {network}: {address}")
+            Self::WriteDnsName { network, name, addresses } => {
+                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                write!(f, "write DNS name {name} on {network}: {}", addresses.join(", "))
             }
             Self::StartDnsmasq { network, dnsmasq } => {
                 write!(f, "start dnsmasq of {network} on {}", dnsmasq.bridge)

@@ -4,10 +4,10 @@
 //! these at the door. Nothing behind the door checks again.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -219,6 +219,20 @@ impl Mac {
     pub fn bytes(&self) -> [u8; 6] {
         self.0
     }
+
+    /// The address that a guest with this MAC makes itself under a prefix (EUI-64, RFC 4291
+    /// appendix A): of the prefix only the first 64 bits count.
+    pub fn eui64(&self, prefix: Ipv6Net) -> Ipv6Addr {
+        let [a, b, c, d, e, g] = self.0;
+        let interface = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, g]);
+        let network = prefix.network().to_bits() >> 64 << 64;
+        Ipv6Addr::from_bits(network | u128::from(interface))
+    }
+
+    /// The link-local address that a guest with this MAC makes itself (RFC 4291 §2.5.6).
+    pub fn link_local(&self) -> Ipv6Addr {
+        self.eui64(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64))
+    }
 }
 
 impl FromStr for Mac {
@@ -292,15 +306,164 @@ impl fmt::Display for Mtu {
     }
 }
 
-/// An IPv4 network by its exact first address: `10.0.0.5/24` is refused, not rounded.
+/// An 802.1Q VLAN id that a network can have: 1 to 4094 (IEEE 802.1Q table 9-2 keeps 0 and 4095).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct VlanId(u16);
+
+/// Why a number is not a [`VlanId`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not a VLAN id: use 1 to 4094")]
+pub struct InvalidVlanId(u32);
+
+impl VlanId {
+    /// The lowest.
+    pub const MIN: Self = Self(1);
+
+    /// The number on the wire.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The id after it, if there is one.
+    pub fn next(self) -> Option<Self> {
+        Self::try_from(u32::from(self.0) + 1).ok()
+    }
+
+    /// What the original called the device of a VLAN: `vlan100` (reference LX-10).
+    pub fn device(self) -> LinkName {
+        LinkName(format!("vlan{}", self.0))
+    }
+
+    /// What the original called its bridge: `br100` (reference MG-9).
+    pub fn bridge(self) -> LinkName {
+        LinkName(format!("br{}", self.0))
+    }
+}
+
+impl TryFrom<u32> for VlanId {
+    type Error = InvalidVlanId;
+
+    fn try_from(number: u32) -> Result<Self, Self::Error> {
+        match u16::try_from(number) {
+            Ok(small) if (1..=4094).contains(&small) => Ok(Self(small)),
+            _ => Err(InvalidVlanId(number)),
+        }
+    }
+}
+
+impl From<VlanId> for u32 {
+    fn from(vlan: VlanId) -> Self {
+        vlan.0.into()
+    }
+}
+
+impl fmt::Display for VlanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A DHCP option that a network's guests are given: its number in DHCP (RFC 2132) or DHCPv6 (RFC
+/// 8415), and its value as dnsmasq takes it. Written `42,192.0.2.1` or `option6:31,[2001:db8::1]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DhcpOption {
+    family: Family,
+    code: u16,
+    value: String,
+}
+
+/// Why a text is not a [`DhcpOption`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidDhcpOption {
+    /// Not a number, a comma and a value.
+    #[error(
+        "`{0}` is not a DHCP option: write number,value such as 42,192.0.2.1, for DHCPv6 option6:number,value"
+    )]
+    Syntax(String),
+    /// One that the network sets by itself, or that says how DHCP itself goes.
+    #[error("DHCP option {0} is not to be set: the network's own addresses, names and MTU say what it is")]
+    Own(u16),
+}
+
+impl DhcpOption {
+    /// Those that a network sets from what it is, and those of the protocol itself (RFC 2132 §9).
+    const OWN: [u16; 16] = [1, 3, 6, 12, 15, 26, 28, 50, 51, 52, 53, 54, 55, 57, 58, 59];
+    /// The same in DHCPv6: RFC 8415 §21, RFC 3646.
+    const OWN6: [u16; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 23, 24];
+
+    /// Which DHCP it is for.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+}
+
+impl FromStr for DhcpOption {
+    type Err = InvalidDhcpOption;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || InvalidDhcpOption::Syntax(text.to_owned());
+        let (family, rest) =
+            text.strip_prefix("option6:").map_or((Family::Ipv4, text), |rest| (Family::Ipv6, rest));
+        let (code, value) = rest.split_once(',').ok_or_else(wrong)?;
+        let code: u16 = code.parse().map_err(|_| wrong())?;
+        let plain = !value.is_empty() && value.len() <= 255 && !value.chars().any(char::is_control);
+        let own = match family {
+            Family::Ipv4 if !(1..=254).contains(&code) => return Err(wrong()),
+            Family::Ipv4 => &Self::OWN[..],
+            Family::Ipv6 => &Self::OWN6[..],
+        };
+        if own.contains(&code) {
+            return Err(InvalidDhcpOption::Own(code));
+        }
+        if plain { Ok(Self { family, code, value: value.to_owned() }) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for DhcpOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = if self.family == Family::Ipv6 { "option6:" } else { "" };
+        write!(f, "{prefix}{},{}", self.code, self.value)
+    }
+}
+
+serde_as_text!(DhcpOption);
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Internet Protocol, version 4.
+    Ipv4,
+    /// Version 6.
+    Ipv6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        })
+    }
+}
+
+/// An IPv4 or IPv6 network by its exact first address: `10.0.0.5/24` is refused, not rounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cidr(Ipv4Net);
+pub struct Cidr(IpNet);
 
 /// Why a text is not a [`Cidr`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCidr {
     /// Not an address, a slash and a prefix length.
-    #[error("`{0}` is not a CIDR: write it as 10.0.0.0/24")]
+    #[error("`{0}` is not a CIDR: write it as 10.0.0.0/24 or 2001:db8::/64")]
     Syntax(String),
     /// The address has bits beyond the prefix.
     #[error("`{given}` has host bits set; the network is {network}")]
@@ -308,23 +471,28 @@ pub enum InvalidCidr {
         /// What was given.
         given: String,
         /// The network it lies in.
-        network: Ipv4Net,
+        network: IpNet,
     },
 }
 
 impl Cidr {
     /// The network that this address and prefix lie in.
-    pub fn new(net: Ipv4Net) -> Self {
-        Self(net.trunc())
+    pub fn new(net: impl Into<IpNet>) -> Self {
+        Self(net.into().trunc())
     }
 
     /// The same as the network type of the `ipnet` crate.
-    pub fn net(&self) -> Ipv4Net {
+    pub fn net(&self) -> IpNet {
         self.0
     }
 
+    /// Its family.
+    pub fn family(&self) -> Family {
+        Family::of(self.0.addr())
+    }
+
     /// Whether the address lies in this network, its first and last address included.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
@@ -338,7 +506,7 @@ impl FromStr for Cidr {
     type Err = InvalidCidr;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let net: Ipv4Net = text.parse().map_err(|_| InvalidCidr::Syntax(text.to_owned()))?;
+        let net: IpNet = text.parse().map_err(|_| InvalidCidr::Syntax(text.to_owned()))?;
         if net.addr() != net.network() {
             return Err(InvalidCidr::HostBits { given: text.to_owned(), network: net.trunc() });
         }
@@ -353,6 +521,80 @@ impl fmt::Display for Cidr {
 }
 
 serde_as_text!(Cidr);
+
+/// Some addresses of one family, the first and the last among them. Written `10.0.0.5-10.0.0.9`;
+/// one address and a CIDR are read too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AddressRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+/// Why a text is not an [`AddressRange`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a range of addresses: write it as 10.0.0.5-10.0.0.9, 10.0.0.5 or 10.0.0.0/29")]
+pub struct InvalidAddressRange(String);
+
+impl AddressRange {
+    /// From the first to the last, if they are of one family and in order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
+        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
+    }
+
+    /// The first.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The last.
+    pub fn last(&self) -> IpAddr {
+        self.last
+    }
+
+    /// Whether the address is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Family::of(address) == Family::of(self.first) && self.first <= address && address <= self.last
+    }
+
+    /// Whether the two have an address in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        Family::of(self.first) == Family::of(other.first)
+            && self.first <= other.last
+            && other.first <= self.last
+    }
+}
+
+impl From<Cidr> for AddressRange {
+    /// All of a network's, its first and last address included.
+    fn from(cidr: Cidr) -> Self {
+        Self { first: cidr.0.network(), last: cidr.0.broadcast() }
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = InvalidAddressRange;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || InvalidAddressRange(text.to_owned());
+        if text.contains('/') {
+            return text.parse().map(|cidr: Cidr| cidr.into()).map_err(|_| wrong());
+        }
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let parse = |text: &str| text.trim().parse().map_err(|_| wrong());
+        Self::new(parse(first)?, parse(last)?).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
+serde_as_text!(AddressRange);
 
 #[cfg(test)]
 mod tests {
@@ -370,6 +612,10 @@ mod tests {
             Mtu::try_from(100).unwrap_err().to_string(),
             "10.0.0.5/24".parse::<Cidr>().unwrap_err().to_string(),
             "10.0.0.0/33".parse::<Cidr>().unwrap_err().to_string(),
+            VlanId::try_from(4095).unwrap_err().to_string(),
+            "3,10.0.0.1".parse::<DhcpOption>().unwrap_err().to_string(),
+            "ntp".parse::<DhcpOption>().unwrap_err().to_string(),
+            "10.0.0.9-10.0.0.5".parse::<AddressRange>().unwrap_err().to_string(),
         ];
         insta::assert_snapshot!(messages.join("\n"), @r"
         `Web` is not a name: use 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end
@@ -380,7 +626,11 @@ mod tests {
         `fa:16:3e:00:00` is not the MAC address of a station: write six bytes as fa:16:3e:00:00:01, the first one even
         an MTU of 100 bytes is not possible: use 576 to 9216
         `10.0.0.5/24` has host bits set; the network is 10.0.0.0/24
-        `10.0.0.0/33` is not a CIDR: write it as 10.0.0.0/24
+        `10.0.0.0/33` is not a CIDR: write it as 10.0.0.0/24 or 2001:db8::/64
+        4095 is not a VLAN id: use 1 to 4094
+        DHCP option 3 is not to be set: the network's own addresses, names and MTU say what it is
+        `ntp` is not a DHCP option: write number,value such as 42,192.0.2.1, for DHCPv6 option6:number,value
+        `10.0.0.9-10.0.0.5` is not a range of addresses: write it as 10.0.0.5-10.0.0.9, 10.0.0.5 or 10.0.0.0/29
         ");
     }
 
@@ -389,5 +639,19 @@ mod tests {
         assert_eq!("FA:16:3E:00:00:01".parse::<Mac>().unwrap().to_string(), "fa:16:3e:00:00:01");
         assert_eq!("10.0.0.0/24".parse::<Cidr>().unwrap().to_string(), "10.0.0.0/24");
         assert_eq!("br100".parse::<LinkName>().unwrap().to_string(), "br100");
+        for text in ["42,192.0.2.1", "option6:31,[2001:db8::1]"] {
+            assert_eq!(text.parse::<DhcpOption>().unwrap().to_string(), text);
+        }
+        for text in ["10.0.0.5", "10.0.0.5-10.0.0.9", "2001:db8::-2001:db8::ff"] {
+            assert_eq!(text.parse::<AddressRange>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_guest_s_own_ipv6_addresses_are_known_from_its_mac() {
+        let mac: Mac = "fa:16:3e:12:34:56".parse().unwrap();
+        assert_eq!(mac.link_local().to_string(), "fe80::f816:3eff:fe12:3456");
+        let address = mac.eui64("2001:db8:1::/64".parse().unwrap());
+        assert_eq!(address.to_string(), "2001:db8:1:0:f816:3eff:fe12:3456");
     }
 }

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::{HOST, converge, fresh_state, link_name, network, spec, world};
+use common::{HOST, NETWORKS, OTHER, at, converge, fresh_state, link_name, network, spec, world};
 use proptest::prelude::*;
 use trestle_core::compile::{Entity, affected, compile, compile_scope};
 use trestle_core::ownership::Owner;
@@ -14,27 +14,40 @@ use trestle_core::plan::{Plan, plan, plan_keys, reads};
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object};
 use trestle_core::state::{HostState, Observed};
 use trestle_core::types::{Mac, Mtu};
-use trestle_core::world::{Plug, World};
+use trestle_core::world::{Gateways, Interface, Network, Plug, World};
+
+/// Where an interface is plugged in, seen from the host that is compiled for.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Here,
+    Elsewhere,
+    ComingHere,
+    Leaving,
+    Nowhere,
+}
 
 /// Which interfaces there are, and what is unusual about the world.
 #[derive(Clone, Debug)]
 struct Case {
-    interfaces: Vec<(u8, u8)>,
+    interfaces: Vec<(u8, u8, Place)>,
+    /// Of network 1 and 4, 2 and 5, 3 and 6.
+    gateways: [Gateways; 3],
     shared_uplink: bool,
     small_mtu: bool,
-    owner: Option<u32>,
+    no_owner: bool,
+    tap_owner: Option<u32>,
 }
 
 impl Case {
     fn world(&self) -> World {
-        let mut world = world(&self.interfaces);
-        let ids: Vec<_> = world.interfaces().map(|interface| interface.id).collect();
-        for interface in ids.into_iter().filter_map(|id| world.interface(id).cloned()).collect::<Vec<_>>() {
-            let mut interface = interface;
-            if let Some(attachment) = &mut interface.attachment {
-                attachment.plug = Plug::Tap { owner: self.owner };
-            }
-            world.put_interface(interface);
+        let numbers: Vec<(u8, u8)> = self.interfaces.iter().map(|(n, i, _)| (*n, *i)).collect();
+        let mut world = world(&numbers);
+        let present: BTreeSet<_> = world.networks().map(|network| network.id).collect();
+        for n in NETWORKS.filter(|n| present.contains(&network(*n).id)) {
+            world.put_network(self.network(n));
+        }
+        for (n, i, place) in &self.interfaces {
+            world.put_interface(self.interface(*n, *i, *place));
         }
         if self.shared_uplink {
             world.put_host(trestle_core::world::Host {
@@ -42,21 +55,62 @@ impl Case {
                 ..common::host()
             });
         }
-        if self.small_mtu && world.network(network(1).id).is_some() {
-            world.put_network(trestle_core::world::Network {
-                mtu: Mtu::try_from(1400).unwrap(),
-                ..network(1)
-            });
-        }
         world
+    }
+
+    fn network(&self, n: u8) -> Network {
+        let mut network = network(n);
+        network.gateways = self.gateways[usize::from(n - 1) % 3].clone();
+        if let Gateways::PerHost(hosts) = &mut network.gateways {
+            hosts.insert(HOST, vec![format!("10.0.{n}.200").parse().unwrap()]);
+        }
+        if self.small_mtu && n % 3 == 1 {
+            network.mtu = Mtu::try_from(1400).unwrap();
+        }
+        if self.no_owner {
+            network.project = None;
+        }
+        network
+    }
+
+    fn interface(&self, n: u8, i: u8, place: Place) -> Interface {
+        let mut interface = common::interface(n, i);
+        let here = trestle_core::world::Attachment { plug: Plug::Tap { owner: self.tap_owner }, ..at(HOST) };
+        (interface.attachment, interface.moving_to) = match place {
+            Place::Here => (Some(here), None),
+            Place::Elsewhere => (Some(at(OTHER)), None),
+            Place::ComingHere => (Some(at(OTHER)), Some(here)),
+            Place::Leaving => (Some(here), Some(at(OTHER))),
+            Place::Nowhere => (None, None),
+        };
+        interface
     }
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let interfaces = proptest::collection::vec((1..=3u8, 0..=5u8), 0..8);
-    (interfaces, any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(1000))]).prop_map(
-        |(interfaces, shared_uplink, small_mtu, owner)| Case { interfaces, shared_uplink, small_mtu, owner },
-    )
+    let place = prop_oneof![
+        6 => Just(Place::Here),
+        2 => Just(Place::Elsewhere),
+        1 => Just(Place::ComingHere),
+        1 => Just(Place::Leaving),
+        1 => Just(Place::Nowhere),
+    ];
+    let interfaces = proptest::collection::vec((NETWORKS, 0..=5u8, place), 0..10);
+    let gateways = || {
+        prop_oneof![
+            4 => Just(Gateways::Shared),
+            1 => Just(Gateways::One(None)),
+            1 => Just(Gateways::One(Some(HOST))),
+            1 => Just(Gateways::One(Some(OTHER))),
+            1 => Just(Gateways::PerHost(BTreeMap::new())),
+        ]
+    };
+    let gateways = [gateways(), gateways(), gateways()];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(1000))]);
+    (interfaces, gateways, flags).prop_map(|(interfaces, gateways, flags)| {
+        let (shared_uplink, small_mtu, no_owner, tap_owner) = flags;
+        Case { interfaces, gateways, shared_uplink, small_mtu, no_owner, tap_owner }
+    })
 }
 
 /// Something that befalls a host behind our back.
@@ -67,6 +121,8 @@ enum Damage {
     ForeignBridge,
     UplinkGone,
     StaleLease,
+    StaleLease6,
+    SmallParent,
     LinkDown(prop::sample::Index),
     OtherMac(prop::sample::Index),
 }
@@ -78,6 +134,8 @@ fn damage() -> impl Strategy<Value = Damage> {
         1 => Just(Damage::ForeignBridge),
         1 => Just(Damage::UplinkGone),
         1 => Just(Damage::StaleLease),
+        1 => Just(Damage::StaleLease6),
+        1 => Just(Damage::SmallParent),
         1 => any::<prop::sample::Index>().prop_map(Damage::LinkDown),
         1 => any::<prop::sample::Index>().prop_map(Damage::OtherMac),
     ]
@@ -142,6 +200,17 @@ fn inflict(state: &mut HostState, damage: &Damage) {
             let mac = Mac::generated([9, 9, 9]);
             state.put_ours(Key::Lease(network(1).name, mac), Object::Lease("10.0.1.99".parse().unwrap()));
         }
+        Damage::StaleLease6 => {
+            let lease = Object::Lease6 { client: "00:01:02".to_owned(), iaid: 7 };
+            state.put_ours(Key::Lease6(network(4).name, "fd00:4::99".parse().unwrap()), lease);
+        }
+        Damage::SmallParent => {
+            if let Some(Observed { object: Object::Link(link), .. }) =
+                state.objects.get_mut(&Key::Link(link_name("eth3")))
+            {
+                link.mtu = 1450;
+            }
+        }
         Damage::LinkDown(which) => change_link(state, which, |link| link.up = false),
         Damage::OtherMac(which) => change_link(state, which, |link| {
             link.mac = Some(LinkMac::Fixed(Mac::generated([7, 7, 7])));
@@ -156,6 +225,12 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
             let mac = match &wanted.mac {
                 None => true,
                 Some(LinkMac::Of(other)) => state.link(other).is_some_and(|(other, _)| other.mac == have.mac),
+                Some(LinkMac::Gateway { mac, uplink }) => {
+                    let Key::Link(bridge) = key else { return false };
+                    let own = state.foreign_addresses(bridge).next().is_none();
+                    let uplink = state.link(uplink).and_then(|(uplink, _)| uplink.mac.clone());
+                    have.mac == if own { Some(LinkMac::Fixed(*mac)) } else { uplink }
+                }
                 fixed => *fixed == have.mac,
             };
             mac && wanted.kind == have.kind
@@ -168,6 +243,11 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
             let enslaved = state.link(link).is_some_and(|(link, _)| link.master.as_ref() == Some(bridge));
             bridge == have && enslaved && state.foreign_addresses(link).next().is_none()
         }
+        (Object::Device, _) => {
+            let Key::Device(link) = key else { return false };
+            state.link(link).is_some()
+        }
+        (Object::Station { port, .. }, Some(Object::Station { port: have, .. })) => port == have,
         (Object::Dnsmasq(wanted), Some(Object::Dnsmasq(have))) => {
             let bridge = state.link(&wanted.bridge).and_then(|(link, _)| link.index);
             wanted.arguments == have.arguments
@@ -181,7 +261,10 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
     let left_over = state.objects.iter().filter(|(key, have)| {
         let lease = matches!(key, Key::Lease(network, mac)
             if !spec.objects.contains_key(&Key::DhcpHost(network.clone(), *mac)));
-        let stays = matches!(key, Key::Sysctl(_) | Key::Lease(..));
+        let lease = lease
+            || matches!(key, Key::Lease6(network, address)
+            if !spec.objects.contains_key(&Key::DhcpHost6(network.clone(), *address)));
+        let stays = matches!(key, Key::Sysctl(_) | Key::Lease(..) | Key::Lease6(..));
         lease || (have.owner == Owner::Ours && !stays && !spec.objects.contains_key(key))
     });
     let missing = missing.map(|(key, _)| format!("missing {key}"));
@@ -335,7 +418,7 @@ proptest! {
         let (mut world, target) = (before.world(), after.world());
         let mut objects = compile(&world, HOST);
         let mut changes: Vec<Entity> = vec![Entity::Host(HOST)];
-        changes.extend((1..=3).map(|n| Entity::Network(network(n).id)));
+        changes.extend(NETWORKS.map(|n| Entity::Network(network(n).id)));
         let ids: BTreeSet<_> = world.interfaces().chain(target.interfaces()).map(|i| i.id).collect();
         changes.extend(ids.into_iter().map(Entity::Interface));
         let turn = which.index(changes.len());
@@ -353,11 +436,10 @@ proptest! {
                     target.interface(id).cloned().into_iter().for_each(|i| world.put_interface(i));
                 }
             }
-            let old: Vec<_> = scopes.iter().copied().collect();
             scopes.extend(affected(&world, entity));
-            prop_assert!(old.iter().all(|(host, _)| *host == HOST));
+            let here = scopes.iter().filter(|(host, _)| *host == HOST);
             let fresh: BTreeMap<Key, Object> =
-                scopes.iter().flat_map(|(host, scope)| compile_scope(&world, *host, *scope)).collect();
+                here.flat_map(|(host, scope)| compile_scope(&world, *host, *scope)).collect();
             let whole = compile(&world, HOST);
             for key in whole.keys().chain(objects.keys()) {
                 let differs = whole.get(key) != objects.get(key);

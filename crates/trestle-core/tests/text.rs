@@ -15,12 +15,19 @@ fn the_first_instance_brings_everything_it_needs() {
     ruleset/gateway
     element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/shared_uplink/eth1
+    element/shared_mac/eth1 . fa:16:3e:ff:00:01
+    element/shared_ip4/eth1 . 10.0.1.1
+    element/network/br101
+    element/routed/br101 . br101
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     link/br101
     link/tr-000000001000
+    device/eth0
     uplink/eth1
     address/br101/10.0.1.1/24
+    station/br101/fa:16:3e:00:01:00
     dhcp-host/net1/fa:16:3e:00:01:00
     dns-name/net1/vm0.trestle.internal
     dnsmasq/net1
@@ -31,6 +38,11 @@ fn the_first_instance_brings_everything_it_needs() {
     load table gateway
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
+    add eth1 to shared_uplink
+    add eth1 . fa:16:3e:ff:00:01 to shared_mac
+    add eth1 . 10.0.1.1 to shared_ip4
+    add br101 to network
+    add br101 . br101 to routed
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     make bridge br101 with MAC 02:00:00:00:00:03, MTU 1500
@@ -43,11 +55,12 @@ fn the_first_instance_brings_everything_it_needs() {
     write DNS name vm0.trestle.internal on net1: 10.0.1.10
     start dnsmasq of net1 on br101
     make tap tr-000000001000
+    hold fa:16:3e:00:01:00 fast at tr-000000001000 of br101 and announce it
     ");
 }
 
 #[test]
-fn one_more_instance_costs_five_steps() {
+fn one_more_instance_costs_six_steps() {
     let mut state = fresh_state();
     converge(&spec(&world(&[(1, 0)])), &mut state);
     insta::assert_snapshot!(lines(plan(&spec(&world(&[(1, 0), (1, 1)])), &state).steps), @"
@@ -56,6 +69,7 @@ fn one_more_instance_costs_five_steps() {
     write DHCP entry of fa:16:3e:00:01:01 on net1: 10.0.1.11, vm1
     write DNS name vm1.trestle.internal on net1: 10.0.1.11
     make tap tr-000000001001
+    hold fa:16:3e:00:01:01 fast at tr-000000001001 of br101 and announce it
     ");
 }
 
@@ -65,6 +79,7 @@ fn the_last_instance_takes_everything_away() {
     converge(&spec(&world(&[(1, 0)])), &mut state);
     insta::assert_snapshot!(lines(plan(&HostSpec::default(), &state).steps), @"
     delete device tr-000000001000
+    let br101 learn where fa:16:3e:00:01:00 is
     delete DHCP entry of fa:16:3e:00:01:00 on net1
     delete DNS name vm0.trestle.internal on net1
     reload DHCP entries of net1
@@ -98,6 +113,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     uplink/eth2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     address/br101/10.0.1.1/24 Blocked: its device br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
     address/br102/10.0.2.1/24 Blocked: its device br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
+    station/br101/fa:16:3e:00:01:00 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    station/br102/fa:16:3e:00:02:00 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     dnsmasq/net1 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
     dnsmasq/net2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     ");
@@ -109,6 +126,16 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add tr-000000002000 . fa:16:3e:00:02:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
     add tr-000000002000 . fa:16:3e:00:02:00 . 10.0.2.10 to guard_ip4
+    add eth1 to shared_uplink
+    add eth2 to shared_uplink
+    add eth1 . fa:16:3e:ff:00:01 to shared_mac
+    add eth2 . fa:16:3e:ff:00:02 to shared_mac
+    add eth1 . 10.0.1.1 to shared_ip4
+    add eth2 . 10.0.2.1 to shared_ip4
+    add br101 to network
+    add br102 to network
+    add br101 . br101 to routed
+    add br102 . br102 to routed
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.2.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
@@ -138,7 +165,6 @@ fn dnsmasq_is_told_everything_on_its_command_line() {
     --hostsdir=%S/networks/net1/dns-names
     --domain=trestle.internal
     --local=/trestle.internal/
-    --dhcp-range=10.0.1.0,static,255.255.255.0,86400s
     --dhcp-hostsdir=%S/networks/net1/dhcp-hosts
     --dhcp-ignore=tag:!known
     --dhcp-ignore-clid
@@ -146,6 +172,7 @@ fn dnsmasq_is_told_everything_on_its_command_line() {
     --no-ping
     --dhcp-leasefile=%S/networks/net1/leases
     --dhcp-lease-max=256
+    --dhcp-range=10.0.1.0,static,255.255.255.0,86400s
     --dhcp-option=option:router,10.0.1.1
     --dhcp-option=option:dns-server,10.0.1.1
     --dhcp-option=option:mtu,1500
@@ -162,6 +189,24 @@ fn the_tables_are_these() {
     	set guard_ip4 {
     		type ifname . ether_addr . ipv4_addr
     	}
+    	set guard_ip6 {
+    		type ifname . ether_addr . ipv6_addr
+    	}
+    	set guard_nd {
+    		typeof iifname . ether saddr . @th,64,128
+    	}
+    	set shared_uplink {
+    		type ifname
+    	}
+    	set shared_mac {
+    		type ifname . ether_addr
+    	}
+    	set shared_ip4 {
+    		type ifname . ipv4_addr
+    	}
+    	set shared_ip6 {
+    		type ifname . ipv6_addr
+    	}
     	chain from_instance {
     		ether type 8021q drop
     		ether type 8021ad drop
@@ -171,20 +216,71 @@ fn the_tables_are_these() {
     		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
     		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
     		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
+    		ether type ip6 jump from_instance6
     		drop
+    	}
+    	chain from_instance6 {
+    		icmpv6 type nd-router-advert drop
+    		icmpv6 type nd-redirect drop
+    		icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @guard_nd drop
+    		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @guard_nd accept
+    		ip6 saddr :: icmpv6 type nd-router-solicit accept
+    		ip6 saddr :: icmpv6 type mld2-listener-report accept
+    		udp sport 547 drop
+    		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
+    		drop
+    	}
+    	chain from_uplink {
+    		iifname . ether saddr @shared_mac drop
+    		iifname . ether daddr @shared_mac drop
+    		iifname . arp saddr ip @shared_ip4 drop
+    		iifname . arp daddr ip @shared_ip4 drop
+    		iifname . ip6 saddr @shared_ip6 drop
+    	}
+    	chain asked_through_uplink {
+    		oifname . arp daddr ip @shared_ip4 drop
+    		icmpv6 type nd-router-solicit drop
+    		udp dport 67 drop
+    		udp dport 547 drop
+    	}
+    	chain told_through_uplink {
+    		oifname . ether saddr @shared_mac drop
+    		oifname . arp saddr ip @shared_ip4 drop
+    		oifname . ip6 saddr @shared_ip6 drop
+    		icmpv6 type nd-router-advert drop
+    		udp sport 67 drop
+    		udp sport 547 drop
     	}
     	chain prerouting {
     		type filter hook prerouting priority -300; policy accept;
     		iifname "tr-*" jump from_instance
+    		iifname @shared_uplink jump from_uplink
     	}
     	chain input {
     		type filter hook input priority -300; policy accept;
     		iifname "tr-*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
     	}
+    	chain forward {
+    		type filter hook forward priority -300; policy accept;
+    		oifname @shared_uplink jump asked_through_uplink
+    	}
+    	chain output {
+    		type filter hook output priority -300; policy accept;
+    		oifname @shared_uplink jump told_through_uplink
+    	}
     }
     "#);
     insta::assert_snapshot!(trestle_core::render::ruleset(trestle_core::spec::Table::Gateway), @"
     table inet trestle {
+    	set network {
+    		type ifname
+    	}
+    	set private {
+    		type ifname
+    	}
+    	set routed {
+    		type ifname . ifname
+    	}
     	set nat_source {
     		type ipv4_addr . ifname
     		flags interval
@@ -192,6 +288,14 @@ fn the_tables_are_these() {
     	set nat_exempt {
     		type ipv4_addr . ipv4_addr
     		flags interval
+    	}
+    	chain forward {
+    		type filter hook forward priority filter; policy accept;
+    		ct state established,related accept
+    		ct status dnat accept
+    		iifname . oifname @routed accept
+    		oifname @private drop
+    		iifname @network oifname @network drop
     	}
     	chain postrouting {
     		type nat hook postrouting priority srcnat; policy accept;

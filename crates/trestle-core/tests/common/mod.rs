@@ -1,4 +1,5 @@
-//! A small cloud to compile and plan for: one host, a few networks and interfaces.
+//! A small cloud to compile and plan for: one host that is looked at, another one, networks of every
+//! type and their interfaces.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
@@ -7,17 +8,29 @@ use trestle_core::plan::plan;
 use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Route};
 use trestle_core::state::HostState;
-use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId};
-use trestle_core::world::{Attachment, Host, Interface, Network, NetworkType, Options, Plug, World};
+use trestle_core::types::{
+    HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId, ProjectId, VlanId,
+};
+use trestle_core::world::{
+    Attachment, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Options, Plug, Subnet, World,
+};
 use uuid::Uuid;
 
+/// The host that is compiled for.
 pub const HOST: HostId = HostId(Uuid::from_u128(1));
+/// Another one.
+pub const OTHER: HostId = HostId(Uuid::from_u128(2));
+/// Who owns the VLANs.
+pub const PROJECT: ProjectId = ProjectId(Uuid::from_u128(3));
+/// The numbers of the networks that [`network`] knows.
+pub const NETWORKS: std::ops::RangeInclusive<u8> = 1..=6;
 
 pub fn host() -> Host {
     Host {
         id: HOST,
         name: "host1".parse().unwrap(),
         flat_interface: None,
+        vlan_interface: Some(link_name("eth3")),
         public_interface: Some(link_name("eth0")),
     }
 }
@@ -26,44 +39,69 @@ pub fn link_name(text: &str) -> LinkName {
     text.parse().unwrap()
 }
 
-/// Network `n` is 10.0.n.0/24 on `br10n`; it enslaves `ethn`.
+/// Network `n` is 10.0.n.0/24. 1 to 3 are Flat DHCP on `br10n` and enslave `ethn`; 4 and 5 are VLANs 104
+/// and 105 of one project, with IPv6; 6 is flat, on the administrator's `docker0`.
 pub fn network(n: u8) -> Network {
+    let network_type = match n {
+        4 | 5 => NetworkType::Vlan,
+        6 => NetworkType::Flat,
+        _ => NetworkType::FlatDhcp,
+    };
+    let is_vlan = network_type == NetworkType::Vlan;
+    let subnet = |cidr: String, gateway: String| Subnet {
+        cidr: cidr.parse().unwrap(),
+        gateway: Some(gateway.parse().unwrap()),
+    };
     Network {
         id: NetworkId(Uuid::from_u128(0x100 + u128::from(n))),
         name: format!("net{n}").parse().unwrap(),
-        network_type: NetworkType::FlatDhcp,
-        project: None,
-        cidr: format!("10.0.{n}.0/24").parse().unwrap(),
-        gateway: format!("10.0.{n}.1").parse().unwrap(),
-        bridge: link_name(&format!("br10{n}")),
+        network_type,
+        project: is_vlan.then_some(PROJECT),
+        ipv4: Some(subnet(format!("10.0.{n}.0/24"), format!("10.0.{n}.1"))),
+        ipv6: is_vlan.then(|| subnet(format!("fd00:{n}::/64"), format!("fd00:{n}::1"))),
+        ipv6_mode: Ipv6Mode::Dhcpv6,
+        gateways: Gateways::Shared,
+        vlan: is_vlan.then(|| VlanId::try_from(100 + u32::from(n)).unwrap()),
+        bridge: link_name(&if n == 6 { "docker0".to_owned() } else { format!("br10{n}") }),
         bridge_interface: Some(link_name(&format!("eth{n}"))),
         bridge_mac: Mac::generated([0xff, 0, n]),
         dns: vec![],
         domain: "trestle.internal".parse().unwrap(),
         mtu: Mtu::ETHERNET,
         dhcp_lease_time: 86400,
+        dhcp_options: vec![],
     }
 }
 
 /// Interface `i` of network `n`, plugged in on the host.
 pub fn interface(n: u8, i: u8) -> Interface {
     let id = InterfaceId(Uuid::from_u128(0x1000 * u128::from(n) + u128::from(i)));
+    let network = network(n);
+    let ipv4 = format!("10.0.{n}.{}", 10 + i).parse().unwrap();
+    let ipv6 = network.ipv6.map(|_| format!("fd00:{n}::{:x}", 10 + i).parse().unwrap());
     Interface {
         id,
         instance: InstanceId(Uuid::from_u128(u128::from(i))),
-        network: network(n).id,
+        network: network.id,
         mac: Mac::generated([0, n, i]),
         device: device_name(id),
         hostname: format!("vm{i}").parse().unwrap(),
-        addresses: vec![format!("10.0.{n}.{}", 10 + i).parse().unwrap()],
-        attachment: Some(Attachment { host: HOST, plug: Plug::Tap { owner: None } }),
+        addresses: [ipv4].into_iter().chain(ipv6).collect(),
+        attachment: Some(at(HOST)),
+        moving_to: None,
     }
+}
+
+/// Plugged in on this host as a tap.
+pub fn at(host: HostId) -> Attachment {
+    Attachment { host, plug: Plug::Tap { owner: None } }
 }
 
 /// A world with these interfaces, by network and number.
 pub fn world(interfaces: &[(u8, u8)]) -> World {
     let mut world = World::new(Options { dmz_cidr: vec!["10.128.0.0/24".parse().unwrap()] });
     world.put_host(host());
+    world.put_host(Host { id: OTHER, name: "host2".parse().unwrap(), ..host() });
     for &(n, i) in interfaces {
         world.put_network(network(n));
         world.put_interface(interface(n, i));
@@ -81,6 +119,7 @@ pub fn physical(index: u32) -> Link {
         mac: Some(LinkMac::Fixed(Mac::new([2, 0, 0, 0, 0, index as u8]).unwrap())),
         mtu: 1500,
         master: None,
+        uplink: None,
         up: true,
         index: Some(index),
     }
