@@ -4,12 +4,12 @@
 //! controller never dials a host, and a report never edits intent.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use trestle_core::plan::Problem;
 use trestle_core::types::{Mac, Name};
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::ApiError;
 
@@ -48,6 +48,28 @@ pub struct Report {
     pub agent_version: String,
     /// The kernel's release.
     pub kernel: String,
+    /// What the kernel lacks that some networks need.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub missing_features: BTreeSet<Feature>,
+}
+
+/// What some networks need of a host's kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    /// 802.1Q, for networks of type `vlan` (`CONFIG_VLAN_8021Q`).
+    Vlan,
+    /// IPv6.
+    Ipv6,
+}
+
+impl std::fmt::Display for Feature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Vlan => "802.1Q",
+            Self::Ipv6 => "IPv6",
+        })
+    }
 }
 
 /// A lease that a guest holds.
@@ -56,8 +78,8 @@ pub struct ReportedLease {
     /// The network's name.
     pub network: Name,
     /// The address.
-    pub address: Ipv4Addr,
-    /// The guest's MAC.
+    pub address: IpAddr,
+    /// The guest's MAC; of an IPv6 lease that of its entry, since DHCPv6 does not tell it.
     pub mac: Mac,
 }
 

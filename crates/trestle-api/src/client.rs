@@ -17,9 +17,10 @@ pub use event_stream::EventStream;
 
 use crate::agent::{Report, SpecQuery};
 use crate::{
-    ApiError, AttachRequest, Attached, ErrorBody, Event, EventFilter, FixedIp, FixedIpFilter, Host,
-    HostFilter, HostPatch, Instance, InstanceFilter, Network, NetworkFilter, NewHost, NewInstance,
-    NewInterface, NewNetwork, NewProject, NewToken, Page, PageQuery, Project, Token, TokenCreated,
+    ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, FixedIp,
+    FixedIpFilter, GatewayRequest, Host, HostFilter, HostPatch, Instance, InstanceFilter, MoveRequest,
+    Network, NetworkFilter, NetworksCreated, NewHost, NewInstance, NewInterface, NewNetwork, NewProject,
+    NewToken, Page, PageQuery, Project, ProjectPatch, ReserveRequest, Token, TokenCreated,
 };
 
 /// How long a connection may take to stand.
@@ -176,6 +177,11 @@ impl Client {
         self.send(self.get(&["v1", "projects", project])).await
     }
 
+    /// Changes a project's quota.
+    pub async fn patch_project(&self, project: &str, patch: &ProjectPatch) -> Result<Project, ClientError> {
+        self.send(self.request(Method::PATCH, &["v1", "projects", project]).json(patch)).await
+    }
+
     /// Deletes a project that has nothing any more.
     pub async fn delete_project(&self, project: &str) -> Result<(), ClientError> {
         self.send_for_nothing(self.delete(&["v1", "projects", project])).await
@@ -222,8 +228,8 @@ impl Client {
         self.send_for_nothing(self.request(Method::PUT, &["v1", "hosts", host, "report"]).json(report)).await
     }
 
-    /// Makes a network.
-    pub async fn create_network(&self, network: &NewNetwork) -> Result<Network, ClientError> {
+    /// Makes networks: one, or several out of one range. All of them or none.
+    pub async fn create_networks(&self, network: &NewNetwork) -> Result<NetworksCreated, ClientError> {
         self.send(self.post(&["v1", "networks"]).json(network)).await
     }
 
@@ -244,6 +250,31 @@ impl Client {
     /// Deletes a network that no instance is on any more.
     pub async fn delete_network(&self, network: &str) -> Result<(), ClientError> {
         self.send_for_nothing(self.delete(&["v1", "networks", network])).await
+    }
+
+    /// Keeps a range of a network's addresses from instances.
+    pub async fn reserve(&self, network: &str, request: &ReserveRequest) -> Result<Network, ClientError> {
+        self.send(self.post(&["v1", "networks", network, "reserve"]).json(request)).await
+    }
+
+    /// Gives a range that was kept from instances back.
+    pub async fn unreserve(&self, network: &str, request: &ReserveRequest) -> Result<Network, ClientError> {
+        self.send(self.post(&["v1", "networks", network, "unreserve"]).json(request)).await
+    }
+
+    /// Gives a free VLAN network to a project.
+    pub async fn associate(&self, network: &str, request: &AssociateRequest) -> Result<Network, ClientError> {
+        self.send(self.post(&["v1", "networks", network, "associate"]).json(request)).await
+    }
+
+    /// Takes a VLAN network that no instance is on from its project: it is free again.
+    pub async fn disassociate(&self, network: &str) -> Result<Network, ClientError> {
+        self.send(self.post(&["v1", "networks", network, "disassociate"])).await
+    }
+
+    /// Moves the gateway of a single-host network to another host.
+    pub async fn set_gateway(&self, network: &str, request: &GatewayRequest) -> Result<Network, ClientError> {
+        self.send(self.request(Method::PUT, &["v1", "networks", network, "gateway"]).json(request)).await
     }
 
     /// Makes an instance.
@@ -291,6 +322,17 @@ impl Client {
     ) -> Result<Instance, ClientError> {
         let request = self.delete(&["v1", "instances", instance, "interfaces", interface]);
         self.send(request.query(&[("project", project)])).await
+    }
+
+    /// Moves an instance to another host, or does a part of that.
+    pub async fn move_instance(
+        &self,
+        instance: &str,
+        project: Option<&str>,
+        request: &MoveRequest,
+    ) -> Result<Instance, ClientError> {
+        let path = self.post(&["v1", "instances", instance, "move"]);
+        self.send(path.query(&[("project", project)]).json(request)).await
     }
 
     /// Plugs an interface in on a host; its agent makes the device.

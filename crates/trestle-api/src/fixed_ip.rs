@@ -1,6 +1,6 @@
 //! Fixed IPs: the addresses of networks, and who has them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub enum FixedIpState {
 pub struct FixedIp {
     /// The address.
     #[schema(value_type = String)]
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The name of its network.
     #[schema(value_type = String)]
     pub network: Name,
@@ -38,6 +38,10 @@ pub struct FixedIp {
     /// The name of the project whose instance has it.
     #[schema(value_type = Option<String>)]
     pub project: Option<Name>,
+    /// The host that has it for itself, as a gateway address of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub host: Option<Name>,
     /// The MAC that has it.
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,

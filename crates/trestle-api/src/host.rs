@@ -6,6 +6,8 @@ use trestle_core::plan::Problem;
 use trestle_core::types::{HostId, LinkName, Name};
 use utoipa::{IntoParams, ToSchema};
 
+use crate::{ApiError, Feature};
+
 /// A host to be made known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -15,9 +17,15 @@ pub struct NewHost {
     /// The device that flat bridges enslave on this host; wins over the network's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flat_interface: Option<String>,
+    /// The device that carries VLANs on this host; wins over the network's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan_interface: Option<String>,
     /// The device that leads outside; without one this host does no source NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_interface: Option<String>,
+    /// Whether it may be chosen to route for single-host networks; it may if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<bool>,
 }
 
 /// What to change on a host; what is absent stays, an empty text takes the device away.
@@ -29,7 +37,13 @@ pub struct HostPatch {
     pub flat_interface: Option<String>,
     /// As in [`NewHost`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan_interface: Option<String>,
+    /// As in [`NewHost`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_interface: Option<String>,
+    /// As in [`NewHost`]. Networks that it routes for stay with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<bool>,
 }
 
 /// A host.
@@ -44,9 +58,14 @@ pub struct Host {
     /// The device that flat bridges enslave on this host.
     #[schema(value_type = Option<String>)]
     pub flat_interface: Option<LinkName>,
+    /// The device that carries VLANs on this host.
+    #[schema(value_type = Option<String>)]
+    pub vlan_interface: Option<LinkName>,
     /// The device that leads outside.
     #[schema(value_type = Option<String>)]
     pub public_interface: Option<LinkName>,
+    /// Whether it may be chosen to route for single-host networks.
+    pub gateway: bool,
     /// When it was made known.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -69,6 +88,12 @@ pub struct HostStatus {
     /// What it cannot do.
     #[schema(value_type = Vec<Object>)]
     pub problems: Vec<Problem>,
+    /// What troubles the agent itself.
+    #[serde(default)]
+    pub agent_problems: Vec<ApiError>,
+    /// What its kernel lacks.
+    #[serde(default)]
+    pub missing_features: Vec<Feature>,
     /// The agent's version.
     pub agent_version: Option<String>,
     /// The kernel's release.

@@ -1,10 +1,10 @@
 //! Instances and their interfaces.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trestle_core::types::{InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
+use trestle_core::types::{Domain, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
 use trestle_core::world::Plug;
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,8 +17,8 @@ pub struct NewInstance {
     /// The project that owns it, by name or id; a member's own if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// The networks it joins, in order; all that its project can use by default if absent:
-    /// the project's own, or, if it has none, the shared ones.
+    /// The networks it joins, in order. If absent, the project's own; if it has none, the next free
+    /// VLAN network becomes its own; if there is none either, the shared ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interfaces: Option<Vec<NewInterface>>,
 }
@@ -29,9 +29,10 @@ pub struct NewInstance {
 pub struct NewInterface {
     /// The network, by name or id.
     pub network: String,
-    /// This address; the next free one if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
+    /// These addresses, one of a family at most; the next free one of each family that the network
+    /// has if absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// This MAC; one under `fa:16:3e` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
@@ -70,7 +71,7 @@ pub struct Interface {
     pub mac: Mac,
     /// Its fixed IPs.
     #[schema(value_type = Vec<String>)]
-    pub addresses: Vec<Ipv4Addr>,
+    pub addresses: Vec<IpAddr>,
     /// The host's end of it.
     #[schema(value_type = String)]
     pub device: LinkName,
@@ -80,6 +81,10 @@ pub struct Interface {
     /// What the guest's side is, where it is plugged in.
     #[schema(value_type = Option<Object>)]
     pub plug: Option<Plug>,
+    /// The host it is about to be moved to: it is prepared there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub moving_to: Option<Name>,
     /// Where it stands.
     pub state: InterfaceState,
 }
@@ -160,9 +165,15 @@ pub struct Attached {
     pub mac: Mac,
     /// The guest's addresses with their prefix lengths.
     pub addresses: Vec<String>,
-    /// The guest's router.
+    /// The guest's routers, one of a family.
+    #[schema(value_type = Vec<String>)]
+    pub gateways: Vec<IpAddr>,
+    /// The name servers that the guest is told of.
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<IpAddr>,
+    /// The DNS domain of the network.
     #[schema(value_type = String)]
-    pub gateway: Ipv4Addr,
+    pub domain: Domain,
     /// The bridge that the device is a port of.
     #[schema(value_type = String)]
     pub bridge: LinkName,
@@ -174,6 +185,36 @@ pub struct Attached {
     pub host: Name,
     /// The host's generation at which this holds.
     pub generation: u64,
+}
+
+/// Where to move an instance, with all interfaces that are plugged in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveRequest {
+    /// The host, by name or id. With `switch` and `cancel` it may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Which part of the move to do.
+    #[serde(default)]
+    pub phase: MovePhase,
+    /// What the guest's side is there; what it is now if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plug: Option<PlugRequest>,
+}
+
+/// The parts of moving an instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MovePhase {
+    /// Prepare, wait for the host, switch.
+    #[default]
+    Both,
+    /// Make everything stand on the new host, beside the old one: for a live migration to copy into.
+    Prepare,
+    /// The instance runs on the new host from now on; nothing of it stays on the old one.
+    Switch,
+    /// Take down what was prepared.
+    Cancel,
 }
 
 /// Which instances.

@@ -16,18 +16,22 @@ pub mod page;
 pub mod project;
 pub mod token;
 
+pub use agent::Feature;
 pub use client::{Client, ClientConfig, ClientError, EventStream};
 pub use error::{ApiError, ErrorBody, FieldProblem};
 pub use event::{Event, EventFilter};
 pub use fixed_ip::{FixedIp, FixedIpFilter, FixedIpState};
 pub use host::{Host, HostFilter, HostPatch, HostStatus, NewHost};
 pub use instance::{
-    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, NewInstance, NewInterface,
-    PlugRequest,
+    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, MovePhase, MoveRequest,
+    NewInstance, NewInterface, PlugRequest,
 };
-pub use network::{Network, NetworkFilter, NewNetwork};
+pub use network::{
+    AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworksCreated, NewNetwork, ReserveRequest,
+    ReservedRange, Subnet,
+};
 pub use page::{Page, PageQuery};
-pub use project::{NewProject, Project};
+pub use project::{NewProject, Project, ProjectPatch, Quota, Usage};
 pub use token::{NewToken, Role, Token, TokenCreated};
 
 /// Core's types that appear on the wire.

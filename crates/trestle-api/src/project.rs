@@ -22,7 +22,48 @@ pub struct Project {
     /// Its name, unique.
     #[schema(value_type = String)]
     pub name: Name,
+    /// How much it may have.
+    pub quota: Quota,
+    /// How much it has.
+    pub usage: Usage,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+}
+
+/// How much a project may have; what is absent has no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Quota {
+    /// Networks of its own; the option `quota_networks` until set.
+    pub networks: Option<u32>,
+    /// Fixed IPs of its instances; the option `quota_fixed_ips` until set.
+    pub fixed_ips: Option<u32>,
+    /// Floating IPs; the option `quota_floating_ips` until set.
+    pub floating_ips: Option<u32>,
+}
+
+/// How much a project has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Usage {
+    /// Networks of its own.
+    pub networks: u64,
+    /// Fixed IPs of its instances.
+    pub fixed_ips: u64,
+    /// Floating IPs.
+    pub floating_ips: u64,
+}
+
+/// What to change on a project's quota; what is absent stays, -1 takes the limit away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectPatch {
+    /// As in [`Quota`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub networks: Option<i64>,
+    /// As in [`Quota`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed_ips: Option<i64>,
+    /// As in [`Quota`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floating_ips: Option<i64>,
 }
