@@ -112,6 +112,18 @@ fn a_file_that_another_program_deletes_is_noticed() {
 }
 
 #[test]
+fn a_folder_that_another_program_moves_away_is_noticed() {
+    in_namespace(|bench| async move {
+        let wanted = without_dnsmasq(spec(&world(&[(1, 1)])));
+        bench.converge(&wanted).await;
+        let folder = bench.path("networks/net1/dhcp-hosts");
+        std::fs::rename(&folder, bench.path("elsewhere")).unwrap();
+        let change = bench.changed().await;
+        assert_eq!(change.what, format!("{} was deleted", folder.display()));
+    });
+}
+
+#[test]
 fn a_waiting_that_is_given_up_loses_no_change() {
     in_namespace(|bench| async move {
         let wanted = without_dnsmasq(spec(&world(&[(1, 1)])));

@@ -8,7 +8,7 @@ use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, Set, Table};
 use trestle_core::types::{LinkName, Mac};
 
-use crate::bench::{Bench, Namespace, dnsmasq_of, in_namespace, json, sh, without_dnsmasq};
+use crate::bench::{Bench, Namespace, dnsmasq_of, in_namespace, json, sh, wait_until, without_dnsmasq};
 use crate::cloud::{interface, link_name, spec, world};
 
 fn port(kind: LinkKind, bridge: &str) -> Link {
@@ -301,6 +301,33 @@ fn a_dnsmasq_whose_pid_file_is_lost_is_replaced() {
         bench.converge(&wanted).await;
         assert_ne!(bench.dnsmasq_pid("net1"), pid);
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+        assert_eq!(bench.plan(&wanted).await, Default::default());
+    });
+}
+
+/// dnsmasq's own log says what it hears of.
+#[test]
+fn a_dnsmasq_hears_of_new_guests_after_its_folders_were_deleted_or_moved_away() {
+    in_namespace(|bench| async move {
+        bench.converge(&spec(&world(&[(1, 1)]))).await;
+        let folder = |name: &str| bench.path(&format!("networks/net1/{name}"));
+        let log = || std::fs::read_to_string(folder("log")).unwrap();
+        for (guest, name) in [(2, "dhcp-hosts"), (3, "dns-names")] {
+            std::fs::remove_dir_all(folder(name)).unwrap();
+            bench.converge(&spec(&world(&[(1, 1)]))).await;
+            let wanted = spec(&world(&[(1, 1), (1, guest)]));
+            bench.converge(&wanted).await;
+            let entry = folder(&format!("dhcp-hosts/{}", interface(1, guest).mac)).display().to_string();
+            wait_until("dnsmasq hears of the guest", || log().contains(&entry));
+            let names = folder("dns-names").display().to_string();
+            wait_until("dnsmasq hears of its name", || log().contains(&format!("{names}/vm{guest}")));
+            assert_eq!(bench.plan(&wanted).await, Default::default());
+        }
+        std::fs::rename(folder("dhcp-hosts"), bench.path("elsewhere")).unwrap();
+        let wanted = spec(&world(&[(1, 1), (1, 4)]));
+        bench.converge(&wanted).await;
+        let entry = folder(&format!("dhcp-hosts/{}", interface(1, 4).mac)).display().to_string();
+        wait_until("dnsmasq hears of the guest", || log().contains(&entry));
         assert_eq!(bench.plan(&wanted).await, Default::default());
     });
 }

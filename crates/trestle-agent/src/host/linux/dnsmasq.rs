@@ -25,6 +25,9 @@ pub(super) const DHCP_RELEASE: &str = "dhcp_release";
 /// Tells of a running dnsmasq which bridge it was started on. It binds its DHCP socket to the
 /// bridge's number at start and goes on silently with nothing when the bridge is made anew.
 const BRIDGE_INDEX: &str = "TRESTLE_BRIDGE_INDEX";
+/// Tells of a running dnsmasq which folders it was started with. It listens to them from then on,
+/// and a folder that is made anew is another one, of whose files it never hears.
+const FOLDERS: &str = "TRESTLE_FOLDERS";
 /// How long dnsmasq may take to start, to stop and to end a lease.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long between two looks at what nothing announces.
@@ -67,11 +70,14 @@ fn inspect(files: &Files, network: &Name, pid: i32) -> Result<Option<Running>, O
     let bridge = arguments.iter().find_map(|argument| argument.strip_prefix("--interface="));
     let Some(bridge) = bridge.and_then(|bridge| bridge.parse().ok()) else { return Ok(None) };
     let bridge_index = process::variable(pid, BRIDGE_INDEX).map_err(failed)?;
+    let folders = process::variable(pid, FOLDERS).map_err(failed)?;
+    let there = files.folders(network).map_err(|source| ObserveError::File { path: folder, source })?;
     let state_dir = files.state_dir().display().to_string();
     let dnsmasq = Dnsmasq {
         arguments: arguments.iter().map(|argument| argument.replace(&state_dir, "%S")).collect(),
         bridge,
-        bridge_index: bridge_index.and_then(|index| index.parse().ok()),
+        // One that is deaf to its files is of no more use than one on a bridge that is gone.
+        bridge_index: bridge_index.filter(|_| folders == Some(there)).and_then(|index| index.parse().ok()),
         stale: files.is_stale(network),
     };
     Ok(Some(Running { pid, dnsmasq }))
@@ -139,10 +145,13 @@ fn spawn(files: &Files, network: &Name, dnsmasq: &Dnsmasq) -> io::Result<(i32, u
     }
     let log_start = log.metadata()?.len();
     let state_dir = files.state_dir().display().to_string();
+    // Noted before it listens: a folder that is replaced in between is seen as another.
+    let folders = files.folders(network)?;
     let mut command = Command::new(DNSMASQ);
     command
         .args(dnsmasq.arguments.iter().map(|argument| argument.replace("%S", &state_dir)))
         .envs(dnsmasq.bridge_index.map(|index| (BRIDGE_INDEX, index.to_string())))
+        .env(FOLDERS, folders)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)

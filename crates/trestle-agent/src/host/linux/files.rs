@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use trestle_core::spec::Object;
 use trestle_core::types::{LinkName, Mac, Name};
@@ -56,6 +57,13 @@ impl Files {
     /// The folder of DNS names.
     pub(super) fn dns_names_dir(&self, network: &Name) -> PathBuf {
         self.network_dir(network).join(DNS_NAMES)
+    }
+
+    /// Which folders these two are, told apart from any that were or will be in their place: a
+    /// number may be given again at once (ext4 does), but not with the same time of birth.
+    pub(super) fn folders(&self, network: &Name) -> io::Result<String> {
+        let hosts = folder_identity(&self.dhcp_hosts_dir(network))?;
+        Ok(format!("{hosts} {}", folder_identity(&self.dns_names_dir(network))?))
     }
 
     /// Where dnsmasq writes its number.
@@ -256,6 +264,16 @@ fn unreadable_host() -> Option<Object> {
 fn parse_lease(line: &str) -> Option<(Mac, Ipv4Addr)> {
     let mut parts = line.split(' ').skip(1);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Number and time of birth, which not every file system keeps.
+fn folder_identity(path: &Path) -> io::Result<String> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok("none".to_owned()),
+        other => other?,
+    };
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{}@{}", metadata.ino(), born.unwrap_or_default().as_nanos()))
 }
 
 fn create_folder(path: &Path) -> Result<(), ApplyError> {

@@ -338,6 +338,7 @@ impl Shared {
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
         // A folder that is not there has nothing to tell; it is listened to once it is made.
         if let Ok(descriptor) = self.inotify.get_ref().0.add_watch(folder, flags) {
@@ -560,7 +561,10 @@ impl Inner {
             return;
         }
         let path = if name.is_empty() { folder.clone() } else { folder.join(name) };
-        let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVED_FROM;
+        let gone = AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_MOVED_FROM;
         let (touched, verb) = match event.mask.intersects(gone) {
             true => (Touched::FileGone(path), "deleted"),
             false => (Touched::File(path), "changed"),
