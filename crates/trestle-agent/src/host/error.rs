@@ -99,6 +99,12 @@ pub enum ApplyError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What a veth's other end is to go into is something else.
+    #[error("{path} is no network namespace")]
+    NoNetns {
+        /// Its path.
+        path: String,
+    },
     /// The kernel refused a change.
     #[error("cannot {operation}")]
     Kernel {

@@ -131,6 +131,28 @@ fn a_namespace_that_is_not_there_is_said_by_its_path() {
 }
 
 #[test]
+fn what_is_no_network_namespace_is_refused_by_its_path_and_nothing_waits_for_it() {
+    in_namespace(|bench| async move {
+        apply(&bench, [bridge()]).await;
+        let fifo = bench.path("fifo").display().to_string();
+        sh(&format!("mkfifo {fifo}"));
+        let file = bench.path("file").display().to_string();
+        std::fs::write(&file, "").unwrap();
+        for path in [fifo, file, "/proc/self/ns/mnt".to_owned(), "/dev/null".to_owned()] {
+            let kind = LinkKind::Veth {
+                netns: path.clone(),
+                name: link_name("eth0"),
+                mac: Mac::generated([9, 9, 9]),
+            };
+            let step = Step::CreatePort { link: device(1), port: port(kind, "br100") };
+            let error = only_failure(&bench, step).await;
+            assert_eq!(error.to_string(), format!("{path} is no network namespace"));
+        }
+        assert!(!sh("ip -o link").contains("tr-"));
+    });
+}
+
+#[test]
 fn the_port_after_the_1023rd_is_refused_as_a_full_bridge() {
     in_namespace(|bench| async move {
         let ports = (1..=1023).map(tap);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 
 use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
@@ -12,6 +13,8 @@ use netlink_packet_route::link::{
     LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
+use nix::libc;
+use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use trestle_core::ownership::{self, LINK_GROUP, Owner};
 use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
@@ -29,6 +32,9 @@ const IFLA_TUN_PERSIST: u16 = 6;
 const TYPE_TAP: u8 = 2;
 /// What the alias of a veth of ours begins with.
 const ALIAS_PREFIX: &str = "trestle ";
+
+// `NS_GET_NSTYPE` (`linux/nsfs.h`): of which kind a namespace is, as a `CLONE_NEW…`.
+nix::ioctl_none!(namespace_kind, 0xb7, 0x3);
 
 /// A device as the kernel tells of it.
 #[derive(Clone, Debug)]
@@ -430,8 +436,7 @@ async fn create_veth(
     port: &Link,
     other_end: &OtherEnd<'_>,
 ) -> Result<(), ApplyError> {
-    let netns = File::open(other_end.netns)
-        .map_err(|source| ApplyError::Netns { path: other_end.netns.to_owned(), source })?;
+    let netns = open_netns(other_end.netns)?;
     let peer = request(vec![
         if_name(other_end.name),
         LinkAttribute::Address(other_end.mac.bytes().to_vec()),
@@ -460,6 +465,25 @@ async fn create_veth(
         }
     }
     set_other_end_up(netns, other_end).await
+}
+
+/// Opens a network namespace. Opening does not wait, because a path may lead anywhere and a FIFO
+/// waits for a writer; whether it led to a network namespace is asked of what was opened.
+fn open_netns(path: &str) -> Result<File, ApplyError> {
+    let failed = |source| ApplyError::Netns { path: path.to_owned(), source };
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    match is_netns(&file).map_err(|errno| failed(errno.into()))? {
+        true => Ok(file),
+        false => Err(ApplyError::NoNetns { path: path.to_owned() }),
+    }
+}
+
+fn is_netns(file: &File) -> nix::Result<bool> {
+    if fstatfs(file)?.filesystem_type() != NSFS_MAGIC {
+        return Ok(false);
+    }
+    // SAFETY: the descriptor is open and the request takes no argument.
+    Ok(unsafe { namespace_kind(file.as_raw_fd()) }? == libc::CLONE_NEWNET)
 }
 
 /// Made up, it would be opened before its other end is there, which the kernel refuses
