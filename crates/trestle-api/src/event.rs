@@ -42,4 +42,8 @@ pub struct EventFilter {
     /// Only about this host, by name or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// Only the last so many, 1000 at most, the oldest first all the same and as one page. A stream
+    /// begins with these and goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u32>,
 }

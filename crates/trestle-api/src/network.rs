@@ -230,4 +230,7 @@ pub struct NetworkFilter {
     /// Only those this project can use: its own and the shared ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
+    /// Only the single-host ones that this host routes for, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway_host: Option<String>,
 }
