@@ -1,7 +1,7 @@
 //! Noticing what others do.
 
 use trestle_agent::host::Host;
-use trestle_core::spec::HostSpec;
+use trestle_core::spec::{HostSpec, Key, Object};
 
 use crate::bench::{in_namespace, sh, without_dnsmasq};
 use crate::cloud::{spec, world};
@@ -120,6 +120,23 @@ fn a_folder_that_another_program_moves_away_is_noticed() {
         std::fs::rename(&folder, bench.path("elsewhere")).unwrap();
         let change = bench.changed().await;
         assert_eq!(change.what, format!("{} was deleted", folder.display()));
+    });
+}
+
+#[test]
+fn forwarding_that_is_turned_off_is_noticed_and_our_turning_it_on_is_not() {
+    in_namespace(|bench| async move {
+        let mut wanted = without_dnsmasq(spec(&world(&[(1, 1)])));
+        for (protocol, name) in [("IPv4", "net.ipv4.ip_forward"), ("IPv6", "net.ipv6.conf.all.forwarding")] {
+            wanted.objects.insert(Key::Sysctl(name.to_owned()), Object::Sysctl("1".to_owned()));
+            bench.converge(&wanted).await;
+            bench.assert_silent().await;
+            sh(&format!("sysctl -qw {name}=0"));
+            let change = bench.changed().await;
+            assert!(change.what.starts_with(&format!("the settings of {protocol} changed")), "{change:?}");
+            bench.converge(&wanted).await;
+            bench.assert_silent().await;
+        }
     });
 }
 

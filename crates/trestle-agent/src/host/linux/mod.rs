@@ -8,6 +8,7 @@ mod dnsmasq;
 mod files;
 mod libnftables;
 mod link;
+mod netconf;
 mod netlink;
 mod nfnetlink;
 mod nftables;
@@ -186,6 +187,7 @@ impl LinuxHost {
                 Key::Link(link) | Key::Uplink(link) | Key::Address(link, _) | Key::Route(link, _) => {
                     vec![Touched::Link(link.to_string())]
                 }
+                Key::Sysctl(_) => vec![Touched::Settings],
                 _ => Vec::new(),
             },
         };

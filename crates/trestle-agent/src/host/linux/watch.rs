@@ -1,4 +1,4 @@
-//! What the kernel says by itself: devices, addresses and routes by rtnetlink(7), transactions of
+//! What the kernel says by itself: devices, addresses, routes and forwarding by rtnetlink(7), transactions of
 //! nftables, the end of processes, and files.
 //!
 //! A notification is a hint: it wakes the loop, which then looks. So losing one costs time, not
@@ -34,6 +34,7 @@ use trestle_core::types::Name;
 use super::address::Held;
 use super::files::Files;
 use super::link::Device;
+use super::netconf;
 use super::nfnetlink::{self, Message, NFNLGRP_NFTABLES};
 use super::nftables;
 use super::process::{self, Process};
@@ -103,6 +104,8 @@ pub(super) enum Touched {
     Link(String),
     /// A device goes.
     LinkGone(String),
+    /// A setting of the kernel is written.
+    Settings,
     /// A file is moved to its place.
     File(PathBuf),
     /// A file goes.
@@ -155,7 +158,7 @@ impl Watch {
     /// port `own_port` changes is not reported.
     pub(super) fn open(own_port: u32, files: Files) -> Result<Self, OpenError> {
         let failed = |purpose| move |source| OpenError::Socket { purpose, source };
-        let links = listen(NETLINK_ROUTE, &ROUTE_GROUPS)
+        let links = listen(NETLINK_ROUTE, &[&ROUTE_GROUPS[..], &netconf::GROUPS].concat())
             .and_then(|socket| {
                 socket.set_non_blocking(true)?;
                 // SAFETY: the descriptor is the same open one as long as the `Socket` lives.
@@ -297,8 +300,8 @@ impl Shared {
     /// nothing that was queued before is noted after.
     fn drain(&self, inner: &mut Inner) {
         while let Some(bytes) = self.next_links(inner) {
-            for message in route_messages(&bytes) {
-                inner.note_route_message(&message, self.own_port);
+            for message in split(&bytes) {
+                inner.note_message(message, self.own_port);
             }
         }
         loop {
@@ -409,17 +412,33 @@ async fn watch_files(shared: Arc<Shared>) {
     }
 }
 
-fn route_messages(mut bytes: &[u8]) -> Vec<NetlinkMessage<RouteNetlinkMessage>> {
+/// The messages in what was received at once.
+fn split(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut messages = Vec::new();
     while let Some(length) = bytes.first_chunk::<4>().map(|length| u32::from_ne_bytes(*length) as usize) {
         let Some(message) = bytes.get(..length).filter(|message| !message.is_empty()) else { break };
-        messages.extend(NetlinkMessage::deserialize(message).ok());
+        messages.push(message);
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     messages
 }
 
 impl Inner {
+    fn note_message(&mut self, message: &[u8], own_port: u32) {
+        if let Some(protocol) = netconf::changed_for_all(message) {
+            self.note_settings(protocol);
+        } else if let Ok(message) = NetlinkMessage::deserialize(message) {
+            self.note_route_message(&message, own_port);
+        }
+    }
+
+    /// The kernel does not say who wrote a setting.
+    fn note_settings(&mut self, protocol: &str) {
+        if !self.own.contains(&Touched::Settings) {
+            self.report(format!("the settings of {protocol} changed"), None);
+        }
+    }
+
     fn note_route_message(&mut self, message: &NetlinkMessage<RouteNetlinkMessage>, own_port: u32) {
         let port = message.header.port_number;
         let NetlinkPayload::InnerMessage(inner) = &message.payload else { return };
