@@ -109,16 +109,16 @@ fn make(lab: &Lab, story: &mut Story<'_>) -> Result<()> {
     story.step("create a network", || {
         let network = NewNetwork {
             name: NETWORK.into(),
-            cidr: "10.0.0.0/24".into(),
+            network_type: Some("flat_dhcp".into()),
+            cidr: Some("10.0.0.0/24".into()),
             bridge: Some("br100".into()),
             domain: Some(DOMAIN.into()),
             ..NewNetwork::default()
         };
-        let network = lab.ask(client.create_network(&network))?;
-        Ok((
-            format!("{}, {} on {}, router {}", network.name, network.cidr, network.bridge, network.gateway),
-            (),
-        ))
+        let made = lab.ask(client.create_networks(&network))?;
+        let network = made.items.first().context("no network was made")?;
+        let subnet = network.ipv4.as_ref().context("the network has no IPv4 range")?;
+        Ok((format!("{}, {} on {}", network.name, subnet.cidr, network.bridge), ()))
     })?;
     for name in [WEB, VM] {
         story.step("create an instance", || {
@@ -148,7 +148,7 @@ fn boot(vm: &mut Vm, story: &mut Story<'_>) -> Result<Ipv4Addr> {
         let (address, _) = lease.address.split_once('/').context("an address without prefix length")?;
         Ok((told, address.parse().context("reading the guest's address")?))
     })?;
-    let router = vm.attached.gateway;
+    let router = vm.attached.gateways.first().copied().context("the guest has no router")?;
     for line in [
         format!("GUEST ping {router}"),
         format!("GUEST ping {INTERNET}"),

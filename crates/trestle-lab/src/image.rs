@@ -1,13 +1,14 @@
-//! The image that a lab's virtual machines boot: Debian's stock cloud kernel as it is, and a
-//! root file system of busybox, the kernel's modules for virtio and two scripts.
+//! What a lab's virtual machines boot: Debian's stock cloud kernel as it is, and a root file
+//! system. Here is the one of guests: busybox, the kernel's modules for virtio and two scripts.
 
-use std::fs::{DirBuilder, copy, read_dir};
+use std::fs::read_dir;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guest::{LEASE_SCRIPT, write_script};
+use crate::archive::Archive;
+use crate::guest::LEASE_SCRIPT;
 
 /// What a network device of QEMU needs, in the order of loading.
 const MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
@@ -21,22 +22,24 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Makes it in this folder, if it is not there.
+    /// Makes the one of guests in this folder, if it is not there.
     pub(crate) fn make(folder: &Path) -> Result<Self> {
         let version = kernel_version(Path::new("/boot"))?;
-        let kernel = PathBuf::from(format!("/boot/vmlinuz-{version}"));
         let initramfs = folder.join(format!("guest-{version}.cpio"));
         if !initramfs.exists() {
-            let root = folder.join("guest-root");
-            furnish(&root, &version)?;
-            pack(&root, &initramfs)?;
+            furnish(&initramfs, &version)?;
         }
-        Ok(Self { kernel, initramfs })
+        Ok(Self { kernel: kernel(&version), initramfs })
     }
 }
 
+/// Where Debian puts a kernel.
+pub(crate) fn kernel(version: &str) -> PathBuf {
+    PathBuf::from(format!("/boot/vmlinuz-{version}"))
+}
+
 /// The newest of Debian's cloud kernels here.
-fn kernel_version(boot: &Path) -> Result<String> {
+pub(crate) fn kernel_version(boot: &Path) -> Result<String> {
     let entries = read_dir(boot).with_context(|| format!("listing {}", boot.display()))?;
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let versions = names.filter_map(|name| Some(name.strip_prefix("vmlinuz-")?.to_owned()));
@@ -44,28 +47,24 @@ fn kernel_version(boot: &Path) -> Result<String> {
         version.split(['.', '-']).filter_map(|part| part.parse().ok()).collect()
     };
     let newest = versions.filter(|version| version.ends_with("cloud-amd64")).max_by_key(numbers);
-    newest.context("no kernel for guests in /boot: install the Debian package linux-image-cloud-amd64")
+    newest.context(
+        "no kernel for virtual machines in /boot: install the Debian package linux-image-cloud-amd64",
+    )
 }
 
-fn furnish(root: &Path, version: &str) -> Result<()> {
-    for part in ["bin", "modules"] {
-        let path = root.join(part);
-        DirBuilder::new()
-            .recursive(true)
-            .create(&path)
-            .with_context(|| format!("making {}", path.display()))?;
-    }
-    copy(BUSYBOX, root.join("bin/busybox"))
+fn furnish(initramfs: &Path, version: &str) -> Result<()> {
+    let mut archive = Archive::create(initramfs)?;
+    archive
+        .copy(Path::new(BUSYBOX), Path::new("/bin/busybox"))
         .context("no /bin/busybox for guests: install the Debian package busybox-static")?;
-    write_script(&root.join("init"), include_str!("guest/init.sh"))?;
-    write_script(&root.join("lease.sh"), LEASE_SCRIPT)?;
+    archive.script(Path::new("/init"), include_str!("guest/init.sh"))?;
+    archive.script(Path::new("/lease.sh"), LEASE_SCRIPT)?;
     for (number, module) in modules(version)?.iter().enumerate() {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         // The script loads them in the order of their names.
-        let target = root.join(format!("modules/{number:03}-{name}"));
-        copy(module, target).with_context(|| format!("copying {}", module.display()))?;
+        archive.copy(module, Path::new(&format!("/modules/{number:03}-{name}")))?;
     }
-    Ok(())
+    archive.finish()
 }
 
 /// The files of our modules and of what they need, each behind what it needs.
@@ -85,19 +84,4 @@ fn modules(version: &str) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-/// The format is Documentation/driver-api/early-userspace/buffer-format.rst's; not compressed, since
-/// an emulated processor takes longer to unpack it than to read it.
-fn pack(root: &Path, archive: &Path) -> Result<()> {
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"find . | cpio -o -H newc --quiet >"$1""#, "sh"]).arg(archive).current_dir(root);
-    let output = command.output().context("starting sh")?;
-    if !output.status.success() {
-        bail!(
-            "packing the guests' root with cpio (Debian package cpio): {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(())
 }

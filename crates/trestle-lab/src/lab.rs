@@ -1,24 +1,21 @@
 //! A lab: the universe with the topology, the controller and the agents in it.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use trestle_api::client::{Client, ClientConfig};
-use trestle_api::types::Name;
 use trestle_api::{Attached, NewHost, NewToken, Role};
 
 use crate::asking::Asking;
 use crate::daemon::Daemon;
 use crate::guest;
-use crate::process::{Process, tail};
-use crate::running::Running;
+use crate::process::{Process, succeeded, tail};
+use crate::running::{Running, make_folder, write_secret};
 use crate::topology::{HostNode, Node, Topology};
 use crate::universe::Universe;
 use crate::wait::until;
@@ -95,7 +92,10 @@ impl Lab {
     /// Whatever step fails; nothing is left behind.
     pub fn bare(topology: &Topology, programs: &Programs) -> Result<Self> {
         ensure!(nix::unistd::geteuid().is_root(), "a lab needs root, to make network namespaces");
-        let folder = make_folder(topology)?;
+        let base = topology.base.clone().unwrap_or_else(Running::base);
+        let hosts = topology.hosts.iter().map(|host| host.name.as_str());
+        let parts: Vec<&str> = ["logs", "controller"].into_iter().chain(hosts).collect();
+        let folder = make_folder(&base, &topology.name, &parts)?;
         let universe = Universe::start(&programs.trestle, &folder, topology.keep_folder)?;
         let running = Running {
             name: topology.name.clone(),
@@ -103,6 +103,7 @@ impl Lab {
             trestle: programs.trestle.clone(),
             hosts: topology.hosts.iter().map(|host| host.name.clone()).collect(),
             entrance: universe.entrance(),
+            is_in_machine: false,
             folder,
         };
         running.write()?;
@@ -117,7 +118,8 @@ impl Lab {
             universe,
         };
         for (node, commands) in topology.commands() {
-            lab.ip_batch(node.as_deref(), &commands)?;
+            let node = node.as_deref().map_or(Node::Controller, Node::Named);
+            lab.running.entrance.ip_batch(node, &commands)?;
         }
         Ok(lab)
     }
@@ -292,19 +294,6 @@ impl Lab {
         paths.iter().map(|path| tail(path, 15)).collect::<Vec<_>>().join("\n")
     }
 
-    fn ip_batch(&self, netns: Option<&str>, commands: &str) -> Result<()> {
-        use std::io::Write;
-        let node = netns.map_or(Node::Controller, Node::Named);
-        let mut command = self.running.command(node, &["ip", "-batch", "-"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("starting ip -batch")?;
-        let mut input = child.stdin.take().context("ip -batch has no input")?;
-        input.write_all(commands.as_bytes()).context("writing to ip -batch")?;
-        drop(input);
-        let output = child.wait_with_output().context("waiting for ip -batch")?;
-        succeeded(output, || format!("ip -batch on {node}")).map(drop)
-    }
-
     fn start(&self, topology: &Topology) -> Result<()> {
         self.controller.start()?;
         let client = self.client()?;
@@ -322,7 +311,9 @@ impl Lab {
         let new = NewHost {
             name: host.name.clone(),
             flat_interface: Some("eth1".into()),
+            vlan_interface: Some("eth2".into()),
             public_interface: Some("eth0".into()),
+            ..NewHost::default()
         };
         self.ask(client.create_host(&new)).with_context(|| format!("making {} known", host.name))?;
         let token = NewToken {
@@ -333,9 +324,7 @@ impl Lab {
         };
         let token = self.ask(client.create_token(&token)).context("making an agent's token")?;
         let path = self.token_file(&host.name);
-        std::fs::write(&path, token.secret).with_context(|| format!("writing {}", path.display()))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600))
-            .with_context(|| format!("protecting {}", path.display()))
+        write_secret(&path, token.secret.as_bytes())
     }
 
     fn wait_until_connected(&self, client: &Client, host: &str) -> Result<()> {
@@ -387,46 +376,4 @@ fn daemon(running: &Running, name: &str, argv: Vec<String>, socket: PathBuf) -> 
         log: running.log(name),
         process: Mutex::new(None),
     }
-}
-
-/// The lab's folder with its sub-folders, for everyone to pass through: dnsmasq gives up root
-/// and reads and writes below it.
-fn make_folder(topology: &Topology) -> Result<PathBuf> {
-    // It becomes a folder that is removed whole at the end: nothing but a plain name will do.
-    topology.name.parse::<Name>().context("naming the lab")?;
-    let base = topology.base.clone().unwrap_or_else(Running::base);
-    let folder = base.join(&topology.name);
-    if Running::list().iter().any(|lab| lab.folder == folder) {
-        bail!("a lab `{}` is up already; end it with `trestle lab down {0}`", topology.name);
-    }
-    match std::fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("removing an old {}", folder.display()));
-        }
-        _ => {}
-    }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o755);
-    let hosts = topology.hosts.iter().map(|host| host.name.as_str());
-    for part in ["logs", "controller"].into_iter().chain(hosts) {
-        let path = folder.join(part);
-        // A lab that just ended removes the common folder where it was the last one in it.
-        until(&format!("making {}", path.display()), Duration::from_secs(1), || {
-            match builder.create(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                made => Ok(Some(made.with_context(|| format!("making {}", path.display()))?)),
-            }
-        })?;
-    }
-    Ok(folder)
-}
-
-/// What a command printed; an error with what it said where it failed.
-fn succeeded(output: Output, what: impl Fn() -> String) -> Result<String> {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("{}: {}\n{text}{said}", what(), output.status);
-    }
-    Ok(text)
 }

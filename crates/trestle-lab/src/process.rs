@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -111,6 +111,25 @@ impl Process {
         }
     }
 
+    /// Waits until it has printed a line with this in it; gives that line.
+    ///
+    /// # Errors
+    /// Where it ends before, or the deadline passes; with the end of what it printed.
+    pub(crate) fn wait_for(&mut self, text: &str, deadline: Duration) -> Result<String> {
+        let awaited = until(&format!("{} prints `{text}`", self.name), deadline, || {
+            // In this order: what it printed before it ended counts.
+            let running = self.must_run();
+            let output = self.output()?;
+            // A line without its end may be half of one.
+            let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            match lines.find(|line| line.contains(text)) {
+                Some(line) => Ok(Some(line.trim().to_owned())),
+                None => running.map(|()| None),
+            }
+        });
+        awaited.with_context(|| tail(&self.log, 20))
+    }
+
     pub(crate) fn input(&mut self) -> Result<&mut ChildStdin> {
         self.nsenter.stdin.as_mut().with_context(|| format!("{} has no input", self.name))
     }
@@ -131,4 +150,14 @@ pub(crate) fn tail(log: &Path, lines: usize) -> String {
     let all: Vec<&str> = text.lines().collect();
     let last = &all[all.len().saturating_sub(lines)..];
     format!("last lines of {}:\n  {}", log.display(), last.join("\n  "))
+}
+
+/// What a command printed; an error with what it said where it failed.
+pub(crate) fn succeeded(output: Output, what: impl Fn() -> String) -> Result<String> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}: {}\n{text}{said}", what(), output.status);
+    }
+    Ok(text)
 }

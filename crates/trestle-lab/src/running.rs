@@ -1,12 +1,17 @@
 //! A lab that another process holds: found by its name, entered, ended.
 
+use std::fs::{DirBuilder, File};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+use trestle_api::types::Name;
 
+use crate::machine::Door;
 use crate::topology::Node;
 use crate::universe::Entrance;
 use crate::wait::until;
@@ -24,8 +29,11 @@ pub struct Running {
     pub trestle: PathBuf,
     /// The VM hosts.
     pub hosts: Vec<String>,
-    /// The way in.
+    /// The way in, or into the universe around the machine that the lab is in.
     pub entrance: Entrance,
+    /// Whether the lab is in a [`crate::Machine`], since the kernel here lacks what it needs.
+    #[serde(default)]
+    pub is_in_machine: bool,
 }
 
 impl Running {
@@ -66,9 +74,31 @@ impl Running {
     /// A command that runs these arguments on a node, with the lab's controller as the one that
     /// `trestle` speaks to.
     pub fn command(&self, node: Node<'_>, argv: &[&str]) -> Command {
+        if self.is_in_machine {
+            let mut command = self.inside(&[]);
+            command.args(["lab", "exec", "--lab", &self.name, &node.to_string(), "--"]).args(argv);
+            return command;
+        }
         let mut command = self.entrance.command(node, argv);
         self.point(&mut command, node);
         command
+    }
+
+    /// A command that runs `trestle`, with what is added to it, in the machine that the lab is in.
+    fn inside(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(&self.trestle);
+        command.args(["lab", "inside"]).args(options).arg(&self.folder).arg("--").arg(&self.trestle);
+        command
+    }
+
+    /// The way into the machine that the lab in this folder is in.
+    ///
+    /// # Errors
+    /// Where there is no such lab.
+    pub fn door(folder: &Path) -> Result<Door> {
+        let lab = Self::read(folder)?;
+        ensure!(lab.is_in_machine, "the lab `{}` is in no machine", lab.name);
+        Ok(Door::new(lab.entrance))
     }
 
     /// Sets the variables by which `trestle` finds this lab's controller and a host's agent.
@@ -86,6 +116,11 @@ impl Running {
 
     /// A shell on a node, for a person; its prompt says where it is.
     pub fn shell(&self, node: Node<'_>) -> Command {
+        if self.is_in_machine {
+            let mut command = self.inside(&["--terminal"]);
+            command.args(["lab", "shell", "--lab", &self.name, &node.to_string()]);
+            return command;
+        }
         let mut command = self.command(node, &["bash", "--norc", "--noprofile"]);
         command.env("PS1", format!("{}/{node} \\w # ", self.name));
         command
@@ -96,8 +131,7 @@ impl Running {
     /// # Errors
     /// Where they still are after 10 s.
     pub fn down(&self) -> Result<()> {
-        self.entrance.end();
-        until("the lab ends", Duration::from_secs(10), || Ok((!self.entrance.is_alive()).then_some(())))
+        self.entrance.end(Duration::from_secs(10))
     }
 
     /// The state folder of a host's agent.
@@ -107,6 +141,12 @@ impl Running {
 
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.folder.join("logs").join(format!("{name}.log"))
+    }
+
+    /// Makes the state folders of the controller and the agents.
+    pub(crate) fn make_state_folders(&self) -> Result<()> {
+        let agents = self.hosts.iter().map(|host| self.agent_dir(host));
+        agents.chain([self.state_dir.clone()]).try_for_each(|path| make_part(&path))
     }
 
     pub(crate) fn write(&self) -> Result<()> {
@@ -120,4 +160,40 @@ impl Running {
         let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))
     }
+}
+
+/// A lab's folder with its sub-folders, for everyone to pass through: dnsmasq gives up root and
+/// reads and writes below it.
+pub(crate) fn make_folder(base: &Path, name: &str, parts: &[&str]) -> Result<PathBuf> {
+    // It becomes a folder that is removed whole at the end: nothing but a plain name will do.
+    name.parse::<Name>().context("naming the lab")?;
+    let folder = base.join(name);
+    if Running::list().iter().any(|lab| lab.folder == folder) {
+        bail!("a lab `{name}` is up already; end it with `trestle lab down {name}`");
+    }
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing an old {}", folder.display()));
+        }
+        _ => {}
+    }
+    parts.iter().try_for_each(|part| make_part(&folder.join(part)))?;
+    Ok(folder)
+}
+
+fn make_part(path: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o755);
+    // A lab that just ended removes the common folder where it was the last one in it.
+    until(&format!("making {}", path.display()), Duration::from_secs(1), || match builder.create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        made => Ok(Some(made.with_context(|| format!("making {}", path.display()))?)),
+    })
+}
+
+/// Writes a file that only its owner may read, from its first moment on.
+pub(crate) fn write_secret(path: &Path, secret: &[u8]) -> Result<()> {
+    let write =
+        || File::options().create(true).write(true).truncate(true).mode(0o600).open(path)?.write_all(secret);
+    write().with_context(|| format!("writing {}", path.display()))
 }

@@ -7,13 +7,22 @@
 //!                            └── host2 eth0 203.0.113.12/24
 //!  switch: bridge `flat` ────┬── host1 eth1, no address
 //!                            └── host2 eth1
+//!  switch: bridge `trunk` ───┬── host1 eth2, no address
+//!                            └── host2 eth2
 //! ```
+//!
+//! The switch's bridges look at no tags: what is tagged on one port of `trunk` is so on the others.
+//! A lab for flat networks has an administrator's bridge `br-flat` on every host, with a device of
+//! its own in it: `eth3` on the segment `admin`. Trestle uses that bridge and never makes it.
 //!
 //! `outside` has no route to any private range: only what a host translates comes back.
 
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::Context;
 
 /// The host on the public segment that is everybody's default router.
 pub const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -22,6 +31,22 @@ pub const INTERNET: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 /// The name of that address, known to the hosts' name server alone.
 pub const INTERNET_NAME: &str = "example.org";
 
+/// The bridge that the administrator of a lab's hosts has made, for flat networks.
+pub const ADMIN_BRIDGE: &str = "br-flat";
+
+/// The types of networks that a lab is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Networks {
+    /// `flat_dhcp`
+    FlatDhcp,
+    /// `vlan`
+    Vlan,
+    /// `flat`
+    Flat,
+    /// One of each.
+    All,
+}
+
 /// A lab to be made.
 #[derive(Clone, Debug)]
 pub struct Topology {
@@ -29,6 +54,8 @@ pub struct Topology {
     pub name: String,
     /// The VM hosts, 200 at most.
     pub hosts: Vec<HostNode>,
+    /// What networks it is made for; `None` where no network is made for its user.
+    pub networks: Option<Networks>,
     /// Where the lab's folder is made; [`crate::Running::base`] if absent. It must be short: unix
     /// sockets lie in it, whose paths the kernel limits to 107 bytes.
     pub base: Option<PathBuf>,
@@ -66,6 +93,7 @@ impl Topology {
         Self {
             name: name.into(),
             hosts: (1..=count.min(200)).map(host).collect(),
+            networks: None,
             base: None,
             server_arguments: Vec::new(),
             keep_folder: false,
@@ -81,6 +109,16 @@ impl Topology {
         Self { keep_folder, ..Self::new(format!("test-{}-{number}", std::process::id()), count) }
     }
 
+    /// The arguments of `trestle` that bring up such a lab.
+    pub(crate) fn command_line(&self) -> Vec<String> {
+        let words = ["lab", "up", "--name", &self.name, "--hosts", &self.hosts.len().to_string()];
+        let mut words: Vec<String> = words.map(str::to_owned).into();
+        if let Some(networks) = self.networks {
+            words.extend(["--type".into(), networks.to_string()]);
+        }
+        words
+    }
+
     /// What `ip -batch` has to do, per network namespace; `None` is the universe's own.
     pub(crate) fn commands(&self) -> Vec<(Option<String>, String)> {
         let mut batches = vec![(None, self.plug_together()), (Some("switch".into()), self.switch())];
@@ -88,39 +126,92 @@ impl Topology {
             "link set lo up\nlink set eth0 up\naddress add {INTERNET}/32 dev lo\naddress add {OUTSIDE}/24 dev eth0\n"
         );
         batches.push((Some("outside".into()), outside));
-        batches.extend(self.hosts.iter().map(|host| {
-            let commands = format!(
-                "link set lo up\nlink set eth0 up\nlink set eth1 up\naddress add {}/24 dev eth0\nroute add default via {OUTSIDE}\n",
-                host.address
-            );
-            (Some(host.name.clone()), commands)
-        }));
+        batches.extend(self.hosts.iter().map(|host| (Some(host.name.clone()), self.host(host))));
         batches
+    }
+
+    /// A host's devices on the segments, in the order of their numbers.
+    fn segments(&self) -> &'static [&'static str] {
+        if self.networks.is_some_and(Networks::has_flat) {
+            &["public", "flat", "trunk", "admin"]
+        } else {
+            &["public", "flat", "trunk"]
+        }
+    }
+
+    fn host(&self, host: &HostNode) -> String {
+        let mut text = String::from("link set lo up\n");
+        for number in 0..self.segments().len() {
+            text += &format!("link set eth{number} up\n");
+        }
+        text += &format!("address add {}/24 dev eth0\nroute add default via {OUTSIDE}\n", host.address);
+        if self.segments().contains(&"admin") {
+            text += &format!("link add {ADMIN_BRIDGE} type bridge\nlink set {ADMIN_BRIDGE} up\n");
+            text += &format!("link set eth3 master {ADMIN_BRIDGE}\n");
+        }
+        text
     }
 
     fn plug_together(&self) -> String {
         let mut text = String::from("link set lo up\nnetns add switch\nnetns add outside\n");
-        for segment in ["public", "flat"] {
+        for segment in self.segments() {
             text += &format!("link add {segment} netns switch type bridge\n");
         }
         text += "link add eth0 netns outside type veth peer name outside netns switch\n";
         for host in &self.hosts {
             let name = &host.name;
             text += &format!("netns add {name}\n");
-            text += &format!("link add eth0 netns {name} type veth peer name {name}-p netns switch\n");
-            text += &format!("link add eth1 netns {name} type veth peer name {name}-f netns switch\n");
+            for number in 0..self.segments().len() {
+                text += &format!(
+                    "link add eth{number} netns {name} type veth peer name {name}-{number} netns switch\n"
+                );
+            }
         }
         text
     }
 
     fn switch(&self) -> String {
-        let mut text =
-            String::from("link set public up\nlink set flat up\nlink set outside master public up\n");
+        let mut text = String::new();
+        for segment in self.segments() {
+            text += &format!("link set {segment} up\n");
+        }
+        text += "link set outside master public up\n";
         for host in &self.hosts {
-            let name = &host.name;
-            text += &format!("link set {name}-p master public up\nlink set {name}-f master flat up\n");
+            for (number, segment) in self.segments().iter().enumerate() {
+                text += &format!("link set {}-{number} master {segment} up\n", host.name);
+            }
         }
         text
+    }
+}
+
+impl Networks {
+    const WORDS: [(&str, Self); 4] =
+        [("flat_dhcp", Self::FlatDhcp), ("vlan", Self::Vlan), ("flat", Self::Flat), ("all", Self::All)];
+
+    /// Whether the kernel must have 802.1Q.
+    pub(crate) fn has_vlan(self) -> bool {
+        matches!(self, Self::Vlan | Self::All)
+    }
+
+    pub(crate) fn has_flat(self) -> bool {
+        matches!(self, Self::Flat | Self::All)
+    }
+}
+
+impl fmt::Display for Networks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = Self::WORDS.iter().find(|(_, networks)| networks == self).map_or("", |(word, _)| word);
+        f.write_str(word)
+    }
+}
+
+impl FromStr for Networks {
+    type Err = anyhow::Error;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Self::WORDS.iter().find(|(known, _)| *known == word);
+        found.map(|(_, networks)| *networks).context("it is none of flat_dhcp, vlan, flat and all")
     }
 }
 
@@ -164,16 +255,20 @@ netns add switch
 netns add outside
 link add public netns switch type bridge
 link add flat netns switch type bridge
+link add trunk netns switch type bridge
 link add eth0 netns outside type veth peer name outside netns switch
 netns add host1
-link add eth0 netns host1 type veth peer name host1-p netns switch
-link add eth1 netns host1 type veth peer name host1-f netns switch
+link add eth0 netns host1 type veth peer name host1-0 netns switch
+link add eth1 netns host1 type veth peer name host1-1 netns switch
+link add eth2 netns host1 type veth peer name host1-2 netns switch
 [switch]
 link set public up
 link set flat up
+link set trunk up
 link set outside master public up
-link set host1-p master public up
-link set host1-f master flat up
+link set host1-0 master public up
+link set host1-1 master flat up
+link set host1-2 master trunk up
 [outside]
 link set lo up
 link set eth0 up
@@ -183,6 +278,7 @@ address add 203.0.113.1/24 dev eth0
 link set lo up
 link set eth0 up
 link set eth1 up
+link set eth2 up
 address add 203.0.113.11/24 dev eth0
 route add default via 203.0.113.1
 ";

@@ -6,20 +6,22 @@
 //! them the mounts, bridges and devices. So nothing can be left behind, whoever is killed how.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, PipeReader};
+use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid, getppid};
 use serde::{Deserialize, Serialize};
 
-use crate::process::tail;
+use crate::process::{succeeded, tail};
 use crate::topology::Node;
+use crate::wait::until;
 
 /// A running universe; gone when dropped.
 #[derive(Debug)]
@@ -70,10 +72,9 @@ impl Universe {
 
 impl Drop for Universe {
     fn drop(&mut self) {
-        self.entrance.end();
+        // The keeper ends when PID 1 has, whose end the kernel reports when all others have ended.
+        let _ = self.entrance.end(Duration::from_secs(60));
         if let Some(keeper) = self.keeper.take() {
-            // It ends when all processes of the universe have: the kernel reports the end of a
-            // PID 1 only then.
             let _ = keeper.join();
         }
         if let Some(mut sweeper) = self.sweeper.take() {
@@ -95,16 +96,58 @@ impl Entrance {
         command
     }
 
+    /// Does what these lines say, each an `ip` command without its first word.
+    pub(crate) fn ip_batch(&self, node: Node<'_>, lines: &str) -> Result<()> {
+        let mut command = self.command(node, &["ip", "-batch", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("starting ip -batch")?;
+        let mut input = child.stdin.take().context("ip -batch has no input")?;
+        input.write_all(lines.as_bytes()).context("writing to ip -batch")?;
+        drop(input);
+        let output = child.wait_with_output().context("waiting for ip -batch")?;
+        succeeded(output, || format!("ip -batch on {node}")).map(drop)
+    }
+
+    /// One of the namespaces of its PID 1, as a file; `None` where the universe is gone.
+    pub(crate) fn namespace(&self, kind: &str) -> Option<PathBuf> {
+        self.is_alive().then(|| PathBuf::from(format!("/proc/{}/ns/{kind}", self.init)))
+    }
+
     /// Whether the universe is still there.
     pub fn is_alive(&self) -> bool {
         self.init > 0 && start_time(self.init).is_some_and(|started| started == self.started)
     }
 
-    /// Ends the universe; the kernel removes everything in it.
-    pub fn end(&self) {
+    /// Ends the universe and waits until the kernel has removed everything in it.
+    ///
+    /// # Errors
+    /// Where it is still there after the deadline.
+    pub fn end(&self, deadline: Duration) -> Result<()> {
+        let processes = self.namespace("pid").and_then(|path| std::fs::read_link(path).ok());
         if self.is_alive() {
             // Gone in the meantime is as good.
             let _ = kill(Pid::from_raw(self.init), Signal::SIGKILL);
+        }
+        until("the lab ends", deadline, || {
+            let is_alive = self.is_alive();
+            if let (true, Some(processes)) = (is_alive, &processes) {
+                wake_watchers(processes);
+            }
+            Ok((!is_alive).then_some(()))
+        })
+    }
+}
+
+/// Lets those outside who wait for a process in this PID namespace see that it has ended, which
+/// the kernel waits for. `nsenter` stops itself when its process is stopped, and waits no more.
+fn wake_watchers(processes: &Path) {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for path in all.map(|entry| entry.path()) {
+        let is_watcher =
+            std::fs::read_link(path.join("ns/pid_for_children")).is_ok_and(|theirs| theirs == processes);
+        let pid = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        if let (true, Some(pid)) = (is_watcher, pid) {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGCONT);
         }
     }
 }

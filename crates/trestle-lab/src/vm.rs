@@ -13,8 +13,7 @@ use trestle_api::Attached;
 use crate::guest::Lease;
 use crate::image::Image;
 use crate::lab::{Lab, Plug};
-use crate::process::{Process, tail};
-use crate::wait::until;
+use crate::process::Process;
 
 /// A virtual machine to be booted.
 #[derive(Clone, Debug)]
@@ -118,19 +117,7 @@ impl Vm {
     /// # Errors
     /// Where it ends before, or the deadline passes; with the end of what it printed.
     pub fn wait_for(&mut self, text: &str, deadline: Duration) -> Result<String> {
-        let log = self.process.log().to_owned();
-        let awaited = until(&format!("the virtual machine prints `{text}`"), deadline, || {
-            // In this order: what it printed before it ended counts.
-            let running = self.process.must_run();
-            let output = self.process.output()?;
-            // A line without its end may be half of one.
-            let mut lines = output.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-            match lines.find(|line| line.contains(text)) {
-                Some(line) => Ok(Some(line.trim().to_owned())),
-                None => running.map(|()| None),
-            }
-        });
-        awaited.with_context(|| tail(&log, 20))
+        self.process.wait_for(text, deadline)
     }
 
     /// Waits for its lease and gives it.

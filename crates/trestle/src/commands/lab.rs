@@ -1,14 +1,15 @@
 //! `trestle lab`: thin calls of the lab's crate.
 
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::net::Ipv4Addr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use trestle_lab::demo::{self, DemoOptions};
-use trestle_lab::{Node, Programs, Running, Topology, init, up};
+use trestle_lab::{Networks, Node, Programs, Running, Topology, init, keep_door, up};
 
 use crate::printer;
 
@@ -16,8 +17,15 @@ use crate::printer;
 #[derive(Debug, Subcommand)]
 pub(crate) enum LabCommand {
     /// Start a lab and hold it until Ctrl-C
-    #[command(after_help = "Example: trestle lab up --hosts 3")]
-    Up(LabArgs),
+    #[command(after_help = "Example: trestle lab up --hosts 3 --type vlan")]
+    Up {
+        #[command(flatten)]
+        lab: LabArgs,
+        /// Make a project and a network of this type: flat_dhcp, vlan, flat, or all of them. Where
+        /// the kernel lacks VLANs, the lab runs in a virtual machine
+        #[arg(long = "type", value_name = "TYPE")]
+        networks: Option<Networks>,
+    },
     /// Start a lab and show what Trestle does, a real virtual machine included
     #[command(after_help = "Example: trestle lab run --once")]
     Run {
@@ -51,6 +59,24 @@ pub(crate) enum LabCommand {
         /// The lab's folder
         folder: PathBuf,
     },
+    /// Answer at the door of the machine that a lab is in
+    #[command(hide = true)]
+    Door {
+        /// The address to listen on
+        address: Ipv4Addr,
+    },
+    /// Run a command in the machine that a lab is in
+    #[command(hide = true)]
+    Inside {
+        /// On a terminal of its own
+        #[arg(long)]
+        terminal: bool,
+        /// The lab's folder
+        folder: PathBuf,
+        /// The command and its arguments, behind --
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
 /// A lab to be started.
@@ -76,8 +102,9 @@ pub(crate) struct PlaceArgs {
 
 pub(crate) fn run(command: LabCommand) -> anyhow::Result<()> {
     match command {
-        LabCommand::Up(LabArgs { name, hosts }) => {
-            up::run(&Topology::new(name, hosts), &programs()?, &mut io::stdout())
+        LabCommand::Up { lab: LabArgs { name, hosts }, networks } => {
+            let topology = Topology { networks, ..Topology::new(name, hosts) };
+            up::run(&topology, &programs()?, &mut io::stdout())
         }
         LabCommand::Run { lab: LabArgs { name, hosts }, once } => {
             demo::run(&DemoOptions { name, hosts, once }, &programs()?, &mut io::stdout())
@@ -95,6 +122,15 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<()> {
             Ok(())
         }
         LabCommand::Init { folder } => init::run(&folder),
+        LabCommand::Door { address } => keep_door(address),
+        LabCommand::Inside { terminal, folder, command } => {
+            let argv: Vec<&str> = command.iter().map(String::as_str).collect();
+            let door = Running::door(&folder)?;
+            let status = if terminal { door.attend_terminal(&argv)? } else { door.attend(&argv)? };
+            // As a shell says how a command ended.
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            std::process::exit(code.unwrap_or(1))
+        }
     }
 }
 

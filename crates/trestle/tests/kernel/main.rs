@@ -7,3 +7,4 @@ mod flat_dhcp;
 mod guard;
 mod release;
 mod repair;
+mod vm;
