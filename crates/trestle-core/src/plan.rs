@@ -301,14 +301,18 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether the host has addresses of its own on this device or on the bridge that it is in. Those
-    /// on a bridge that it is only to be in are another device's, and leave with that.
+    /// Whether the host has addresses of its own on this device, on the bridge that it is in, or on
+    /// the one that it is just being switched to. On a bridge that it is to be put into from
+    /// outside they are another device's, and leave with that.
     fn brings_addresses(&self, uplink: &LinkName) -> bool {
-        let bridge = match self.state.get(&Key::Uplink(uplink.clone())).map(|have| &have.object) {
-            Some(Object::Uplink(bridge)) => Some(bridge),
+        let key = Key::Uplink(uplink.clone());
+        let is_in = self.state.get(&key).map(|have| &have.object);
+        let is_to_be_in = self.wanted(&key).filter(|_| is_in.is_some());
+        let bridges = is_in.into_iter().chain(is_to_be_in).filter_map(|object| match object {
+            Object::Uplink(bridge) => Some(bridge),
             _ => None,
-        };
-        let mut devices = bridge.into_iter().chain([uplink]);
+        });
+        let mut devices = bridges.chain([uplink]);
         devices.any(|device| self.state.foreign_addresses(device).next().is_some())
     }
 

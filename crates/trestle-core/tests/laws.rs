@@ -313,7 +313,14 @@ fn restricted(state: &HostState, keys: &BTreeSet<Key>) -> HostState {
         _ => None,
     });
     let masters = uplinks.clone().filter_map(|link| state.link(&link)?.0.master.clone());
-    let devices: BTreeSet<_> = uplinks.chain(masters).collect();
+    let bridges = keys.iter().filter_map(|key| match key {
+        Key::Link(link) if state.link(link).is_some_and(|(have, _)| have.kind == LinkKind::Bridge) => {
+            Some(link.clone())
+        }
+        _ => None,
+    });
+    let bridges = bridges.filter(|_| uplinks.clone().next().is_some());
+    let devices: BTreeSet<_> = uplinks.clone().chain(masters).chain(bridges).collect();
     let links = keys.iter().filter_map(|key| match key {
         Key::Link(link) => state.link(link),
         _ => None,
