@@ -3,13 +3,19 @@
 //! Everything that enters Trestle, from a request body or a command line, is parsed into one of
 //! these at the door. Nothing behind the door checks again.
 
+mod address;
+mod dhcp;
+
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use address::{AddressRange, Cidr, Family, InvalidAddressRange, InvalidCidr};
+pub use dhcp::{DhcpOption, InvalidDhcpOption};
 
 /// Implements `Display`-based serde for a type that has `FromStr`.
 macro_rules! serde_as_text {
@@ -363,238 +369,6 @@ impl fmt::Display for VlanId {
         self.0.fmt(f)
     }
 }
-
-/// A DHCP option that a network's guests are given: its number in DHCP (RFC 2132) or DHCPv6 (RFC
-/// 8415), and its value as dnsmasq takes it. Written `42,192.0.2.1` or `option6:31,[2001:db8::1]`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DhcpOption {
-    family: Family,
-    code: u16,
-    value: String,
-}
-
-/// Why a text is not a [`DhcpOption`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidDhcpOption {
-    /// Not a number, a comma and a value.
-    #[error(
-        "`{0}` is not a DHCP option: write number,value such as 42,192.0.2.1, for DHCPv6 option6:number,value"
-    )]
-    Syntax(String),
-    /// One that the network sets by itself, or that says how DHCP itself goes.
-    #[error("DHCP option {0} is not to be set: the network's own addresses, names and MTU say what it is")]
-    Own(u16),
-}
-
-impl DhcpOption {
-    /// Those that a network sets from what it is, and those of the protocol itself (RFC 2132 §9).
-    const OWN: [u16; 16] = [1, 3, 6, 12, 15, 26, 28, 50, 51, 52, 53, 54, 55, 57, 58, 59];
-    /// The same in DHCPv6: RFC 8415 §21, RFC 3646.
-    const OWN6: [u16; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 23, 24];
-
-    /// Which DHCP it is for.
-    pub fn family(&self) -> Family {
-        self.family
-    }
-}
-
-impl FromStr for DhcpOption {
-    type Err = InvalidDhcpOption;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || InvalidDhcpOption::Syntax(text.to_owned());
-        let (family, rest) =
-            text.strip_prefix("option6:").map_or((Family::Ipv4, text), |rest| (Family::Ipv6, rest));
-        let (code, value) = rest.split_once(',').ok_or_else(wrong)?;
-        let code: u16 = code.parse().map_err(|_| wrong())?;
-        let plain = !value.is_empty() && value.len() <= 255 && !value.chars().any(char::is_control);
-        let own = match family {
-            Family::Ipv4 if !(1..=254).contains(&code) => return Err(wrong()),
-            Family::Ipv4 => &Self::OWN[..],
-            Family::Ipv6 => &Self::OWN6[..],
-        };
-        if own.contains(&code) {
-            return Err(InvalidDhcpOption::Own(code));
-        }
-        if plain { Ok(Self { family, code, value: value.to_owned() }) } else { Err(wrong()) }
-    }
-}
-
-impl fmt::Display for DhcpOption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = if self.family == Family::Ipv6 { "option6:" } else { "" };
-        write!(f, "{prefix}{},{}", self.code, self.value)
-    }
-}
-
-serde_as_text!(DhcpOption);
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Internet Protocol, version 4.
-    Ipv4,
-    /// Version 6.
-    Ipv6,
-}
-
-impl Family {
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4 } else { Self::Ipv6 }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ipv4 => "IPv4",
-            Self::Ipv6 => "IPv6",
-        })
-    }
-}
-
-/// An IPv4 or IPv6 network by its exact first address: `10.0.0.5/24` is refused, not rounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Cidr(IpNet);
-
-/// Why a text is not a [`Cidr`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidCidr {
-    /// Not an address, a slash and a prefix length.
-    #[error("`{0}` is not a CIDR: write it as 10.0.0.0/24 or 2001:db8::/64")]
-    Syntax(String),
-    /// The address has bits beyond the prefix.
-    #[error("`{given}` has host bits set; the network is {network}")]
-    HostBits {
-        /// What was given.
-        given: String,
-        /// The network it lies in.
-        network: IpNet,
-    },
-}
-
-impl Cidr {
-    /// The network that this address and prefix lie in.
-    pub fn new(net: impl Into<IpNet>) -> Self {
-        Self(net.into().trunc())
-    }
-
-    /// The same as the network type of the `ipnet` crate.
-    pub fn net(&self) -> IpNet {
-        self.0
-    }
-
-    /// Its family.
-    pub fn family(&self) -> Family {
-        Family::of(self.0.addr())
-    }
-
-    /// Whether the address lies in this network, its first and last address included.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.0.contains(&address)
-    }
-
-    /// Whether the two have an address in common.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.0.contains(&other.0) || other.0.contains(&self.0)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = InvalidCidr;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let net: IpNet = text.parse().map_err(|_| InvalidCidr::Syntax(text.to_owned()))?;
-        if net.addr() != net.network() {
-            return Err(InvalidCidr::HostBits { given: text.to_owned(), network: net.trunc() });
-        }
-        Ok(Self(net))
-    }
-}
-
-impl fmt::Display for Cidr {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-serde_as_text!(Cidr);
-
-/// Some addresses of one family, the first and the last among them. Written `10.0.0.5-10.0.0.9`;
-/// one address and a CIDR are read too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AddressRange {
-    first: IpAddr,
-    last: IpAddr,
-}
-
-/// Why a text is not an [`AddressRange`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a range of addresses: write it as 10.0.0.5-10.0.0.9, 10.0.0.5 or 10.0.0.0/29")]
-pub struct InvalidAddressRange(String);
-
-impl AddressRange {
-    /// From the first to the last, if they are of one family and in order.
-    pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
-        (Family::of(first) == Family::of(last) && first <= last).then_some(Self { first, last })
-    }
-
-    /// The first.
-    pub fn first(&self) -> IpAddr {
-        self.first
-    }
-
-    /// The last.
-    pub fn last(&self) -> IpAddr {
-        self.last
-    }
-
-    /// Whether the address is one of them.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        Family::of(address) == Family::of(self.first) && self.first <= address && address <= self.last
-    }
-
-    /// Whether the two have an address in common.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        Family::of(self.first) == Family::of(other.first)
-            && self.first <= other.last
-            && other.first <= self.last
-    }
-}
-
-impl From<Cidr> for AddressRange {
-    /// All of a network's, its first and last address included.
-    fn from(cidr: Cidr) -> Self {
-        Self { first: cidr.0.network(), last: cidr.0.broadcast() }
-    }
-}
-
-impl FromStr for AddressRange {
-    type Err = InvalidAddressRange;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || InvalidAddressRange(text.to_owned());
-        if text.contains('/') {
-            return text.parse().map(|cidr: Cidr| cidr.into()).map_err(|_| wrong());
-        }
-        let (first, last) = text.split_once('-').unwrap_or((text, text));
-        let parse = |text: &str| text.trim().parse().map_err(|_| wrong());
-        Self::new(parse(first)?, parse(last)?).ok_or_else(wrong)
-    }
-}
-
-impl fmt::Display for AddressRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.first == self.last {
-            true => self.first.fmt(f),
-            false => write!(f, "{}-{}", self.first, self.last),
-        }
-    }
-}
-
-serde_as_text!(AddressRange);
 
 #[cfg(test)]
 mod tests {

@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{converge, fresh_state, lines, spec, world};
+use common::{HOST, OTHER, at, converge, fresh_state, interface, lines, network, spec, world};
+use trestle_core::compile::compile;
 use trestle_core::plan::plan;
-use trestle_core::spec::{HostSpec, Key, Object};
+use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set};
+use trestle_core::types::ProjectId;
+use trestle_core::world::{Gateways, Interface, Network, World};
 
 #[test]
 fn the_first_instance_brings_everything_it_needs() {
@@ -56,6 +59,135 @@ fn the_first_instance_brings_everything_it_needs() {
     start dnsmasq of net1 on br101
     make tap tr-000000001000
     hold fa:16:3e:00:01:00 fast at tr-000000001000 of br101 and announce it
+    ");
+}
+
+#[test]
+fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
+    let spec = spec(&world(&[(4, 0)]));
+    insta::assert_snapshot!(lines(plan(&spec, &fresh_state()).steps), @"
+    set net.ipv4.ip_forward to 1
+    set net.ipv6.conf.all.forwarding to 1
+    set net.ipv6.conf.eth0.accept_ra to 2
+    load table guard
+    load table gateway
+    add tr-000000004000 . fa:16:3e:00:04:00 to guard_mac
+    add tr-000000004000 . fa:16:3e:00:04:00 . 10.0.4.10 to guard_ip4
+    add tr-000000004000 . fa:16:3e:00:04:00 . fd00:4::a to guard_ip6
+    add tr-000000004000 . fa:16:3e:00:04:00 . fe80::f816:3eff:fe00:400 to guard_ip6
+    add tr-000000004000 . fa:16:3e:00:04:00 . 0xfd00000400000000000000000000000a to guard_nd
+    add tr-000000004000 . fa:16:3e:00:04:00 . 0xfe80000000000000f8163efffe000400 to guard_nd
+    add vlan104 to shared_uplink
+    add vlan104 . fa:16:3e:ff:00:04 to shared_mac
+    add vlan104 . 10.0.4.1 to shared_ip4
+    add vlan104 . fd00:4::1 to shared_ip6
+    add br104 to network
+    add br104 to private
+    add br104 . br104 to routed
+    add 10.0.4.0/24 . eth0 to nat_source
+    add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
+    make bridge br104 with MAC fa:16:3e:ff:00:04, MTU 1500
+    make VLAN 104 of eth3 as vlan104
+    add address 10.0.4.1/24 to br104
+    add address fd00:4::1/64 to br104
+    write DHCP entry of fa:16:3e:00:04:00 on net4: 10.0.4.10, vm0
+    write DHCP entry of fd00:4::a on net4: fa:16:3e:00:04:00, vm0
+    write DNS name vm0.trestle.internal on net4: 10.0.4.10, fd00:4::a
+    start dnsmasq of net4 on br104
+    make tap tr-000000004000
+    hold fa:16:3e:00:04:00 fast at tr-000000004000 of br104 and announce it
+    ");
+}
+
+#[test]
+fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
+    let spec = spec(&world(&[(6, 0)]));
+    insta::assert_snapshot!(lines(plan(&spec, &fresh_state()).steps), @"
+    load table guard
+    add tr-000000006000 . fa:16:3e:00:06:00 to guard_mac
+    add tr-000000006000 . fa:16:3e:00:06:00 . 10.0.6.10 to guard_ip4
+    make tap tr-000000006000
+    hold fa:16:3e:00:06:00 fast at tr-000000006000 of docker0 and announce it
+    ");
+    let mut without = fresh_state();
+    without.objects.remove(&Key::Link(common::link_name("docker0")));
+    let problems = plan(&spec, &without).problems;
+    let problems = problems.iter().map(|p| format!("{} {:?}: {}", p.key, p.code, p.detail));
+    insta::assert_snapshot!(lines(problems), @"
+    link/tr-000000006000 Blocked: the bridge docker0 does not exist on this host; make it, a flat network's is not made by Trestle
+    device/docker0 InterfaceMissing: the device docker0 does not exist on this host; make it, or name another with `trestle host set`
+    station/docker0/fa:16:3e:00:06:00 Blocked: the bridge docker0 does not exist on this host; make it, a flat network's is not made by Trestle
+    ");
+}
+
+#[test]
+fn a_single_host_network_has_its_gateway_on_one_host_alone() {
+    let mut world = world(&[(1, 0)]);
+    world.put_network(Network { gateways: Gateways::One(Some(OTHER)), ..network(1) });
+    insta::assert_snapshot!(lines(compile(&world, HOST).keys()), @"
+    ruleset/guard
+    element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
+    element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    link/br101
+    link/tr-000000001000
+    uplink/eth1
+    station/br101/fa:16:3e:00:01:00
+    ");
+    insta::assert_snapshot!(lines(compile(&world, OTHER).keys()), @"
+    sysctl/net.ipv4.ip_forward
+    ruleset/guard
+    ruleset/gateway
+    element/network/br101
+    element/routed/br101 . br101
+    element/nat_source/10.0.1.0/24 . eth0
+    element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
+    link/br101
+    device/eth0
+    uplink/eth1
+    address/br101/10.0.1.1/24
+    dhcp-host/net1/fa:16:3e:00:01:00
+    dns-name/net1/vm0.trestle.internal
+    dnsmasq/net1
+    ");
+    let bridge = Key::Link(network(1).bridge);
+    let mac = |host| match compile(&world, host).remove(&bridge) {
+        Some(Object::Link(link)) => link.mac,
+        other => panic!("no bridge but {other:?}"),
+    };
+    assert_eq!(mac(HOST), Some(LinkMac::Of(common::link_name("eth1"))));
+    let gateway = LinkMac::Gateway { mac: network(1).bridge_mac, uplink: common::link_name("eth1") };
+    assert_eq!(mac(OTHER), Some(gateway));
+}
+
+#[test]
+fn what_is_prepared_for_a_move_is_all_but_where_the_guest_is_found() {
+    let mut world = world(&[(1, 0)]);
+    let here = compile(&world, HOST);
+    let prepared = Interface { attachment: Some(at(OTHER)), moving_to: Some(at(HOST)), ..interface(1, 0) };
+    world.put_interface(prepared);
+    let prepared = compile(&world, HOST);
+    let missing = here.keys().filter(|key| !prepared.contains_key(key));
+    assert_eq!(lines(missing), "station/br101/fa:16:3e:00:01:00");
+    assert!(prepared.keys().all(|key| here.contains_key(key)));
+}
+
+#[test]
+fn two_networks_of_a_project_reach_each_other_and_those_of_two_do_not() {
+    let routed = |world: &World| {
+        let keys = compile(world, HOST);
+        lines(keys.keys().filter(|key| matches!(key, Key::Element(Set::Routed, _))))
+    };
+    let mut world = world(&[(4, 0), (5, 0)]);
+    insta::assert_snapshot!(routed(&world), @"
+    element/routed/br104 . br104
+    element/routed/br104 . br105
+    element/routed/br105 . br104
+    element/routed/br105 . br105
+    ");
+    world.put_network(Network { project: Some(ProjectId(uuid::Uuid::from_u128(99))), ..network(5) });
+    insta::assert_snapshot!(routed(&world), @"
+    element/routed/br104 . br104
+    element/routed/br105 . br105
     ");
 }
 
