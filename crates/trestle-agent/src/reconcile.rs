@@ -221,7 +221,7 @@ impl<H: Host> Loop<H> {
 
     /// A round for everything.
     async fn full_round(&mut self) {
-        let cause = self.schedule.cause();
+        let (cause, begun) = (self.schedule.cause(), Instant::now());
         let state = match self.observe_all().await {
             Observation::Done(Ok(state)) => state,
             Observation::Done(Err(error)) => {
@@ -245,16 +245,17 @@ impl<H: Host> Loop<H> {
         };
         let problems = news::publish(&self.outputs.report, &round);
         self.schedule.done(Instant::now());
-        let repaired = repaired(&plan, &failures, &known);
+        let done = Done::new(&plan, &failures, &known);
         let was_behind = std::mem::replace(&mut self.behind, false);
-        self.follow_up(&cause, &repaired, was_behind);
+        let drift = if was_behind { None } else { drift(&cause, begun, done.healed) };
+        self.follow_up(&cause, &done.repaired, drift);
         self.last_steps = plan.steps;
         self.settle(problems);
         self.keep_ledger().await;
     }
 
     /// What is to be said and done after a full round that did these steps.
-    fn follow_up(&mut self, cause: &Cause, done: &BTreeSet<&Step>, was_behind: bool) {
+    fn follow_up(&mut self, cause: &Cause, done: &BTreeSet<&Step>, drift: Option<Noticed>) {
         let now = Instant::now();
         let again = done.iter().any(|step| self.last_steps.contains(step));
         self.schedule.repeated(if again { Repeated::Steps } else { Repeated::Nothing });
@@ -262,13 +263,14 @@ impl<H: Host> Loop<H> {
             return;
         }
         let steps: Vec<String> = done.iter().map(ToString::to_string).collect();
-        match cause {
-            Cause::Change(noticed) if !was_behind => self.drifted(noticed, steps, now),
+        match (cause, drift) {
+            (Cause::Change(_), Some(noticed)) => self.drifted(&noticed, steps, now),
             _ if again => {
                 tracing::warn!(steps = few(&steps), "what was done did not hold and was done again");
                 return self.schedule.retry(now);
             }
-            _ => tracing::debug!(?cause, steps = few(&steps), "made the host match"),
+            (_, Some(noticed)) => self.drifted(&noticed, steps, now),
+            (_, None) => tracing::debug!(?cause, steps = few(&steps), "made the host match"),
         }
         self.schedule.at_once(now, Cause::Proof);
     }
@@ -394,10 +396,35 @@ async fn apply<H: Host>(host: &H, plan: &Plan) -> Vec<StepFailure> {
     if plan.is_empty() { Vec::new() } else { host.apply(&plan.steps).await }
 }
 
-/// The steps that a round did, without those that only try again what could not be done before.
-fn repaired<'a>(plan: &'a Plan, failures: &[StepFailure], known: &BTreeSet<Key>) -> BTreeSet<&'a Step> {
-    let is_new = |step: &&Step| !known.contains(&step.key());
-    plan.steps.iter().filter(is_new).filter(|step| !news::is_failed(step, failures)).collect()
+/// What a full round did.
+struct Done<'a> {
+    /// The steps, without those that only tried again what could not be done before.
+    repaired: BTreeSet<&'a Step>,
+    /// Whether something was done that could not be done before.
+    healed: bool,
+}
+
+impl<'a> Done<'a> {
+    fn new(plan: &'a Plan, failures: &[StepFailure], known: &BTreeSet<Key>) -> Self {
+        let done = plan.steps.iter().filter(|step| !news::is_failed(step, failures));
+        let (healing, repaired): (BTreeSet<_>, _) = done.partition(|step| known.contains(&step.key()));
+        Self { repaired, healed: !healing.is_empty() }
+    }
+}
+
+/// What is known of who made a round necessary that began then, on a host that was right before: in
+/// the end it is another program that changed something, whether the kernel told of it or it was
+/// only found by looking. `None` if the steps have another reason: what the host must have was
+/// learnt, the round before did something, or a problem is gone, which others may follow from.
+fn drift(cause: &Cause, begun: Instant, healed: bool) -> Option<Noticed> {
+    match cause {
+        Cause::Change(noticed) => Some(noticed.clone()),
+        Cause::Retry if healed => None,
+        Cause::Timer | Cause::Retry => {
+            Some(Noticed { first: begun, culprit: None, what: "nothing told of it".to_owned() })
+        }
+        Cause::Spec | Cause::Proof => None,
+    }
 }
 
 /// Whether objects under other keys rest on what this step changes, so that they should be looked
@@ -433,5 +460,23 @@ fn ledger_damaged(damage: &(dyn std::error::Error + 'static)) -> ApiError {
         ),
         hint: None,
         problems: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rounds that only a test of half a minute would see.
+    #[test]
+    fn what_a_regular_look_finds_wrong_is_drift_and_what_follows_from_ourselves_is_not() {
+        let begun = Instant::now();
+        let noticed = Noticed { first: begun, culprit: None, what: "nothing told of it".to_owned() };
+        let causes = [Cause::Timer, Cause::Retry, Cause::Proof, Cause::Spec];
+        assert_eq!(
+            causes.clone().map(|cause| drift(&cause, begun, false)),
+            [Some(noticed.clone()), Some(noticed.clone()), None, None]
+        );
+        assert_eq!(causes.map(|cause| drift(&cause, begun, true)), [Some(noticed), None, None, None]);
     }
 }

@@ -59,6 +59,11 @@ impl SimHost {
         self.lock().unreadable = error;
     }
 
+    /// Changes the host behind the agent's back, and nothing says so.
+    pub fn disturb_unseen(&self, change: impl FnOnce(&mut HostState)) {
+        change(&mut self.lock().state);
+    }
+
     /// Changes the host behind the agent's back, and has [`Host::changed`] say so.
     pub fn disturb(&self, culprit: &str, what: &str, change: impl FnOnce(&mut HostState)) {
         let mut inner = self.lock();

@@ -55,6 +55,30 @@ async fn a_change_that_leaves_everything_right_is_not_drift() {
     agent.stop().await;
 }
 
+/// A host with a problem is looked at again soon, which saves the test half a minute.
+#[tokio::test]
+async fn what_nothing_told_of_is_drift_too_once_it_is_found_and_a_problem_that_goes_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1), (2, 1)]));
+    let mut state = cloud::fresh_state();
+    let uplink = Key::Link(cloud::link_name("eth2"));
+    let object = state.objects.remove(&uplink).unwrap().object;
+    let machine = Machine::new(state);
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    until("all that can be done is, and was looked at again", || machine.listed() == 2).await;
+
+    machine.host.disturb_unseen(remove_gateway_address);
+    let drift = controller.drift().await;
+    assert_eq!(drift[0].repaired, ["add address 10.0.1.1/24 to br101"]);
+    assert_eq!(drift[0].culprit, None);
+
+    machine.host.disturb_unseen(|state| state.put_foreign(uplink, object));
+    controller.content().await;
+    assert!(plan(&controller.spec(), &machine.host.state()).is_empty());
+    assert_eq!(controller.drift().await.len(), 1, "no program made the problem go");
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn everything_swept_away_is_repaired() {
     let dir = tempfile::tempdir().unwrap();

@@ -271,6 +271,7 @@ pub struct Machine {
     steps_left: Arc<AtomicUsize>,
     stuck: Arc<AtomicBool>,
     listing: Arc<watch::Sender<bool>>,
+    listed: Arc<AtomicUsize>,
 }
 
 impl Machine {
@@ -280,6 +281,7 @@ impl Machine {
             steps_left: Arc::new(AtomicUsize::new(usize::MAX)),
             stuck: Arc::default(),
             listing: Arc::new(watch::Sender::new(true)),
+            listed: Arc::default(),
         }
     }
 
@@ -301,6 +303,11 @@ impl Machine {
         self.stuck.load(Ordering::SeqCst)
     }
 
+    /// How many times everything was listed.
+    pub fn listed(&self) -> usize {
+        self.listed.load(Ordering::SeqCst)
+    }
+
     /// From now on listing everything does not end, or it does again.
     pub fn set_listing(&self, ends: bool) {
         self.listing.send_replace(ends);
@@ -310,7 +317,9 @@ impl Machine {
 impl Host for Machine {
     async fn observe(&self, spec: &HostSpec) -> Result<HostState, ObserveError> {
         self.listing.subscribe().wait_for(|ends| *ends).await.unwrap();
-        self.host.observe(spec).await
+        let state = self.host.observe(spec).await;
+        self.listed.fetch_add(1, Ordering::SeqCst);
+        state
     }
 
     async fn observe_keys(&self, keys: &std::collections::BTreeSet<Key>) -> Result<HostState, ObserveError> {
