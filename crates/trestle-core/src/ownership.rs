@@ -2,8 +2,8 @@
 //! way. Every delete in every plan asks here, and nothing else says what is ours.
 //!
 //! - **Links** are ours by name (`tr-` and twelve hex digits: an interface's device) or by the
-//!   device group that every bridge of ours is created with. The kernel sets the group in the
-//!   same request that makes the link, so no crash leaves a bridge of ours without its mark.
+//!   device group that every bridge and VLAN of ours is created with. The kernel sets the group in the
+//!   same request that makes the link, so no crash leaves one of ours without its mark.
 //! - **Addresses** are ours on a link of ours with our protocol mark (`IFA_PROTO`, Linux 5.18).
 //! - **nftables** tables are ours by name and family: `bridge trestle` and `inet trestle`.
 //! - **Physical devices** are never ours; those that we enslaved are listed in our state folder,
