@@ -1,4 +1,4 @@
--- What differs from PostgreSQL: numbering the change log, and refusing overlapping networks.
+-- What differs from PostgreSQL: numbering the change log, and refusing overlapping subnets.
 
 -- The change log, which is also the events. Controllers follow it by id.
 CREATE TABLE changes (
@@ -18,16 +18,18 @@ CREATE TABLE changes (
     entity TEXT
 );
 
-CREATE TRIGGER networks_do_not_overlap BEFORE INSERT ON networks
-WHEN EXISTS (
-    SELECT 1 FROM networks
-    WHERE first_address <= NEW.last_address AND last_address >= NEW.first_address
+-- Those that are there do not overlap, so the one that begins last before the new one's end is the
+-- only one that can be in its way.
+CREATE TRIGGER subnets_do_not_overlap BEFORE INSERT ON subnets
+WHEN NEW.first_address <= (
+    SELECT last_address FROM subnets WHERE first_address <= NEW.last_address
+    ORDER BY first_address DESC LIMIT 1
 )
 BEGIN
-    SELECT RAISE(ABORT, 'networks_do_not_overlap');
+    SELECT RAISE(ABORT, 'subnets_do_not_overlap');
 END;
 
-CREATE TRIGGER networks_keep_their_range BEFORE UPDATE OF first_address, last_address ON networks
+CREATE TRIGGER subnets_keep_their_range BEFORE UPDATE OF first_address, last_address ON subnets
 BEGIN
-    SELECT RAISE(ABORT, 'networks_keep_their_range');
+    SELECT RAISE(ABORT, 'subnets_keep_their_range');
 END;
