@@ -12,8 +12,9 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("trestle-api", &["trestle-core"]),
     ("trestle-controller", &["trestle-core", "trestle-api"]),
     ("trestle-agent", &["trestle-core", "trestle-api"]),
+    ("trestle-inject", &["trestle-core"]),
     ("trestle-lab", &["trestle-api"]),
-    ("trestle", &["trestle-core", "trestle-api", "trestle-controller", "trestle-agent", "trestle-lab"]),
+    ("trestle", &["trestle-core", "trestle-api", "trestle-controller", "trestle-agent", "trestle-inject", "trestle-lab"]),
 ];
 
 /// What one crate alone may use: SQL and the HTTP server, netlink and nftables.
