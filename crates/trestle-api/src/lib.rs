@@ -36,3 +36,5 @@ pub use token::{NewToken, Role, Token, TokenCreated};
 
 /// Core's types that appear on the wire.
 pub use trestle_core::{plan, spec, types};
+
+pub use trestle_core::world::{Ipv6Mode, NetworkType, Plug};
