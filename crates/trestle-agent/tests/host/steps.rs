@@ -180,6 +180,28 @@ fn what_is_not_ours_is_never_deleted_or_changed() {
 }
 
 #[test]
+fn devices_that_are_deleted_together_take_no_other_with_them() {
+    in_namespace(|bench| async move {
+        let ports = (1..=20).map(tap);
+        apply(&bench, ports.chain([bridge()])).await;
+        // Somebody's devices, and one of ours that a crash left behind, in the groups we might take.
+        for (n, group) in [(1, 0), (2, 0x7472_0000_u32), (3, 0x7472_0001)] {
+            sh(&format!("ip link add theirs{n} type bridge; ip link set theirs{n} group {group}"));
+        }
+        sh(&format!("ip link set {} group {}", device(20), 0x7472_0002));
+        let gone = (1..=19).chain([77]).map(|n| Step::DeletePort { link: device(n) });
+        let theirs = Step::DeletePort { link: link_name("theirs1") };
+        let failures = bench.host.apply(&steps(gone.chain([theirs.clone()]))).await;
+        assert_eq!(failures.len(), 1, "{failures:#?}");
+        assert_eq!(failures[0].step, theirs);
+        let left = sh("ip -o link | cut -d: -f2 | cut -d@ -f1");
+        let left: Vec<&str> = left.split_whitespace().filter(|name| !name.starts_with("eth")).collect();
+        assert_eq!(left, ["lo", "br100", "tr-000000000014", "theirs1", "theirs2", "theirs3"]);
+        bench.assert_silent().await;
+    });
+}
+
+#[test]
 fn without_its_guard_no_device_is_made() {
     in_namespace(|bench| async move {
         let guard =

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -30,6 +31,9 @@ const IFLA_TUN_TYPE: u16 = 3;
 const IFLA_TUN_PERSIST: u16 = 6;
 /// `IFF_TAP` (`linux/if_tun.h`).
 const TYPE_TAP: u8 = 2;
+/// Groups for devices that are about to be deleted together: one that is empty is taken, because a
+/// crash may leave some behind in another.
+const LEAVING_GROUPS: RangeInclusive<u32> = 0x7472_0000..=0x7472_ffff;
 /// What the alias of a veth of ours begins with.
 const ALIAS_PREFIX: &str = "trestle ";
 
@@ -527,4 +531,37 @@ pub(super) async fn delete(netlink: &Netlink, name: &LinkName) -> Result<(), App
         Err(error) if error.errno() != Some(Errno::ENODEV) => Err(kernel(format!("delete {name}"))(error)),
         _ => Ok(()),
     }
+}
+
+/// Deletes devices of ours together, as far as that can be done: the kernel waits for everyone who
+/// may still use a device, about 17 ms, and for a whole device group it waits once. What is left
+/// after this, and why, is for [`delete`] to find out.
+pub(super) async fn delete_together(
+    netlink: &Netlink,
+    names: &BTreeSet<&LinkName>,
+) -> Result<(), NetlinkError> {
+    let listed = list(netlink).await?;
+    // By name alone: while it is in another group, nothing else says that a device is ours.
+    let is_ours = |device: &Device| ownership::link_owner(&device.name, 0) == Owner::Ours;
+    let leaving: BTreeSet<u32> = listed
+        .values()
+        .filter(|device| is_ours(device) && names.contains(&device.link_name()))
+        .map(|device| device.index)
+        .collect();
+    let taken: BTreeSet<u32> = listed.values().map(|device| device.group).collect();
+    let Some(group) = LEAVING_GROUPS.into_iter().find(|group| !taken.contains(group)) else { return Ok(()) };
+    if leaving.len() < 2 {
+        return Ok(());
+    }
+    for index in &leaving {
+        let mut message = request(vec![LinkAttribute::Group(group)]);
+        message.header.index = *index;
+        send_set(netlink, message).await?;
+    }
+    let members = list(netlink).await?.into_values().filter(|device| device.group == group);
+    if members.map(|device| device.index).collect::<BTreeSet<_>>() != leaving {
+        return Ok(());
+    }
+    let message = request(vec![LinkAttribute::Group(group)]);
+    netlink.request(RouteNetlinkMessage::DelLink(message), 0).await.map(drop)
 }

@@ -70,6 +70,19 @@ impl LinuxHost {
         join_all(attempts).await.into_iter().flatten().collect()
     }
 
+    async fn delete_ports<'a>(&self, batch: &[&'a Step]) -> Vec<StepFailure> {
+        batch.iter().for_each(|step| self.touch(step));
+        let link = |step: &&'a Step| match step {
+            Step::DeletePort { link } => Some(link),
+            _ => None,
+        };
+        let links = batch.iter().filter_map(link).collect();
+        if let Err(error) = link::delete_together(&self.netlink, &links).await {
+            tracing::debug!(%error, "devices are deleted one by one");
+        }
+        self.apply_batch(batch).await
+    }
+
     async fn transact(&self, batch: &[&Step]) -> Vec<StepFailure> {
         let steps = batch.iter().map(|step| (*step).clone()).collect();
         let Err(error) = self.nftables.transact(steps).await else { return Vec::new() };
@@ -206,6 +219,8 @@ fn find_program(program: &'static str, package: &'static str) -> Result<(), Open
 enum Batch {
     /// As one nftables transaction.
     Transaction,
+    /// By one request to the kernel, as far as that can be done.
+    Deletions,
     /// At the same time, because each waits for a process.
     Starts,
     Stops,
@@ -220,6 +235,7 @@ fn batch(step: &Step) -> Batch {
         | Step::AddElement { .. }
         | Step::DeleteElement { .. }
         | Step::DeleteRuleset { .. } => Batch::Transaction,
+        Step::DeletePort { .. } => Batch::Deletions,
         Step::StartDnsmasq { .. } => Batch::Starts,
         Step::StopDnsmasq { .. } => Batch::Stops,
         Step::ReleaseLease { .. } => Batch::Releases,
@@ -280,10 +296,10 @@ impl Host for LinuxHost {
                 chunk.iter().partition(|step| broken.blocks(step));
             let not_tried = |step: &Step| StepFailure { step: step.clone(), error: ApplyError::NotTried };
             failures.extend(blocked.into_iter().map(not_tried));
-            let is_transaction = possible.first().is_some_and(|step| batch(step) == Batch::Transaction);
-            let failed = match is_transaction {
-                true => self.transact(&possible).await,
-                false => self.apply_batch(&possible).await,
+            let failed = match possible.first().map(|step| batch(step)) {
+                Some(Batch::Transaction) => self.transact(&possible).await,
+                Some(Batch::Deletions) if possible.len() > 1 => self.delete_ports(&possible).await,
+                _ => self.apply_batch(&possible).await,
             };
             failed.iter().for_each(|failure| broken.note(&failure.step));
             failures.extend(failed);
