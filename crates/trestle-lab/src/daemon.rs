@@ -13,8 +13,8 @@ use crate::topology::Node;
 use crate::universe::Entrance;
 use crate::wait::until;
 
-/// How long a program may take to start or to end.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// How long a program may take to start or to end, on an emulated processor too.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A long-running program of a lab, with what is needed to start it again.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Daemon {
     /// Asks it to end (SIGTERM) and waits until it has.
     ///
     /// # Errors
-    /// Where it does not run, or still does after 20 s.
+    /// Where it does not run, or still does after a minute.
     pub fn stop(&self) -> Result<()> {
         let mut process = self.process();
         running(&mut process, &self.name)?.stop(DEADLINE)?;

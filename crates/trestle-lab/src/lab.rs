@@ -328,7 +328,7 @@ impl Lab {
     }
 
     fn wait_until_connected(&self, client: &Client, host: &str) -> Result<()> {
-        until(&format!("the agent of {host} connects"), Duration::from_secs(20), || {
+        until(&format!("the agent of {host} connects"), Duration::from_secs(60), || {
             let status = self.ask(client.host(host))?.status;
             Ok(status.connected.then_some(()))
         })

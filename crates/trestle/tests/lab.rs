@@ -1,14 +1,15 @@
 //! The lab as its user meets it: started, looked into, and gone without a trace however it ends.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use trestle_lab::{Lab, Node, Programs, Running, Topology, until};
+use trestle_lab::{Lab, Node, Programs, Running, Topology, has_802_1q, until};
 
-const DEADLINE: Duration = Duration::from_secs(60);
+/// An emulated machine may have to boot.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 #[test]
 fn nothing_is_left_of_a_lab_whose_supervisor_was_killed() -> Result<()> {
@@ -17,14 +18,34 @@ fn nothing_is_left_of_a_lab_whose_supervisor_was_killed() -> Result<()> {
     let lab = supervisor.lab(&name)?;
     let members = processes_beside(&lab)?;
     ensure!(members.len() >= 3, "PID 1, the controller and the agent run: {members:?}");
-
     supervisor.0.kill()?;
+    nothing_is_left(&lab, &members)
+}
 
-    until("every process of the lab ends", DEADLINE, || Ok(members.iter().all(is_gone).then_some(())))?;
-    until("the lab's folder is removed", DEADLINE, || Ok((!lab.folder.exists()).then_some(())))?;
-    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
-    ensure!(!mounts.contains(&name), "a mount is left:\n{mounts}");
-    Ok(())
+/// Where the kernel has no VLANs the lab is in a virtual machine, and nothing else is different.
+#[test]
+fn a_lab_for_vlans_is_used_from_outside_wherever_it_runs() -> Result<()> {
+    let name = format!("vlan-{}", std::process::id());
+    let mut supervisor = Supervisor::start(&["lab", "up", "--type", "vlan", "--name", &name])?;
+    let lab = supervisor.lab(&name)?;
+    let trestle = |arguments: &[&str]| {
+        let mut command = Command::new(trestle());
+        command.env("TRESTLE_STATE_DIR", &lab.state_dir).args(arguments).output().context("starting trestle")
+    };
+    let status = trestle(&["status"])?;
+    ensure!(String::from_utf8_lossy(&status.stdout).contains("1 connected"), "{status:?}");
+    let tag = ["lab", "exec", "--lab", &name, "host1", "--", "ip", "link", "add", "link", "eth2"];
+    let tagged = trestle(&[&tag[..], &["name", "tagged", "type", "vlan", "id", "4000"]].concat())?;
+    ensure!(tagged.status.success(), "{tagged:?}");
+    let both =
+        trestle(&["lab", "exec", "--lab", &name, "host1", "--", "sh", "-c", "ls /sys/class/net; exit 7"])?;
+    ensure!(both.status.code() == Some(7), "the exit status is the command's: {both:?}");
+    ensure!(String::from_utf8_lossy(&both.stdout).contains("tagged"), "{both:?}");
+    ensure!(lab.is_in_machine != has_802_1q()?, "in a machine only where the kernel has no VLANs: {lab:?}");
+
+    let members = processes_beside(&lab)?;
+    supervisor.0.kill()?;
+    nothing_is_left(&lab, &members)
 }
 
 #[test]
@@ -39,6 +60,21 @@ fn a_lab_ends_by_its_own_command() -> Result<()> {
     let ended = until("the supervisor ends", DEADLINE, || Ok(supervisor.0.try_wait()?))?;
     ensure!(ended.success(), "it was asked to end: {ended}");
     ensure!(!lab.folder.exists(), "the folder is left");
+    Ok(())
+}
+
+/// A program that waits for one that is stopped stops too, and the kernel waits for both.
+#[test]
+fn a_lab_ends_though_a_command_in_it_is_stopped() -> Result<()> {
+    let lab = Lab::bare(&Topology::for_test(1), &programs())?;
+    let mut stopped = lab.spawn("host1", &["sleep", "1000"])?;
+    stopped.signal(nix::sys::signal::Signal::SIGSTOP)?;
+    let watcher = PathBuf::from(format!("/proc/{}/stat", parent(stopped.pid()?)?));
+    until("who waits for it stops too", DEADLINE, || {
+        Ok(std::fs::read_to_string(&watcher)?.contains(") T ").then_some(()))
+    })?;
+    lab.running().down()?;
+    ensure!(lab.has_ended(), "it still runs");
     Ok(())
 }
 
@@ -114,6 +150,20 @@ fn processes_beside(lab: &Running) -> Result<BTreeSet<Process>> {
     let all = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let members = all.filter(|pid| namespace_of(pid).as_ref() == Some(&ours));
     Ok(members.filter_map(|pid| Some((pid.clone(), start_time(&pid)?))).collect())
+}
+
+fn nothing_is_left(lab: &Running, members: &BTreeSet<Process>) -> Result<()> {
+    until("every process of the lab ends", DEADLINE, || Ok(members.iter().all(is_gone).then_some(())))?;
+    until("the lab's folder is removed", DEADLINE, || Ok((!lab.folder.exists()).then_some(())))?;
+    let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+    ensure!(!mounts.contains(&lab.name), "a mount is left:\n{mounts}");
+    Ok(())
+}
+
+fn parent(pid: i32) -> Result<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, rest) = stat.rsplit_once(')').context("reading a stat file")?;
+    rest.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).context("a process has a parent")
 }
 
 fn is_gone((pid, started): &Process) -> bool {
