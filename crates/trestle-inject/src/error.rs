@@ -83,7 +83,7 @@ pub enum InjectError {
     #[error("{path} is there and is not an ISO image", path = .0.display())]
     NotAnIso(PathBuf),
     /// A program that is needed is not installed.
-    #[error("the program {program} is missing")]
+    #[error("the program {program} is missing, which the Debian package {package} brings")]
     Missing {
         /// The program.
         program: &'static str,
@@ -113,20 +113,22 @@ pub enum InjectError {
 
 impl InjectError {
     /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
+    pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
-            Self::OwnRoot(_) => "name the folder that the guest's root is mounted on".into(),
-            Self::NoPlace { .. } => "say which form the guest reads with --format, or give it an ISO with --iso".into(),
-            Self::NotAnImage(_) => "mount its file system and give --root, which writes into any kind of disk".into(),
-            Self::InUse(_) => "switch the virtual machine off first".into(),
-            Self::NamesAnotherFile(_) => {
-                "a guest can write such a header into a raw disk: if this is a qcow2 image, say so with --image-format qcow2, if not, with --image-format raw".into()
+            Self::OwnRoot(_) => "name the folder that the guest's root is mounted on",
+            Self::NoPlace { .. } => {
+                "say which form the guest reads with --format, or make it an ISO with --iso"
             }
-            Self::NoFileSystem { .. } => "mount its file system and give --root, which writes into any of them".into(),
-            Self::SeveralRoots { .. } => "say which one with --partition".into(),
-            Self::Damaged { .. } => "repair it with e2fsck, or boot the guest once".into(),
-            Self::NotAnIso(_) => "name a file that is not there yet".into(),
-            Self::Missing { package, .. } => format!("install the Debian package {package}"),
+            Self::NotAnImage(_) | Self::NoFileSystem { .. } => {
+                "mount its file system and give --root, which writes into any of them"
+            }
+            Self::InUse(_) => "switch the virtual machine off first",
+            Self::NamesAnotherFile(_) => {
+                "a guest can write such a header into its raw disk: say with --image-format what it is"
+            }
+            Self::SeveralRoots { .. } => "say which one with --partition",
+            Self::Damaged { .. } => "repair it with e2fsck, or boot the guest once",
+            Self::NotAnIso(_) => "name a file that is not there yet",
             _ => return None,
         })
     }

@@ -22,8 +22,8 @@ mod stanzas;
 
 pub use error::InjectError;
 pub use guest::{Addressing, GuestInterface, GuestNetwork, StaticAddresses};
-pub use image::{ImageFormat, ImageOptions, inject_image};
-pub use iso::{IsoKind, make_iso};
+pub use image::{ImageFormat, ImageOptions, InvalidImageFormat, inject_image};
+pub use iso::{InvalidIsoKind, IsoKind, make_iso};
 pub use place::Outcome;
 pub use render::{File, Form, InvalidForm, render};
 pub use root::inject_root;

@@ -99,6 +99,9 @@ fn wanted(files: &mut dyn Files, network: &GuestNetwork, form: Form) -> Result<V
         }
         Form::Networkd | Form::Netplan => {}
     }
+    if form != Form::Interfaces {
+        wanted.extend(interfaces_without_ours(files)?);
+    }
     if form != Form::CloudInit && entry(files, CLOUD_INIT)?.is_some() {
         wanted.push(cloud_init::disabling());
     }
@@ -140,10 +143,22 @@ fn foreign_interfaces(files: &mut dyn Files, network: &GuestNetwork) -> Result<V
         if !main.text.is_empty() && !main.text.ends_with('\n') {
             main.text.push('\n');
         }
-        main.text += &format!("\nsource /{}\n", interfaces::PART);
+        main.text += interfaces::SOURCE;
     }
     foreign.push(main);
     Ok(foreign)
+}
+
+/// ifupdown's file where it sources ours, which is to go: busybox fails on a source that is missing.
+fn interfaces_without_ours(files: &mut dyn Files) -> Result<Option<File>, InjectError> {
+    let Some(Entry { kind: Kind::File, mode, .. }) = entry(files, interfaces::MAIN)? else {
+        return Ok(None);
+    };
+    let text = text_of(files, interfaces::MAIN)?;
+    if !text.contains(interfaces::SOURCE) {
+        return Ok(None);
+    }
+    Ok(Some(File { mode, ..File::new(interfaces::MAIN, text.replace(interfaces::SOURCE, "")) }))
 }
 
 /// The removal of files of ours that another form or another interface needed.

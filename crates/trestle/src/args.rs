@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Events(commands::events::EventsArgs),
     Attach(commands::attach::AttachArgs),
     Detach(commands::attach::DetachArgs),
+    Inject(commands::inject::InjectArgs),
     Plan(commands::plan::PlanArgs),
     #[command(subcommand)]
     Lab(commands::lab::LabCommand),

@@ -12,6 +12,7 @@ use trestle_api::client::ClientError;
 use trestle_api::local::LocalError;
 use trestle_api::{ApiError, FieldProblem};
 use trestle_controller::server::ServeError;
+use trestle_inject::InjectError;
 
 use crate::settings::SettingsError;
 
@@ -47,6 +48,9 @@ pub(crate) enum CommandError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// Every network of the instance has DHCP.
+    #[error("instance {0} has no interface on a network of type flat")]
+    NothingToInject(String),
     /// The instance has no such interface, or more than one.
     #[error("instance {instance} has {found} interfaces that `{wanted}` can mean")]
     WhichInterface {
@@ -89,6 +93,7 @@ impl CommandError {
             Self::NeedsYes { .. } => "give --yes",
             Self::NoUser(_) => "give the name or the uid of a user of this host",
             Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
+            Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
             Self::SaidNo => return None,
         })
@@ -170,6 +175,9 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
     }
     if let Some(serve) = error.downcast_ref::<ServeError>() {
         return serve.hint();
+    }
+    if let Some(inject) = error.downcast_ref::<InjectError>() {
+        return inject.hint();
     }
     if let Some(AgentError::Controller(ConnectError::Token { .. })) = error.downcast_ref() {
         return Some(

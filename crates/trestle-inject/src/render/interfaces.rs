@@ -17,6 +17,8 @@ pub(crate) const MAIN: &str = "etc/network/interfaces";
 pub(crate) const PARTS: &str = "etc/network/interfaces.d";
 /// Ours.
 pub(crate) const PART: &str = "etc/network/interfaces.d/trestle";
+/// What makes the distribution read it.
+pub(crate) const SOURCE: &str = "source /etc/network/interfaces.d/trestle\n";
 /// The resolver's file.
 pub(crate) const RESOLVER: &str = "etc/resolv.conf";
 

@@ -155,6 +155,7 @@ fn another_form_takes_the_files_of_the_first_away_and_no_others() {
     let outcome = inject_root(root.path(), &web1(), Some(Form::CloudInit)).unwrap();
     assert_eq!(outcome.removed, ["etc/network/interfaces.d/trestle", "etc/cloud/cloud.cfg.d/99-trestle.cfg"]);
     let found = contents(root.path());
+    assert_eq!(found["etc/network/interfaces"], "auto lo\niface lo inet loopback\n");
     let ours: Vec<&String> =
         found.keys().filter(|path| path.contains("trestle") || path.contains("seed")).collect();
     insta::assert_debug_snapshot!(ours, @r#"

@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod events;
 pub(crate) mod fixed_ip;
 pub(crate) mod host;
+pub(crate) mod inject;
 pub(crate) mod instance;
 pub(crate) mod lab;
 pub(crate) mod network;
@@ -46,6 +47,7 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Events(args) => events::run(args, context).await,
         Command::Attach(args) => attach::attach(args).await,
         Command::Detach(args) => attach::detach(args, context).await,
+        Command::Inject(args) => inject::run(args, context).await,
         Command::Plan(args) => plan::run(&args, context).await,
         // These need no runtime or another one, and `run` has dealt with them.
         Command::Server(_)
