@@ -17,7 +17,7 @@ use sqlx::AnyConnection;
 use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
-use trestle_core::types::{HostId, InterfaceId};
+use trestle_core::types::HostId;
 use trestle_core::world::{Host, Interface, Network, Options, World};
 
 use crate::store::change::{self, Batch};
@@ -394,29 +394,29 @@ impl Loaded {
     }
 }
 
-/// What the batch changed, as it is in the batch's snapshot.
+/// What the batch changed, as it is in the batch's snapshot: each kind of thing in one query, since
+/// a bulk of networks is made in one change.
 async fn load(connection: &mut AnyConnection, batch: &Batch, last: i64) -> Result<Vec<Loaded>, StoreError> {
-    // Interfaces change most, so they are read together.
-    let mut interfaces: BTreeMap<InterfaceId, Interface> = BTreeMap::new();
-    if batch.entities.iter().any(|entity| matches!(entity, Entity::Interface(_))) {
-        let records = interface::changed_after(connection, last).await?;
-        interfaces = records.into_iter().map(|record| (record.interface.id, record.interface)).collect();
+    let has = |kind: fn(&Entity) -> bool| batch.entities.iter().any(kind);
+    let mut there: BTreeMap<Entity, Loaded> = BTreeMap::new();
+    let mut put = |loaded: Loaded| there.insert(loaded.entity(), loaded);
+    if has(|entity| matches!(entity, Entity::Host(_))) {
+        for record in host::changed_after(connection, last).await? {
+            put(Loaded::Host(record.host));
+        }
     }
-    let mut all = Vec::with_capacity(batch.entities.len());
-    for entity in &batch.entities {
-        let loaded = match entity {
-            Entity::Host(id) => {
-                host::find(connection, &id.to_string()).await?.map(|record| Loaded::Host(record.host))
-            }
-            Entity::Network(id) => {
-                let record = network::find(connection, &id.to_string()).await?;
-                record.map(|record| Loaded::Network(record.network))
-            }
-            Entity::Interface(id) => interfaces.remove(id).map(Loaded::Interface),
-        };
-        all.push(loaded.unwrap_or(Loaded::Gone(*entity)));
+    if has(|entity| matches!(entity, Entity::Network(_))) {
+        for record in network::changed_after(connection, last).await? {
+            put(Loaded::Network(record.network));
+        }
     }
-    Ok(all)
+    if has(|entity| matches!(entity, Entity::Interface(_))) {
+        for record in interface::changed_after(connection, last).await? {
+            put(Loaded::Interface(record.interface));
+        }
+    }
+    let loaded = |entity: &Entity| there.remove(entity).unwrap_or(Loaded::Gone(*entity));
+    Ok(batch.entities.iter().map(loaded).collect())
 }
 
 fn warn(error: &StoreError) {

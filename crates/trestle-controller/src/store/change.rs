@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use sqlx::any::AnyArguments;
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection};
+use sqlx::{Any, AnyConnection, AssertSqlSafe};
 use trestle_api::Event;
 use trestle_core::compile::Entity;
 use trestle_core::types::{HostId, Name, ProjectId};
 
-use crate::store::columns::Columns;
+use crate::store::columns::{Columns, rows};
 use crate::store::error::{During, StoreError};
 
 /// Something that is being changed, for the log.
@@ -55,38 +55,24 @@ impl Change {
     }
 }
 
-macro_rules! insert {
-    ($rows:literal) => {
-        concat!(
-            "INSERT INTO changes (revision, at, kind, message, subject, project, project_name, host, host_name,
-                 entity_kind, entity) VALUES ",
-            $rows
-        )
-    };
-}
+/// How many changes one statement appends. Most requests make one or two, and every statement costs
+/// as much as a row.
+const ROWS: usize = 50;
 
-/// Appends to the log. Two at a time: most requests make one or two changes, and every statement
-/// costs as much as a row.
+/// Appends to the log.
 pub(crate) async fn append(
     connection: &mut AnyConnection,
     stamp: (u64, Timestamp),
-    changes: Vec<Change>,
+    changes: &[Change],
 ) -> Result<(), StoreError> {
-    let mut changes = changes.into_iter();
-    while let Some(first) = changes.next() {
-        let query = match changes.next() {
-            None => {
-                let sql = insert!("($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)");
-                bind(sqlx::query(sql), stamp, first)
-            }
-            Some(second) => {
-                let sql = insert!(
-                    "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11),
-                     ($12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
-                );
-                bind(bind(sqlx::query(sql), stamp, first), stamp, second)
-            }
-        };
+    for chunk in changes.chunks(ROWS) {
+        let sql = format!(
+            "INSERT INTO changes (revision, at, kind, message, subject, project, project_name, host, host_name,
+                 entity_kind, entity) VALUES {}",
+            rows(chunk.len(), 11)
+        );
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = chunk.iter().fold(query, |query, change| bind(query, stamp, change));
         query.execute(&mut *connection).await.during("append to the change log")?;
     }
     Ok(())
@@ -95,21 +81,21 @@ pub(crate) async fn append(
 fn bind<'q>(
     query: Query<'q, Any, AnyArguments>,
     (revision, at): (u64, Timestamp),
-    change: Change,
+    change: &Change,
 ) -> Query<'q, Any, AnyArguments> {
-    let (project, project_name) = change.project.unzip();
-    let (host, host_name) = change.host.unzip();
+    let (project, project_name) = change.project.as_ref().map(|(id, name)| (id, name)).unzip();
+    let (host, host_name) = change.host.as_ref().map(|(id, name)| (id, name)).unzip();
     let (entity_kind, entity) = change.entity.map(entity_columns).unzip();
     query
         .bind(revision.cast_signed())
         .bind(at.as_microsecond())
         .bind(change.kind)
-        .bind(change.message)
-        .bind(change.subject)
-        .bind(project.map(|id| id.to_string()))
-        .bind(project_name.map(|name| name.to_string()))
-        .bind(host.map(|id| id.to_string()))
-        .bind(host_name.map(|name| name.to_string()))
+        .bind(change.message.clone())
+        .bind(change.subject.clone())
+        .bind(project.map(ToString::to_string))
+        .bind(project_name.map(ToString::to_string))
+        .bind(host.map(ToString::to_string))
+        .bind(host_name.map(ToString::to_string))
         .bind(entity_kind)
         .bind(entity)
 }

@@ -1,8 +1,11 @@
 //! Hosts, with what their agents last said.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use trestle_api::{ApiError, Feature};
 use trestle_core::types::HostId;
 use trestle_core::world::Host;
 
@@ -14,6 +17,8 @@ use crate::store::error::{During, StoreError};
 pub(crate) struct HostRecord {
     /// What bears on compiling.
     pub(crate) host: Host,
+    /// Whether it may be chosen to route for single-host networks.
+    pub(crate) gateway: bool,
     /// When it was made known.
     pub(crate) created_at: Timestamp,
     /// What its agent last said, if it ever did.
@@ -31,14 +36,20 @@ pub(crate) struct ObservedHost {
     pub(crate) agent_version: String,
     /// The kernel's release.
     pub(crate) kernel: String,
+    /// What the kernel lacks.
+    pub(crate) missing_features: BTreeSet<Feature>,
+    /// What troubles the agent itself.
+    pub(crate) agent_problems: Vec<ApiError>,
 }
 
 macro_rules! select {
-    ($rest:literal) => {
+    ($more:literal, $rest:literal) => {
         concat!(
-            "SELECT h.id, h.name, h.flat_interface, h.public_interface, h.created_at,
-                    o.last_seen, o.generation_applied, o.agent_version, o.kernel
-             FROM hosts h LEFT JOIN observed_hosts o ON o.host = h.id ",
+            "SELECT h.id, h.name, h.flat_interface, h.vlan_interface, h.public_interface, h.gateway, h.created_at,
+                    o.last_seen, o.generation_applied, o.agent_version, o.kernel, o.missing_features,
+                    o.agent_problems",
+            $more,
+            " FROM hosts h LEFT JOIN observed_hosts o ON o.host = h.id ",
             $rest
         )
     };
@@ -49,7 +60,7 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     reference: &str,
 ) -> Result<Option<HostRecord>, StoreError> {
-    let row = sqlx::query(select!("WHERE h.id = $1 OR h.name = $1"))
+    let row = sqlx::query(select!("", "WHERE h.id = $1 OR h.name = $1"))
         .bind(reference)
         .fetch_optional(connection)
         .await
@@ -65,6 +76,7 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<HostRecord>, StoreError> {
     let rows = sqlx::query(select!(
+        "",
         "WHERE h.id > $1 AND (CAST($2 AS TEXT) IS NULL OR h.name = $2)
            AND (CAST($3 AS TEXT) IS NULL OR h.id = $3) ORDER BY h.id LIMIT $4"
     ))
@@ -78,35 +90,63 @@ pub(crate) async fn list(
     rows.iter().map(from_row).collect()
 }
 
-/// Puts a new one in.
-pub(crate) async fn insert(
+/// The hosts that changed after this place in the change log, as they are now.
+pub(crate) async fn changed_after(
     connection: &mut AnyConnection,
-    host: &Host,
-    created_at: Timestamp,
-) -> Result<(), StoreError> {
+    last: i64,
+) -> Result<Vec<HostRecord>, StoreError> {
+    let query = sqlx::query(select!(
+        "",
+        "WHERE h.id IN (SELECT entity FROM changes WHERE id > $1 AND entity_kind = 'host')"
+    ));
+    let rows = query.bind(last).fetch_all(connection).await.during("read changed hosts")?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The hosts that may be chosen to route for single-host networks, each with the number of those
+/// that it routes for.
+pub(crate) async fn gateways(connection: &mut AnyConnection) -> Result<Vec<(HostRecord, u64)>, StoreError> {
+    let query = sqlx::query(select!(
+        ", (SELECT COUNT(*) FROM networks n WHERE n.gateway_host = h.id)",
+        "WHERE h.gateway = 1 ORDER BY h.id"
+    ));
+    let rows = query.fetch_all(connection).await.during("list hosts that may route")?;
+    rows.iter().map(|row| Ok((from_row(row)?, Columns::of_last(row).count()?))).collect()
+}
+
+/// Puts a new one in.
+pub(crate) async fn insert(connection: &mut AnyConnection, record: &HostRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO hosts (id, name, flat_interface, public_interface, created_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO hosts (id, name, flat_interface, vlan_interface, public_interface, gateway, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
     )
-    .bind(host.id.to_string())
-    .bind(host.name.as_str())
-    .bind(host.flat_interface.as_ref().map(ToString::to_string))
-    .bind(host.public_interface.as_ref().map(ToString::to_string))
-    .bind(created_at.as_microsecond())
+    .bind(record.host.id.to_string())
+    .bind(record.host.name.as_str())
+    .bind(record.host.flat_interface.as_ref().map(ToString::to_string))
+    .bind(record.host.vlan_interface.as_ref().map(ToString::to_string))
+    .bind(record.host.public_interface.as_ref().map(ToString::to_string))
+    .bind(i64::from(record.gateway))
+    .bind(record.created_at.as_microsecond())
     .execute(connection)
     .await
     .during("insert a host")?;
     Ok(())
 }
 
-/// Changes its devices.
-pub(crate) async fn update(connection: &mut AnyConnection, host: &Host) -> Result<(), StoreError> {
-    sqlx::query("UPDATE hosts SET flat_interface = $2, public_interface = $3 WHERE id = $1")
-        .bind(host.id.to_string())
-        .bind(host.flat_interface.as_ref().map(ToString::to_string))
-        .bind(host.public_interface.as_ref().map(ToString::to_string))
-        .execute(connection)
-        .await
-        .during("change a host")?;
+/// Changes its devices and whether it may be chosen to route.
+pub(crate) async fn update(connection: &mut AnyConnection, record: &HostRecord) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE hosts SET flat_interface = $2, vlan_interface = $3, public_interface = $4, gateway = $5
+         WHERE id = $1",
+    )
+    .bind(record.host.id.to_string())
+    .bind(record.host.flat_interface.as_ref().map(ToString::to_string))
+    .bind(record.host.vlan_interface.as_ref().map(ToString::to_string))
+    .bind(record.host.public_interface.as_ref().map(ToString::to_string))
+    .bind(i64::from(record.gateway))
+    .execute(connection)
+    .await
+    .during("change a host")?;
     Ok(())
 }
 
@@ -125,15 +165,19 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: HostId) -> Result
     Ok(())
 }
 
-/// What keeps it from being deleted: the names of some instances plugged in on it.
+/// What keeps it from being deleted: the names of some instances that are or are about to be plugged
+/// in on it, and of some networks in use that it is the one gateway of.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: HostId) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
-        "SELECT DISTINCT 'instance `' || hostname || '`' FROM interfaces WHERE host = $1 LIMIT 10",
+        "SELECT 'instance `' || hostname || '`' FROM interfaces WHERE host = $1 OR next_host = $1
+         UNION SELECT 'network `' || n.name || '`' FROM networks n WHERE n.gateway_host = $1
+             AND EXISTS (SELECT 1 FROM interfaces i WHERE i.network = n.id AND i.host IS NOT NULL)
+         LIMIT 10",
     )
     .bind(id.to_string())
     .fetch_all(connection)
     .await
-    .during("look for a host's interfaces")?;
+    .during("look for what is on a host")?;
     rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
 }
 
@@ -143,17 +187,20 @@ fn from_row(row: &AnyRow) -> Result<HostRecord, StoreError> {
         id: columns.parse()?,
         name: columns.parse()?,
         flat_interface: columns.optional_parse()?,
+        vlan_interface: columns.optional_parse()?,
         public_interface: columns.optional_parse()?,
     };
-    let created_at = columns.time()?;
+    let (gateway, created_at) = (columns.flag()?, columns.time()?);
     let observed = match columns.optional_time()? {
         Some(last_seen) => Some(ObservedHost {
             last_seen,
             generation_applied: columns.count()?,
             agent_version: columns.text()?.to_owned(),
             kernel: columns.text()?.to_owned(),
+            missing_features: columns.json()?,
+            agent_problems: columns.json()?,
         }),
         None => None,
     };
-    Ok(HostRecord { host, created_at, observed })
+    Ok(HostRecord { host, gateway, created_at, observed })
 }

@@ -6,6 +6,7 @@ use trestle_api::InterfaceState;
 use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId};
 use trestle_core::world::{Attachment, Interface};
 
+use crate::store::Write;
 use crate::store::columns::Columns;
 use crate::store::error::{During, StoreError};
 
@@ -18,6 +19,8 @@ pub(crate) struct InterfaceRecord {
     pub(crate) network_name: Name,
     /// The name of the host it is plugged in on.
     pub(crate) host_name: Option<Name>,
+    /// The name of the host it is about to be plugged in on instead.
+    pub(crate) next_host_name: Option<Name>,
     /// The host it was plugged in on last; that is where it is, if it is plugged in.
     pub(crate) last_host: Option<HostId>,
     /// The revision at which it was plugged in or out last.
@@ -29,7 +32,7 @@ pub(crate) struct InterfaceRecord {
 macro_rules! columns {
     () => {
         "i.id, i.instance, i.network, n.name, i.mac, i.device, i.hostname, i.host, h.name, i.plug,
-         i.last_host, i.generation, COALESCE(o.generation_applied, 0),
+         i.next_host, x.name, i.next_plug, i.last_host, i.generation, COALESCE(o.generation_applied, 0),
          CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
                            WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
          f.address "
@@ -40,6 +43,7 @@ macro_rules! joins {
     () => {
         "LEFT JOIN networks n ON n.id = i.network
          LEFT JOIN hosts h ON h.id = i.host
+         LEFT JOIN hosts x ON x.id = i.next_host
          LEFT JOIN observed_hosts o ON o.host = i.host
          LEFT JOIN fixed_ips f ON f.interface = i.id "
     };
@@ -94,31 +98,37 @@ pub(crate) async fn hostname_is_taken(
     Ok(row.is_some())
 }
 
-/// How many interfaces of the network are plugged in on the host.
+/// How many interfaces of the network are or are about to be plugged in on the host.
 pub(crate) async fn ports(
     connection: &mut AnyConnection,
     host: HostId,
     network: NetworkId,
 ) -> Result<u64, StoreError> {
-    let row = sqlx::query("SELECT COUNT(*) FROM interfaces WHERE host = $1 AND network = $2")
-        .bind(host.to_string())
-        .bind(network.to_string())
-        .fetch_one(connection)
-        .await
-        .during("count a bridge's ports")?;
+    let row = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM interfaces WHERE host = $1 AND network = $2)
+              + (SELECT COUNT(*) FROM interfaces WHERE next_host = $1 AND network = $2)",
+    )
+    .bind(host.to_string())
+    .bind(network.to_string())
+    .fetch_one(connection)
+    .await
+    .during("count a bridge's ports")?;
     Columns::of(&row).count()
 }
 
-/// The name of another network that has this device in its bridge on the host.
+/// The name of another network that has this device in its bridge on the host: because something of
+/// it is or is about to be plugged in there, or because the host routes for it.
 pub(crate) async fn uplink_holder(
     connection: &mut AnyConnection,
     host: HostId,
     network: NetworkId,
     uplink: &LinkName,
 ) -> Result<Option<Name>, StoreError> {
-    let sql = "SELECT n.name FROM interfaces i JOIN networks n ON n.id = i.network
-        JOIN hosts h ON h.id = i.host
-        WHERE i.host = $1 AND i.network <> $2 AND COALESCE(h.flat_interface, n.bridge_interface) = $3
+    let sql = "SELECT n.name FROM networks n JOIN hosts h ON h.id = $1
+        WHERE n.network_type = 'flat_dhcp' AND n.id <> $2
+          AND COALESCE(h.flat_interface, n.bridge_interface) = $3
+          AND EXISTS (SELECT 1 FROM interfaces i WHERE i.network = n.id AND (
+              i.host = h.id OR i.next_host = h.id OR (i.host IS NOT NULL AND n.gateway_host = h.id)))
         LIMIT 1";
     let row = sqlx::query(sql)
         .bind(host.to_string())
@@ -151,26 +161,71 @@ pub(crate) async fn insert(
     Ok(result.rows_affected() == 1)
 }
 
-/// Notes where it is plugged in from this revision on, or that it is not any more.
-pub(crate) async fn plug(
-    connection: &mut AnyConnection,
-    id: InterfaceId,
+/// Notes where it is plugged in from this revision on, if anywhere, and where it is about to be
+/// instead. What begins or ends to serve it by that is kept until its addresses are free again.
+pub(crate) async fn place(
+    write: &mut Write,
+    before: &InterfaceRecord,
     attachment: Option<&Attachment>,
-    generation: u64,
+    moving_to: Option<&Attachment>,
 ) -> Result<(), StoreError> {
-    let plug = attachment.map(|attachment| serde_json::json!(attachment.plug).to_string());
-    let host = attachment.map(|attachment| attachment.host.to_string());
+    let revision = write.revision().cast_signed();
+    let InterfaceRecord { interface, generation, .. } = before;
+    let is_same = interface.attachment.as_ref() == attachment;
+    let (host, plug) = place_columns(attachment);
+    let (next_host, next_plug) = place_columns(moving_to);
     sqlx::query(
-        "UPDATE interfaces SET host = $2, plug = $3, generation = $4, last_host = COALESCE($2, last_host) WHERE id = $1",
+        "UPDATE interfaces SET host = $2, plug = $3, next_host = $4, next_plug = $5, generation = $6,
+             last_host = COALESCE($2, last_host)
+         WHERE id = $1",
     )
-    .bind(id.to_string())
+    .bind(interface.id.to_string())
     .bind(host)
     .bind(plug)
-    .bind(generation.cast_signed())
-    .execute(connection)
+    .bind(next_host)
+    .bind(next_plug)
+    .bind(if is_same { generation.map(u64::cast_signed) } else { Some(revision) })
+    .execute(write.connection())
     .await
     .during("plug an interface")?;
+    note_hosts(write, interface, [attachment, moving_to]).await
+}
+
+/// Notes the hosts on which it gets or loses its device at this revision, and the one gateway where
+/// it is plugged in or out.
+async fn note_hosts(
+    write: &mut Write,
+    before: &Interface,
+    after: [Option<&Attachment>; 2],
+) -> Result<(), StoreError> {
+    let revision = write.revision().cast_signed();
+    let hosts = |places: [Option<&Attachment>; 2]| places.map(|place| place.map(|place| place.host));
+    let (old, new) = (hosts([before.attachment.as_ref(), before.moving_to.as_ref()]), hosts(after));
+    let gone = old.map(|host| host.filter(|_| !new.contains(&host)));
+    let come = new.map(|host| host.filter(|_| !old.contains(&host)));
+    let at_gateway = before.attachment.is_some() != after[0].is_some();
+    let query = sqlx::query(
+        "INSERT INTO interface_hosts (interface, host, generation)
+         SELECT $1, h.id, $2 FROM hosts h
+         WHERE h.id IN ($3, $4, $5, $6)
+            OR ($7 = 1 AND h.id = (SELECT gateway_host FROM networks WHERE id = $8))
+         ON CONFLICT (interface, host) DO UPDATE SET generation = excluded.generation",
+    );
+    let query = query.bind(before.id.to_string()).bind(revision);
+    let changed = gone.into_iter().chain(come).map(|host| host.map(|id| id.to_string()));
+    let query = changed.fold(query, |query, host| query.bind(host));
+    query
+        .bind(i64::from(at_gateway))
+        .bind(before.network.to_string())
+        .execute(write.connection())
+        .await
+        .during("note who serves an interface")?;
     Ok(())
+}
+
+fn place_columns(place: Option<&Attachment>) -> (Option<String>, Option<String>) {
+    let plug = |place: &Attachment| serde_json::json!(place.plug).to_string();
+    (place.map(|place| place.host.to_string()), place.map(plug))
 }
 
 /// Takes it out; its addresses must have been released.
@@ -202,10 +257,14 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
     let (mac, device, hostname) = (columns.parse()?, columns.parse()?, columns.parse()?);
     let (host, host_name) = (columns.optional_parse()?, columns.optional_parse()?);
     let plug = columns.optional_json()?;
+    let (next_host, next_host_name): (Option<HostId>, _) =
+        (columns.optional_parse()?, columns.optional_parse()?);
+    let next_plug = columns.optional_json()?;
     let last_host = columns.optional_parse()?;
     let generation = columns.optional_number()?.map(i64::cast_unsigned);
     let (applied, failed) = (columns.count()?, columns.flag()?);
     let attachment = host.zip(plug).map(|(host, plug)| Attachment { host, plug });
+    let moving_to = next_host.zip(next_plug).map(|(host, plug)| Attachment { host, plug });
     let state = match &attachment {
         None => InterfaceState::Detached,
         Some(_) if generation.is_some_and(|generation| applied < generation) => InterfaceState::Pending,
@@ -213,6 +272,7 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         Some(_) => InterfaceState::Ready,
     };
     let addresses = columns.optional_address()?.into_iter().collect();
-    let interface = Interface { id, instance, network, mac, device, hostname, addresses, attachment };
-    Ok(InterfaceRecord { interface, network_name, host_name, last_host, generation, state })
+    let interface =
+        Interface { id, instance, network, mac, device, hostname, addresses, attachment, moving_to };
+    Ok(InterfaceRecord { interface, network_name, host_name, next_host_name, last_host, generation, state })
 }

@@ -15,6 +15,7 @@ pub(crate) mod network;
 pub(crate) mod observed;
 pub(crate) mod project;
 mod schema;
+pub(crate) mod subnet;
 pub(crate) mod token;
 
 use std::path::Path;
@@ -192,7 +193,7 @@ impl Write {
 
     /// Makes it last, and wakes who follows the change log.
     pub(crate) async fn commit(mut self) -> Result<u64, StoreError> {
-        change::append(&mut self.transaction, (self.revision, self.at), self.changes).await?;
+        change::append(&mut self.transaction, (self.revision, self.at), &self.changes).await?;
         self.transaction.commit().await.during("commit the change")?;
         self.changed.notify_one();
         Ok(self.revision)

@@ -1,16 +1,28 @@
-//! Networks.
+//! Networks, with their subnets, reserved ranges and gateways.
 
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe};
+use trestle_api::network::ReservedRange;
 use trestle_core::alloc::Layout;
-use trestle_core::types::{Cidr, LinkName, Mac, Mtu, Name, NetworkId, ProjectId};
-use trestle_core::world::{Network, NetworkType};
+use trestle_core::types::{
+    AddressRange, Cidr, Family, HostId, LinkName, Mac, Name, NetworkId, ProjectId, VlanId,
+};
+use trestle_core::world::{Gateways, Ipv6Mode, Network, NetworkType};
 
-use crate::store::columns::Columns;
+use crate::store::Write;
+use crate::store::columns::{self, Columns, address_text};
 use crate::store::error::{During, StoreError};
+use crate::store::subnet::{self, SubnetRecord};
+
+/// How many rows one statement inserts.
+const ROWS: usize = 50;
+
+/// How many collisions are told of.
+const COLLISIONS_TOLD: usize = 10;
 
 /// A network as it is kept.
 #[derive(Clone, Debug)]
@@ -19,20 +31,71 @@ pub(crate) struct NetworkRecord {
     pub(crate) network: Network,
     /// The name of the project that owns it.
     pub(crate) project_name: Option<Name>,
-    /// Which addresses it has.
-    pub(crate) layout: Layout,
-    /// The first address that was never given out unasked.
-    pub(crate) next_address: Option<Ipv4Addr>,
+    /// The name of the one host that routes for it.
+    pub(crate) gateway_host_name: Option<Name>,
+    /// Which addresses it has, IPv4's first.
+    pub(crate) subnets: Vec<SubnetRecord>,
+    /// Addresses that no instance is given, in order.
+    pub(crate) reserved: Vec<ReservedRange>,
     /// When it was made.
     pub(crate) created_at: Timestamp,
 }
 
+impl NetworkRecord {
+    /// A new one with these addresses, none of which was ever given out.
+    pub(crate) fn new(
+        mut network: Network,
+        (project_name, gateway_host_name): (Option<Name>, Option<Name>),
+        layouts: impl IntoIterator<Item = Layout>,
+        reserved: Vec<ReservedRange>,
+        created_at: Timestamp,
+    ) -> Self {
+        let ranges = || reserved.iter().map(|reserved| reserved.range);
+        let subnet = |layout: Layout| {
+            let layout = layout.reserving(ranges());
+            SubnetRecord { next_address: layout.first(), layout }
+        };
+        let subnets: Vec<SubnetRecord> = layouts.into_iter().map(subnet).collect();
+        put_subnets(&mut network, &subnets);
+        Self { network, project_name, gateway_host_name, subnets, reserved, created_at }
+    }
+
+    /// Its addresses in this family.
+    pub(crate) fn subnet(&self, family: Family) -> Option<&SubnetRecord> {
+        self.subnets.iter().find(|subnet| subnet.layout.cidr().family() == family)
+    }
+
+    /// The addresses among which this one is.
+    pub(crate) fn subnet_of(&self, address: IpAddr) -> Option<&SubnetRecord> {
+        self.subnets.iter().find(|subnet| subnet.layout.cidr().contains(address))
+    }
+
+    /// Why no instance is given this address.
+    pub(crate) fn reservation_of(&self, address: IpAddr) -> Option<&ReservedRange> {
+        self.reserved.iter().find(|reserved| reserved.range.contains(address))
+    }
+}
+
+// One row for a network. Its reserved ranges and its hosts' own addresses come as JSON texts, so that
+// any number of networks is one statement.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT n.id, n.name, n.network_type, n.project, p.name, n.cidr, n.gateway, n.dhcp_start, n.next_address,
-                    n.bridge, n.bridge_interface, n.bridge_mac, n.dns, n.domain, n.mtu, n.dhcp_lease_time, n.created_at
-             FROM networks n LEFT JOIN projects p ON p.id = n.project ",
+            "SELECT n.id, n.name, n.network_type, n.project, p.name, n.vlan, n.multi_host, n.share_address,
+                    n.gateway_host, g.name, n.ipv6_mode, n.bridge, n.bridge_interface, n.bridge_mac,
+                    n.dns, n.domain, n.mtu, n.dhcp_lease_time, n.dhcp_options, n.created_at,
+                    CASE WHEN n.multi_host = 1 AND n.share_address = 0 THEN
+                        (SELECT '[' || string_agg('[\"' || f.host || '\",\"' || f.address || '\"]', ',') || ']'
+                         FROM fixed_ips f WHERE f.network = n.id AND f.host IS NOT NULL) END,
+                    (SELECT '[' || string_agg('[\"' || r.first_address || '\",\"' || r.last_address || '\",'
+                                              || r.reason || ']', ',') || ']'
+                     FROM reserved_ranges r WHERE r.network = n.id),
+                    s.cidr, s.gateway, s.vpn, s.allowed_first, s.allowed_last, s.dhcp_start, s.next_address,
+                    t.cidr, t.gateway, t.vpn, t.allowed_first, t.allowed_last, t.dhcp_start, t.next_address
+             FROM networks n LEFT JOIN projects p ON p.id = n.project
+             LEFT JOIN hosts g ON g.id = n.gateway_host
+             LEFT JOIN subnets s ON s.network = n.id AND s.family = 4
+             LEFT JOIN subnets t ON t.network = n.id AND t.family = 6 ",
             $rest
         )
     };
@@ -70,8 +133,8 @@ pub(crate) async fn list(
     let [first, second] = filter.usable_by.map(|project| project.map(|id| id.to_string()));
     let rows = sqlx::query(select!(
         "WHERE n.id > $1 AND (CAST($2 AS TEXT) IS NULL OR n.name = $2)
-           AND (CAST($3 AS TEXT) IS NULL OR n.project IS NULL OR n.project = $3)
-           AND (CAST($4 AS TEXT) IS NULL OR n.project IS NULL OR n.project = $4)
+           AND (CAST($3 AS TEXT) IS NULL OR n.project = $3 OR (n.project IS NULL AND n.vlan IS NULL))
+           AND (CAST($4 AS TEXT) IS NULL OR n.project = $4 OR (n.project IS NULL AND n.vlan IS NULL))
          ORDER BY n.id LIMIT $5"
     ))
     .bind(after)
@@ -85,103 +148,320 @@ pub(crate) async fn list(
     rows.iter().map(from_row).collect()
 }
 
-/// The networks an instance of this project joins by default: its own, or the shared ones.
-pub(crate) async fn defaults(
+/// The networks that changed after this place in the change log, as they are now.
+pub(crate) async fn changed_after(
+    connection: &mut AnyConnection,
+    last: i64,
+) -> Result<Vec<NetworkRecord>, StoreError> {
+    let query = sqlx::query(select!(
+        "WHERE n.id IN (SELECT entity FROM changes WHERE id > $1 AND entity_kind = 'network')"
+    ));
+    let rows = query.bind(last).fetch_all(connection).await.during("read changed networks")?;
+    rows.iter().map(from_row).collect()
+}
+
+/// A project's own networks.
+pub(crate) async fn owned(
     connection: &mut AnyConnection,
     project: ProjectId,
 ) -> Result<Vec<NetworkRecord>, StoreError> {
-    let own = sqlx::query(select!("WHERE n.project = $1 ORDER BY n.id"))
-        .bind(project.to_string())
-        .fetch_all(&mut *connection)
+    let query = sqlx::query(select!("WHERE n.project = $1 ORDER BY n.id")).bind(project.to_string());
+    let rows = query.fetch_all(connection).await.during("list a project's networks")?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The networks that every project can use.
+pub(crate) async fn shared(connection: &mut AnyConnection) -> Result<Vec<NetworkRecord>, StoreError> {
+    let query = sqlx::query(select!("WHERE n.project IS NULL AND n.vlan IS NULL ORDER BY n.id"));
+    let rows = query.fetch_all(connection).await.during("list shared networks")?;
+    rows.iter().map(from_row).collect()
+}
+
+/// The networks that this host is the one gateway of.
+pub(crate) async fn of_gateway(
+    connection: &mut AnyConnection,
+    host: HostId,
+) -> Result<Vec<NetworkRecord>, StoreError> {
+    let query = sqlx::query(select!("WHERE n.gateway_host = $1 ORDER BY n.id")).bind(host.to_string());
+    let rows = query.fetch_all(connection).await.during("list a gateway's networks")?;
+    rows.iter().map(from_row).collect()
+}
+
+/// Whether it has an interface plugged in anywhere.
+pub(crate) async fn is_in_use(connection: &mut AnyConnection, id: NetworkId) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM interfaces WHERE network = $1 AND host IS NOT NULL LIMIT 1")
+        .bind(id.to_string())
+        .fetch_optional(connection)
         .await
-        .during("list a project's networks")?;
-    if !own.is_empty() {
-        return own.iter().map(from_row).collect();
+        .during("look whether a network is in use")?;
+    Ok(row.is_some())
+}
+
+/// Makes the free VLAN network with the lowest id the project's, if there is one.
+pub(crate) async fn claim_next(
+    connection: &mut AnyConnection,
+    project: ProjectId,
+) -> Result<Option<NetworkRecord>, StoreError> {
+    let row = sqlx::query(
+        "UPDATE networks SET project = $1 WHERE id = (
+             SELECT id FROM networks WHERE project IS NULL AND vlan IS NOT NULL ORDER BY vlan LIMIT 1
+         ) RETURNING id",
+    )
+    .bind(project.to_string())
+    .fetch_optional(&mut *connection)
+    .await
+    .during("claim a network")?;
+    match row {
+        Some(row) => find(connection, Columns::of(&row).text()?).await,
+        None => Ok(None),
     }
-    let shared = sqlx::query(select!("WHERE n.project IS NULL ORDER BY n.id"));
-    let shared = shared.fetch_all(connection).await.during("list shared networks")?;
-    shared.iter().map(from_row).collect()
+}
+
+/// Makes it this project's, or nobody's.
+pub(crate) async fn set_project(
+    connection: &mut AnyConnection,
+    id: NetworkId,
+    project: Option<ProjectId>,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE networks SET project = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(project.map(|id| id.to_string()))
+        .execute(connection)
+        .await
+        .during("change a network's owner")?;
+    Ok(())
+}
+
+/// Makes this host the one that routes for it, or none. The host before and this one are among
+/// those that may serve the addresses of what is plugged in now.
+pub(crate) async fn set_gateway_host(
+    write: &mut Write,
+    record: &NetworkRecord,
+    host: Option<HostId>,
+) -> Result<(), StoreError> {
+    let (id, revision) = (record.network.id.to_string(), write.revision());
+    sqlx::query("UPDATE networks SET gateway_host = $2 WHERE id = $1")
+        .bind(id.as_str())
+        .bind(host.map(|host| host.to_string()))
+        .execute(write.connection())
+        .await
+        .during("change a network's gateway")?;
+    sqlx::query(
+        "INSERT INTO interface_hosts (interface, host, generation)
+         SELECT i.id, h.id, $2 FROM interfaces i, hosts h
+         WHERE i.network = $1 AND i.host IS NOT NULL AND h.id IN ($3, $4)
+         ON CONFLICT (interface, host) DO UPDATE SET generation = excluded.generation",
+    )
+    .bind(id)
+    .bind(revision.cast_signed())
+    .bind(record.network.gateway_host().map(|host| host.to_string()))
+    .bind(host.map(|host| host.to_string()))
+    .execute(write.connection())
+    .await
+    .during("note what a network's gateways serve")?;
+    Ok(())
 }
 
 /// What a new network would collide with, by name of the other network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Collision {
     /// It has the name.
-    Name,
+    Name(Name),
     /// It has the bridge.
-    Bridge(Name),
-    /// It has some of the addresses.
-    Range(Name, Cidr),
+    Bridge(LinkName, Name),
+    /// It has the VLAN.
+    Vlan(VlanId, Name),
+    /// Of the first range it has some addresses, which lie in the second one.
+    Range(Cidr, Name, Cidr),
 }
 
-/// Everything that a new network of this name, bridge and range collides with.
+/// What these new networks collide with: the first ones of each kind.
 pub(crate) async fn collisions(
     connection: &mut AnyConnection,
-    (name, bridge, cidr): (&Name, &LinkName, Cidr),
+    wanted: &[Network],
 ) -> Result<Vec<Collision>, StoreError> {
-    let (first, last) = range(cidr);
+    let mut collisions = identity_collisions(connection, wanted).await?;
+    for family in [Family::Ipv4, Family::Ipv6] {
+        collisions.extend(range_collisions(connection, wanted, family).await?);
+    }
+    Ok(collisions)
+}
+
+/// For one network the database picks; for many it is asked once for all there are.
+async fn identity_collisions(
+    connection: &mut AnyConnection,
+    wanted: &[Network],
+) -> Result<Vec<Collision>, StoreError> {
+    let only = if let [only] = wanted { Some(only) } else { None };
     let rows = sqlx::query(
-        "SELECT name, bridge, cidr, CASE WHEN first_address <= $4 AND last_address >= $3 THEN 1 ELSE 0 END
-         FROM networks
-         WHERE name = $1 OR bridge = $2 OR (first_address <= $4 AND last_address >= $3) ORDER BY id LIMIT 10",
+        "SELECT name, bridge, vlan FROM networks
+         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 OR bridge = $2 OR vlan = CAST($3 AS BIGINT) ORDER BY id",
     )
-    .bind(name.as_str())
-    .bind(bridge.as_str())
-    .bind(first)
-    .bind(last)
+    .bind(only.map(|network| network.name.as_str()))
+    .bind(only.map(|network| network.bridge.as_str()))
+    .bind(only.and_then(|network| network.vlan).map(|vlan| i64::from(vlan.number())))
     .fetch_all(connection)
     .await
     .during("look for networks in the way")?;
+    let names: BTreeSet<&Name> = wanted.iter().map(|network| &network.name).collect();
+    let bridges: BTreeSet<&LinkName> = wanted.iter().map(|network| &network.bridge).collect();
+    let vlans: BTreeSet<VlanId> = wanted.iter().filter_map(|network| network.vlan).collect();
     let mut collisions = Vec::new();
     for row in &rows {
         let mut columns = Columns::of(row);
-        let (other, other_bridge): (Name, LinkName) = (columns.parse()?, columns.parse()?);
-        let (other_cidr, overlaps) = (columns.parse()?, columns.flag()?);
-        if other == *name {
-            collisions.push(Collision::Name);
+        let (name, bridge): (Name, LinkName) = (columns.parse()?, columns.parse()?);
+        let vlan = vlan_from(&mut columns)?;
+        if names.contains(&name) {
+            collisions.push(Collision::Name(name.clone()));
         }
-        if other_bridge == *bridge {
-            collisions.push(Collision::Bridge(other.clone()));
+        if bridges.contains(&bridge) {
+            collisions.push(Collision::Bridge(bridge, name.clone()));
         }
-        if overlaps {
-            collisions.push(Collision::Range(other, other_cidr));
+        if let Some(vlan) = vlan.filter(|vlan| vlans.contains(vlan)) {
+            collisions.push(Collision::Vlan(vlan, name));
+        }
+        if collisions.len() >= COLLISIONS_TOLD {
+            break;
         }
     }
     Ok(collisions)
 }
 
-/// Puts a new one in.
-pub(crate) async fn insert(connection: &mut AnyConnection, record: &NetworkRecord) -> Result<(), StoreError> {
-    let NetworkRecord { network, layout, .. } = record;
-    let (first, last) = range(network.cidr);
-    let dns: Vec<String> = network.dns.iter().map(ToString::to_string).collect();
-    sqlx::query(
-        "INSERT INTO networks (id, name, network_type, project, cidr, first_address, last_address, gateway,
-             dhcp_start, next_address, bridge, bridge_interface, bridge_mac, dns, domain, mtu, dhcp_lease_time, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
+async fn range_collisions(
+    connection: &mut AnyConnection,
+    wanted: &[Network],
+    family: Family,
+) -> Result<Vec<Collision>, StoreError> {
+    let subnets = wanted.iter().flat_map(Network::subnets).map(|subnet| subnet.cidr);
+    let ranges = subnets.filter(|cidr| cidr.family() == family).map(|cidr| (AddressRange::from(cidr), cidr));
+    let wanted: BTreeMap<IpAddr, (AddressRange, Cidr)> =
+        ranges.map(|(range, cidr)| (range.first(), (range, cidr))).collect();
+    let last = wanted.values().map(|(range, _)| range.last()).max();
+    let Some((first, last)) = wanted.keys().next().copied().zip(last) else { return Ok(Vec::new()) };
+    let mut collisions = Vec::new();
+    for (holder, there) in overlapping(connection, (first, last)).await? {
+        let taken = AddressRange::from(there);
+        // Those that are wanted do not overlap, so they end in the order in which they begin.
+        let before = wanted.range(..=taken.last()).rev();
+        let overlapping = before.take_while(|(_, (range, _))| range.last() >= taken.first());
+        collisions
+            .extend(overlapping.map(|(_, (_, cidr))| Collision::Range(*cidr, holder.clone(), there)));
+        if collisions.len() >= COLLISIONS_TOLD {
+            break;
+        }
+    }
+    Ok(collisions)
+}
+
+/// The subnets that overlap with this range.
+pub(crate) async fn taken_ranges(
+    connection: &mut AnyConnection,
+    range: Cidr,
+) -> Result<Vec<Cidr>, StoreError> {
+    let range = AddressRange::from(range);
+    let taken = overlapping(connection, (range.first(), range.last())).await?;
+    Ok(taken.into_iter().map(|(_, cidr)| cidr).collect())
+}
+
+async fn overlapping(
+    connection: &mut AnyConnection,
+    (first, last): (IpAddr, IpAddr),
+) -> Result<Vec<(Name, Cidr)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT n.name, s.cidr FROM subnets s JOIN networks n ON n.id = s.network
+         WHERE s.first_address <= $2 AND s.last_address >= $1 ORDER BY s.first_address",
     )
-    .bind(network.id.to_string())
-    .bind(network.name.as_str())
-    .bind(type_name(network.network_type))
-    .bind(network.project.map(|id| id.to_string()))
-    .bind(network.cidr.to_string())
-    .bind(first)
-    .bind(last)
-    .bind(number(layout.gateway()))
-    .bind(number(layout.dhcp_start()))
-    .bind(record.next_address.map(number))
-    .bind(network.bridge.as_str())
-    .bind(network.bridge_interface.as_ref().map(ToString::to_string))
-    .bind(network.bridge_mac.to_string())
-    .bind(dns.join(" "))
-    .bind(network.domain.to_string())
-    .bind(i64::from(network.mtu.bytes()))
-    .bind(i64::from(network.dhcp_lease_time))
-    .bind(record.created_at.as_microsecond())
-    .execute(connection)
+    .bind(address_text(first))
+    .bind(address_text(last))
+    .fetch_all(connection)
     .await
-    .during("insert a network")?;
-    Ok(())
+    .during("look for overlapping networks")?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.parse()?, columns.parse()?))
+        })
+        .collect()
+}
+
+/// The VLAN ids from this one on that no network has, in order.
+pub(crate) async fn free_vlans(
+    connection: &mut AnyConnection,
+    from: VlanId,
+) -> Result<Vec<VlanId>, StoreError> {
+    let rows = sqlx::query("SELECT vlan FROM networks WHERE vlan >= $1")
+        .bind(i64::from(from.number()))
+        .fetch_all(connection)
+        .await
+        .during("look which VLANs are taken")?;
+    let taken: BTreeSet<Option<VlanId>> =
+        rows.iter().map(|row| vlan_from(&mut Columns::of(row))).collect::<Result<_, _>>()?;
+    let all = std::iter::successors(Some(from), |vlan| vlan.next());
+    Ok(all.filter(|vlan| !taken.contains(&Some(*vlan))).collect())
+}
+
+/// Every MAC of a bridge, and of interfaces those under the bridges' prefix.
+pub(crate) async fn bridge_macs(connection: &mut AnyConnection) -> Result<BTreeSet<Mac>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT bridge_mac FROM networks UNION SELECT mac FROM interfaces WHERE mac LIKE 'fe:16:3e:%'",
+    )
+    .fetch_all(connection)
+    .await
+    .during("read the MACs of bridges")?;
+    rows.iter().map(|row| Columns::of(row).parse()).collect()
+}
+
+/// Whether a bridge or an interface has this MAC.
+pub(crate) async fn mac_is_taken(connection: &mut AnyConnection, mac: Mac) -> Result<bool, StoreError> {
+    let row = sqlx::query(
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM interfaces WHERE mac = $1)
+                       OR EXISTS (SELECT 1 FROM networks WHERE bridge_mac = $1) THEN 1 ELSE 0 END",
+    )
+    .bind(mac.to_string())
+    .fetch_one(connection)
+    .await
+    .during("look for a MAC")?;
+    Columns::of(&row).flag()
+}
+
+/// Puts new ones in, with their subnets and reserved ranges.
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    records: &[NetworkRecord],
+) -> Result<(), StoreError> {
+    for chunk in records.chunks(ROWS) {
+        let sql = format!(
+            "INSERT INTO networks (id, name, network_type, project, vlan, multi_host, share_address, gateway_host,
+                 ipv6_mode, bridge, bridge_interface, bridge_mac, dns, domain, mtu, dhcp_lease_time, dhcp_options,
+                 created_at) VALUES {}",
+            columns::rows(chunk.len(), 18)
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for NetworkRecord { network, created_at, .. } in chunk {
+            let (multi_host, share_address) = gateway_flags(&network.gateways);
+            query = query
+                .bind(network.id.to_string())
+                .bind(network.name.as_str())
+                .bind(type_name(network.network_type))
+                .bind(network.project.map(|id| id.to_string()))
+                .bind(network.vlan.map(|vlan| i64::from(vlan.number())))
+                .bind(i64::from(multi_host))
+                .bind(i64::from(share_address))
+                .bind(network.gateway_host().map(|id| id.to_string()))
+                .bind(mode_name(network.ipv6_mode))
+                .bind(network.bridge.as_str())
+                .bind(network.bridge_interface.as_ref().map(ToString::to_string))
+                .bind(network.bridge_mac.to_string())
+                .bind(serde_json::json!(network.dns).to_string())
+                .bind(network.domain.to_string())
+                .bind(i64::from(network.mtu.bytes()))
+                .bind(i64::from(network.dhcp_lease_time))
+                .bind(serde_json::json!(network.dhcp_options).to_string())
+                .bind(created_at.as_microsecond());
+        }
+        query.execute(&mut *connection).await.during("insert networks")?;
+    }
+    subnet::insert(connection, records).await
 }
 
 /// Takes it out, with the addresses that were used.
@@ -204,64 +484,103 @@ pub(crate) async fn uses(connection: &mut AnyConnection, id: NetworkId) -> Resul
     rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
 }
 
-/// Whether a bridge or an interface has this MAC.
-pub(crate) async fn mac_is_taken(connection: &mut AnyConnection, mac: Mac) -> Result<bool, StoreError> {
-    let row = sqlx::query(
-        "SELECT CASE WHEN EXISTS (SELECT 1 FROM interfaces WHERE mac = $1)
-                       OR EXISTS (SELECT 1 FROM networks WHERE bridge_mac = $1) THEN 1 ELSE 0 END",
-    )
-    .bind(mac.to_string())
-    .fetch_one(connection)
-    .await
-    .during("look for a MAC")?;
-    Columns::of(&row).flag()
-}
-
-/// An address as it is kept.
-pub(crate) fn number(address: Ipv4Addr) -> i64 {
-    u32::from(address).into()
-}
-
 /// The type's name on the wire and in the database.
 pub(crate) fn type_name(network_type: NetworkType) -> &'static str {
     match network_type {
+        NetworkType::Flat => "flat",
         NetworkType::FlatDhcp => "flat_dhcp",
+        NetworkType::Vlan => "vlan",
     }
 }
 
-fn range(cidr: Cidr) -> (i64, i64) {
-    (number(cidr.net().network()), number(cidr.net().broadcast()))
+fn mode_name(mode: Ipv6Mode) -> &'static str {
+    match mode {
+        Ipv6Mode::Dhcpv6 => "dhcpv6",
+        Ipv6Mode::Slaac => "slaac",
+    }
+}
+
+/// Whether every host routes, and whether all do under one address.
+fn gateway_flags(gateways: &Gateways) -> (bool, bool) {
+    match gateways {
+        Gateways::One(_) => (false, false),
+        Gateways::Shared => (true, true),
+        Gateways::PerHost(_) => (true, false),
+    }
+}
+
+fn put_subnets(network: &mut Network, subnets: &[SubnetRecord]) {
+    for subnet in subnets {
+        match subnet.layout.cidr().family() {
+            Family::Ipv4 => network.ipv4 = Some(subnet.subnet()),
+            Family::Ipv6 => network.ipv6 = Some(subnet.subnet()),
+        }
+    }
+}
+
+fn vlan_from(columns: &mut Columns<'_>) -> Result<Option<VlanId>, StoreError> {
+    let number = columns.optional_number()?;
+    let vlan = |number: i64| u32::try_from(number).ok().and_then(|number| VlanId::try_from(number).ok());
+    number.map(|number| vlan(number).ok_or_else(|| columns.corrupt(number))).transpose()
+}
+
+/// Reads the addresses of hosts' own that SQL joined into one JSON text, in order.
+fn own_addresses(columns: &mut Columns<'_>) -> Result<BTreeMap<HostId, Vec<IpAddr>>, StoreError> {
+    let joined: Option<Vec<(HostId, String)>> = columns.optional_json()?;
+    let mut hosts: BTreeMap<HostId, Vec<IpAddr>> = BTreeMap::new();
+    for (host, address) in joined.unwrap_or_default() {
+        let address = columns::address_of(&address).ok_or_else(|| columns.corrupt(address))?;
+        hosts.entry(host).or_default().push(address);
+    }
+    for addresses in hosts.values_mut() {
+        addresses.sort();
+    }
+    Ok(hosts)
 }
 
 fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
     let mut columns = Columns::of(row);
     let (id, name) = (columns.parse()?, columns.parse()?);
     let network_type = match columns.text()? {
+        "flat" => NetworkType::Flat,
         "flat_dhcp" => NetworkType::FlatDhcp,
+        "vlan" => NetworkType::Vlan,
         other => return Err(columns.corrupt(other)),
     };
     let (project, project_name) = (columns.optional_parse()?, columns.optional_parse()?);
-    let (cidr, gateway, dhcp_start) = (columns.parse()?, columns.address()?, columns.address()?);
-    let layout = Layout::new(cidr, Some(gateway), Some(dhcp_start)).map_err(|_| columns.corrupt(cidr))?;
-    let next_address = columns.optional_address()?;
+    let vlan = vlan_from(&mut columns)?;
+    let (multi_host, share_address) = (columns.flag()?, columns.flag()?);
+    let (gateway_host, gateway_host_name) = (columns.optional_parse()?, columns.optional_parse()?);
+    let ipv6_mode = match columns.text()? {
+        "dhcpv6" => Ipv6Mode::Dhcpv6,
+        "slaac" => Ipv6Mode::Slaac,
+        other => return Err(columns.corrupt(other)),
+    };
     let (bridge, bridge_interface, bridge_mac) =
         (columns.parse()?, columns.optional_parse()?, columns.parse()?);
-    let dns = columns.text()?;
-    let dns: Result<Vec<Ipv4Addr>, _> = dns.split_whitespace().map(str::parse).collect();
-    let dns = dns.map_err(|_| columns.corrupt("dns"))?;
-    let domain = columns.parse()?;
-    let mtu = columns.number()?;
-    let mtu = u32::try_from(mtu).ok().and_then(|mtu| Mtu::try_from(mtu).ok());
-    let mtu = mtu.ok_or_else(|| columns.corrupt("mtu"))?;
-    let lease_time = columns.number()?;
-    let dhcp_lease_time = u32::try_from(lease_time).map_err(|_| columns.corrupt(lease_time))?;
-    let network = Network {
+    let (dns, domain, mtu) = (columns.json()?, columns.parse()?, columns.small()?);
+    let (dhcp_lease_time, dhcp_options, created_at) = (columns.small()?, columns.json()?, columns.time()?);
+    let own_addresses = own_addresses(&mut columns)?;
+    let gateways = match (multi_host, share_address) {
+        (false, _) => Gateways::One(gateway_host),
+        (true, true) => Gateways::Shared,
+        (true, false) => Gateways::PerHost(own_addresses),
+    };
+    let reserved = subnet::reserved_from_column(&mut columns)?;
+    let mut subnets = Vec::with_capacity(2);
+    for _ in [Family::Ipv4, Family::Ipv6] {
+        subnets.extend(subnet::from_columns(&mut columns, &reserved)?);
+    }
+    let mut network = Network {
         id,
         name,
         network_type,
         project,
-        cidr,
-        gateway,
+        ipv4: None,
+        ipv6: None,
+        ipv6_mode,
+        gateways,
+        vlan,
         bridge,
         bridge_interface,
         bridge_mac,
@@ -269,6 +588,8 @@ fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
         domain,
         mtu,
         dhcp_lease_time,
+        dhcp_options,
     };
-    Ok(NetworkRecord { network, project_name, layout, next_address, created_at: columns.time()? })
+    put_subnets(&mut network, &subnets);
+    Ok(NetworkRecord { network, project_name, gateway_host_name, subnets, reserved, created_at })
 }

@@ -1,19 +1,19 @@
 //! What hosts say. Nothing here is intent, and none of it is in the change log.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
+use trestle_api::{ApiError, Feature};
 use trestle_core::plan::Problem;
 use trestle_core::types::{HostId, Mac};
 
-use crate::store::columns::Columns;
+use crate::store::columns::{Columns, address_text};
 use crate::store::error::{During, StoreError};
-use crate::store::network::number;
 
 /// A lease as a host reports it.
-pub(crate) type Lease = (Ipv4Addr, Mac);
+pub(crate) type Lease = (IpAddr, Mac);
 
 /// What a host says of itself.
 #[derive(Clone, Debug)]
@@ -26,6 +26,10 @@ pub(crate) struct Status<'a> {
     pub(crate) agent_version: &'a str,
     /// The kernel's release.
     pub(crate) kernel: &'a str,
+    /// What the kernel lacks.
+    pub(crate) missing_features: &'a BTreeSet<Feature>,
+    /// What troubles the agent itself.
+    pub(crate) agent_problems: &'a [ApiError],
     /// Stands for its problems and leases.
     pub(crate) digest: &'a str,
 }
@@ -50,9 +54,11 @@ pub(crate) async fn put_status(
     status: &Status<'_>,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO observed_hosts (host, last_seen, generation_applied, agent_version, kernel, digest)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (host) DO UPDATE SET last_seen = $2, generation_applied = $3, agent_version = $4, kernel = $5, digest = $6",
+        "INSERT INTO observed_hosts (host, last_seen, generation_applied, agent_version, kernel, missing_features,
+             agent_problems, digest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (host) DO UPDATE SET last_seen = $2, generation_applied = $3, agent_version = $4, kernel = $5,
+             missing_features = $6, agent_problems = $7, digest = $8",
     )
     .bind(host.to_string())
     .bind(status.last_seen.as_microsecond())
@@ -60,6 +66,8 @@ pub(crate) async fn put_status(
     .bind(i64::try_from(status.generation_applied).unwrap_or(i64::MAX))
     .bind(status.agent_version)
     .bind(status.kernel)
+    .bind(serde_json::json!(status.missing_features).to_string())
+    .bind(serde_json::json!(status.agent_problems).to_string())
     .bind(status.digest)
     .execute(connection)
     .await
@@ -123,7 +131,7 @@ pub(crate) async fn put_leases(
     for (address, mac) in before.difference(leases) {
         sqlx::query("DELETE FROM observed_leases WHERE host = $1 AND address = $2 AND mac = $3")
             .bind(host.to_string())
-            .bind(number(*address))
+            .bind(address_text(*address))
             .bind(mac.to_string())
             .execute(&mut *connection)
             .await
@@ -132,7 +140,7 @@ pub(crate) async fn put_leases(
     for (address, mac) in leases.difference(&before) {
         sqlx::query("INSERT INTO observed_leases (host, address, mac) VALUES ($1, $2, $3)")
             .bind(host.to_string())
-            .bind(number(*address))
+            .bind(address_text(*address))
             .bind(mac.to_string())
             .execute(&mut *connection)
             .await

@@ -1,55 +1,138 @@
 //! Projects.
 
+use jiff::Timestamp;
 use sqlx::AnyConnection;
-use sqlx::any::AnyRow;
-use trestle_api::Project;
-use trestle_core::types::ProjectId;
+use trestle_api::project::Usage;
+use trestle_core::types::{Name, ProjectId};
 
 use crate::store::columns::Columns;
 use crate::store::error::{During, StoreError};
+
+/// A project as it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct ProjectRecord {
+    /// Names it for life.
+    pub(crate) id: ProjectId,
+    /// Its name, unique.
+    pub(crate) name: Name,
+    /// How much it may have.
+    pub(crate) quota: Limits,
+    /// When it was made.
+    pub(crate) created_at: Timestamp,
+}
+
+/// How much a project may have: `None` is what the controller's option says, -1 is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Networks of its own.
+    pub(crate) networks: Option<i64>,
+    /// Fixed IPs of its instances.
+    pub(crate) fixed_ips: Option<i64>,
+    /// Floating IPs.
+    pub(crate) floating_ips: Option<i64>,
+}
+
+macro_rules! columns {
+    () => {
+        "SELECT p.id, p.name, p.quota_networks, p.quota_fixed_ips, p.quota_floating_ips, p.created_at"
+    };
+}
+
+macro_rules! usage {
+    () => {
+        "(SELECT COUNT(*) FROM networks n WHERE n.project = p.id),
+         (SELECT COUNT(*) FROM instances v JOIN interfaces i ON i.instance = v.id
+          JOIN fixed_ips f ON f.interface = i.id WHERE v.project = p.id)"
+    };
+}
 
 /// The project of this id or name.
 pub(crate) async fn find(
     connection: &mut AnyConnection,
     reference: &str,
-) -> Result<Option<Project>, StoreError> {
-    let row = sqlx::query("SELECT id, name, created_at FROM projects WHERE id = $1 OR name = $1")
+) -> Result<Option<ProjectRecord>, StoreError> {
+    let row = sqlx::query(concat!(columns!(), " FROM projects p WHERE p.id = $1 OR p.name = $1"))
         .bind(reference)
         .fetch_optional(connection)
         .await
         .during("read a project")?;
-    row.as_ref().map(from_row).transpose()
+    row.map(|row| from_columns(&mut Columns::of(&row))).transpose()
 }
 
-/// The projects after this id; only this one if one is given.
+/// The projects after this id, with what they have; only this one if one is given.
 pub(crate) async fn list(
     connection: &mut AnyConnection,
     only: Option<ProjectId>,
     after: &str,
     limit: i64,
-) -> Result<Vec<Project>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT id, name, created_at FROM projects
-         WHERE id > $1 AND (CAST($2 AS TEXT) IS NULL OR id = $2) ORDER BY id LIMIT $3",
-    )
+) -> Result<Vec<(ProjectRecord, Usage)>, StoreError> {
+    let rows = sqlx::query(concat!(
+        columns!(),
+        ", ",
+        usage!(),
+        " FROM projects p WHERE p.id > $1 AND (CAST($2 AS TEXT) IS NULL OR p.id = $2) ORDER BY p.id LIMIT $3"
+    ))
     .bind(after)
     .bind(only.map(|id| id.to_string()))
     .bind(limit)
     .fetch_all(connection)
     .await
     .during("list projects")?;
-    rows.iter().map(from_row).collect()
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((from_columns(&mut columns)?, usage_from(&mut columns)?))
+        })
+        .collect()
+}
+
+/// How much the project has; takes as long as that is much.
+pub(crate) async fn usage(connection: &mut AnyConnection, id: ProjectId) -> Result<Usage, StoreError> {
+    let row = sqlx::query(concat!("SELECT ", usage!(), " FROM projects p WHERE p.id = $1"))
+        .bind(id.to_string())
+        .fetch_one(connection)
+        .await
+        .during("count a project's things")?;
+    usage_from(&mut Columns::of(&row))
 }
 
 /// Puts a new one in.
-pub(crate) async fn insert(connection: &mut AnyConnection, project: &Project) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO projects (id, name, created_at) VALUES ($1, $2, $3)")
-        .bind(project.id.to_string())
-        .bind(project.name.as_str())
-        .bind(project.created_at.as_microsecond())
-        .execute(connection)
-        .await
-        .during("insert a project")?;
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    record: &ProjectRecord,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO projects (id, name, quota_networks, quota_fixed_ips, quota_floating_ips, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(record.id.to_string())
+    .bind(record.name.as_str())
+    .bind(record.quota.networks)
+    .bind(record.quota.fixed_ips)
+    .bind(record.quota.floating_ips)
+    .bind(record.created_at.as_microsecond())
+    .execute(connection)
+    .await
+    .during("insert a project")?;
+    Ok(())
+}
+
+/// Changes how much it may have.
+pub(crate) async fn set_quota(
+    connection: &mut AnyConnection,
+    id: ProjectId,
+    quota: Limits,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE projects SET quota_networks = $2, quota_fixed_ips = $3, quota_floating_ips = $4 WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .bind(quota.networks)
+    .bind(quota.fixed_ips)
+    .bind(quota.floating_ips)
+    .execute(connection)
+    .await
+    .during("change a project's quota")?;
     Ok(())
 }
 
@@ -75,7 +158,16 @@ pub(crate) async fn uses(connection: &mut AnyConnection, id: ProjectId) -> Resul
     rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
 }
 
-fn from_row(row: &AnyRow) -> Result<Project, StoreError> {
-    let mut columns = Columns::of(row);
-    Ok(Project { id: columns.parse()?, name: columns.parse()?, created_at: columns.time()? })
+fn from_columns(columns: &mut Columns<'_>) -> Result<ProjectRecord, StoreError> {
+    let (id, name) = (columns.parse()?, columns.parse()?);
+    let quota = Limits {
+        networks: columns.optional_number()?,
+        fixed_ips: columns.optional_number()?,
+        floating_ips: columns.optional_number()?,
+    };
+    Ok(ProjectRecord { id, name, quota, created_at: columns.time()? })
+}
+
+fn usage_from(columns: &mut Columns<'_>) -> Result<Usage, StoreError> {
+    Ok(Usage { networks: columns.count()?, fixed_ips: columns.count()?, floating_ips: 0 })
 }
