@@ -14,6 +14,7 @@ use trestle_api::{ApiError, FieldProblem};
 use trestle_controller::server::ServeError;
 use trestle_inject::InjectError;
 
+use crate::printer::harmless;
 use crate::settings::SettingsError;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
@@ -124,16 +125,15 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn render(error: &anyhow::Error) -> String {
-    let mut text = format!("{RED}error{RED:#}: {error}\n");
+    let mut text = format!("{RED}error{RED:#}: {}\n", harmless(&error.to_string()));
     for cause in causes(error) {
-        text.push_str(&format!("  {RED}caused by{RED:#}: {cause}\n"));
+        text.push_str(&format!("  {RED}caused by{RED:#}: {}\n", harmless(&cause)));
     }
-    let problems = api_error(error).map(problem_lines).unwrap_or_default();
-    for line in problems {
-        text.push_str(&format!("  {line}\n"));
+    for line in api_error(error).map(problem_lines).unwrap_or_default() {
+        text.push_str(&format!("  {}\n", harmless(&line)));
     }
     if let Some(hint) = hint(error) {
-        text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {hint}\n"));
+        text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {}\n", harmless(hint)));
     }
     text
 }

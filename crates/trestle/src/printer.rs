@@ -1,6 +1,11 @@
 //! stdout is data: tables for people, JSON for programs. stderr is talk: what was done.
+//!
+//! Much of what is printed was said by others: a host's kernel, an agent, whoever named a thing.
+//! Nothing of that may move a terminal's cursor, colour it or turn its text around.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
@@ -38,7 +43,25 @@ impl Printer {
 
 /// Says something to the person, apart from the data.
 pub(crate) fn say(text: &str) {
-    anstream::eprintln!("{text}");
+    anstream::eprintln!("{}", harmless(text));
+}
+
+/// The text with `U+FFFD` for what a terminal obeys instead of showing it: control characters,
+/// line breaks among them, and those that turn the order of what follows.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    match text.contains(is_obeyed) {
+        true => text.replace(is_obeyed, "\u{fffd}").into(),
+        false => text.into(),
+    }
+}
+
+fn is_obeyed(c: char) -> bool {
+    c.is_control() || turns_order(c)
+}
+
+/// The marks, embeddings, overrides and isolates of Unicode's bidirectional algorithm (UAX #9 §2).
+fn turns_order(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Prints data as it is. The reader may have gone: that is the caller's error, not a panic.
@@ -51,27 +74,47 @@ pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
 
 /// Prints JSON with line breaks.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    print_text(&format!("{}\n", serde_json::to_string_pretty(value)?))
+    print_text(&format!("{}\n", escaped(serde_json::to_string_pretty(value)?)))
 }
 
 /// Prints JSON on one line, for streams.
 pub(crate) fn print_json_line<T: Serialize>(value: &T) -> anyhow::Result<()> {
-    print_text(&format!("{}\n", serde_json::to_string(value)?))
+    print_text(&format!("{}\n", escaped(serde_json::to_string(value)?)))
+}
+
+/// The same JSON with escapes for what a terminal obeys, which can stand in strings only. JSON
+/// wants them for the characters before the blank alone (RFC 8259 §7); those are escaped already.
+fn escaped(json: String) -> String {
+    let is_bare = |c: char| is_obeyed(c) && c != '\n';
+    if !json.contains(is_bare) {
+        return json;
+    }
+    let escape = |c: char| if is_bare(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(escape).collect()
 }
 
 /// A table without borders, header in capitals.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.set_header(header.iter().copied());
-    table.add_rows(rows);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| harmless(cell)));
+    }
     aligned(table)
 }
 
 /// The fields of one thing, one per line.
 pub(crate) fn fields(rows: &[(&str, String)]) -> String {
     let mut table = Table::new();
-    table.add_rows(rows.iter().map(|(name, value)| [*name, value]));
+    for (name, value) in rows {
+        table.add_row([Cow::from(*name), harmless(value)]);
+    }
     aligned(table)
+}
+
+/// A line below a table, about something in it.
+pub(crate) fn remark(text: &str) -> String {
+    format!("  {}\n", harmless(text))
 }
 
 fn aligned(mut table: Table) -> String {
@@ -94,8 +137,13 @@ pub(crate) fn or_dash<T: ToString>(value: Option<&T>) -> String {
 
 /// Several values in one cell.
 pub(crate) fn listed<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    listed_by(", ", values)
+}
+
+/// The same with something else between them, for values that have commas in them.
+pub(crate) fn listed_by<T: ToString>(between: &str, values: impl IntoIterator<Item = T>) -> String {
     let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
-    if values.is_empty() { "-".to_owned() } else { values.join(", ") }
+    if values.is_empty() { "-".to_owned() } else { values.join(between) }
 }
 
 /// A word of the API as the API writes it: `flat_dhcp`, `ready`.
@@ -111,10 +159,39 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// `1 host`, `2 hosts`.
-pub(crate) fn counted(number: usize, noun: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
+/// `1 host`, `2 hosts`, `2 addresses`.
+pub(crate) fn counted(number: impl TryInto<u128>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u128::MAX);
+    let plural = match number {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
     format!("{number} {noun}{plural}")
+}
+
+/// How long something took: `48 ms`, `2.3 s`.
+pub(crate) fn duration(took: Duration) -> String {
+    match took.as_millis() {
+        short @ ..1000 => format!("{short} ms"),
+        _ => format!("{:.1} s", took.as_secs_f64()),
+    }
+}
+
+/// Values in order, those that follow one another by their first and last: `100 to 107, 110`. Of
+/// many such runs the rest is counted only, since a line is to be read.
+pub(crate) fn runs<T: Copy + ToString>(values: &[T], follows: impl Fn(T, T) -> bool) -> String {
+    const SHOWN: usize = 5;
+    let runs: Vec<&[T]> = values.chunk_by(|one, next| follows(*one, *next)).collect();
+    let text = |run: &&[T]| match run {
+        [] => String::new(),
+        [one] => one.to_string(),
+        [first, .., last] => format!("{} to {}", first.to_string(), last.to_string()),
+    };
+    let shown: Vec<String> = runs.iter().take(SHOWN).map(text).collect();
+    let rest: usize = runs.iter().skip(SHOWN).map(|run| run.len()).sum();
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// Lets a deed pass that cannot be undone: `--yes` was given, or the person at the terminal says so.
@@ -126,7 +203,7 @@ pub(crate) fn confirm(confirmation: &Confirmation, verb: Verb, thing: &str) -> a
         let deed = format!("{} {thing}", verb.doing);
         return Err(CommandError::NeedsYes { deed }.into());
     }
-    anstream::eprint!("{} {thing}? [y/N] ", verb.to_do);
+    anstream::eprint!("{} {}? [y/N] ", verb.to_do, harmless(thing));
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     match answer.trim() {
@@ -163,5 +240,24 @@ mod tests {
     fn tables_have_no_borders_and_no_blanks_at_the_end() {
         let rows = [vec!["public".to_owned(), "10.0.0.0/24".to_owned()], vec!["x".to_owned(), String::new()]];
         assert_eq!(table(&["NAME", "CIDR"], rows), "NAME    CIDR\npublic  10.0.0.0/24\nx\n");
+    }
+    #[test]
+    fn what_a_terminal_obeys_is_not_printed() {
+        let said = "\u{1b}[2J\u{9b}31mall is well\r\nkvm2  connected\u{202e}";
+        let row = vec!["kvm1".to_owned(), said.to_owned()];
+        let seen = "kvm1  \u{fffd}[2J\u{fffd}31mall is well\u{fffd}\u{fffd}kvm2  connected\u{fffd}\n";
+        assert_eq!(table(&["NAME", "SAYS"], [row]), format!("NAME  SAYS\n{seen}"));
+        assert_eq!(fields(&[("kvm1", said.to_owned())]), seen);
+        let json = escaped(serde_json::to_string_pretty(&[said]).unwrap());
+        assert!(!json.contains(|c| is_obeyed(c) && c != '\n'), "{json}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [said]);
+    }
+
+    #[test]
+    fn runs_are_told_by_their_ends() {
+        let follows = |one, next| one + 1 == next;
+        assert_eq!(runs(&[100, 101, 102, 110], follows), "100 to 102, 110");
+        assert_eq!(runs(&[7], follows), "7");
+        assert_eq!(runs(&[1, 3, 5, 7, 9, 11, 12, 14], follows), "1, 3, 5, 7, 9 and 3 more");
     }
 }
