@@ -17,7 +17,7 @@ const NAMESPACES: &str = "/run/netns";
 /// Plug an instance in on this host and print its device
 ///
 /// Returns when the device is ready, with its guard and its DHCP entry, and prints what a
-/// hypervisor needs as JSON: device, mac, addresses, gateway, bridge, mtu.
+/// hypervisor needs as JSON: device, mac, addresses, gateways, dns, domain, bridge, mtu.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: trestle attach web --network public --user qemu")]
 pub(crate) struct AttachArgs {
@@ -95,8 +95,9 @@ pub(crate) async fn attach(args: AttachArgs) -> anyhow::Result<()> {
     let InterfaceArgs { instance, network, project, agent } = args.interface;
     match agent.call(&LocalRequest::Attach { instance, project, network, plug }).await? {
         LocalReply::Attached(attached) => {
-            let Attached { instance, network, device, .. } = &attached;
-            printer::say(&format!("attached {instance} to {network} (device {device})"));
+            let Attached { instance, network, device, addresses, .. } = &attached;
+            let addresses = printer::listed(addresses);
+            printer::say(&format!("attached {instance} to {network} (device {device}, {addresses})"));
             printer::print_json(&attached)
         }
         _ => Err(agent.unexpected()),
@@ -131,8 +132,13 @@ fn uid(user: &str) -> Result<u32, CommandError> {
     }
 }
 
+/// A namespace is given by its path, or by its name among the named ones.
+pub(crate) fn namespace(given: &str) -> PathBuf {
+    if given.contains('/') { PathBuf::from(given) } else { Path::new(NAMESPACES).join(given) }
+}
+
 fn namespace_path(given: &str) -> Result<String, CommandError> {
-    let path = if given.contains('/') { PathBuf::from(given) } else { Path::new(NAMESPACES).join(given) };
+    let path = namespace(given);
     let missing = || CommandError::NoNamespace { name: given.to_owned(), path: path.clone() };
     let absolute = std::path::absolute(&path).map_err(|_| missing())?;
     // What cannot be looked at may be there; the agent will say.

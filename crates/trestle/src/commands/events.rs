@@ -20,6 +20,9 @@ pub(crate) struct EventsArgs {
     /// Go on with what happens from now on, until Ctrl-C; with --json, one object per line
     #[arg(long, short)]
     follow: bool,
+    /// Only the last so many, 1000 at most
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    last: Option<u32>,
     /// Only of this kind, such as instance.created, or host for all that begin with host.
     #[arg(long)]
     kind: Option<String>,
@@ -34,16 +37,48 @@ pub(crate) struct EventsArgs {
 pub(crate) async fn run(args: EventsArgs, context: &Context) -> anyhow::Result<()> {
     let client = context.client()?;
     let printer = context.printer();
-    let filter = EventFilter { kind: args.kind, project: args.project, host: args.host };
+    let EventsArgs { follow: follows, last, kind, project, host } = args;
+    let mut filter = EventFilter { kind, project, host, last };
     let page = every_page(async |page| client.list_events(&filter, &page).await).await?;
-    if !args.follow {
+    if page.items.is_empty() {
+        printer::say(&why_none(&client, &filter).await?);
+    }
+    if !follows {
         return printer.show(&page, |page| table(&page.items));
     }
     for event in &page.items {
         print_one(printer, event)?;
     }
-    let last = page.items.last().map_or(0, |event| event.id);
-    follow(&client, &filter, last, printer).await
+    let behind = page.items.last().map_or(0, |event| event.id);
+    // What was asked for of the past is shown; of the future all is.
+    filter.last = None;
+    follow(&client, &filter, behind, printer).await
+}
+
+/// Says why there is no event: a name that nobody has is an error, anything else may be so.
+async fn why_none(client: &Client, filter: &EventFilter) -> anyhow::Result<String> {
+    if let Some(host) = &filter.host {
+        known(client.host(host).await)?;
+    }
+    if let Some(project) = &filter.project {
+        known(client.project(project).await)?;
+    }
+    let mut text = "there are no events".to_owned();
+    let kind = filter.kind.as_ref().map(|kind| ("of kind", kind));
+    let project = filter.project.as_ref().map(|project| ("about project", project));
+    let host = filter.host.as_ref().map(|host| ("about host", host));
+    for (what, value) in kind.into_iter().chain(project).chain(host) {
+        text.push_str(&format!(" {what} `{value}`"));
+    }
+    Ok(text)
+}
+
+/// Who may not see the thing is not told whether it is there.
+fn known<T>(answer: Result<T, ClientError>) -> Result<(), ClientError> {
+    match answer {
+        Err(error) if error.code() != Some("forbidden") => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Prints events until the person has seen enough. A controller that restarts is waited for: the
@@ -78,8 +113,10 @@ async fn follow(
 fn print_one(printer: Printer, event: &Event) -> anyhow::Result<()> {
     match printer {
         Printer::People => {
-            let Event { kind, message, .. } = event;
-            printer::print_text(&format!("{}  {kind:<20}  {message}\n", printer::time(event.at)))
+            let host = printer::or_dash(event.host.as_ref());
+            let what = what(event);
+            let line = format!("{}  {:<20}  {host:<10}  {what}", printer::time(event.at), event.kind);
+            printer::print_text(&format!("{}\n", printer::harmless(&line)))
         }
         Printer::Programs => printer::print_json_line(event),
     }
@@ -87,6 +124,15 @@ fn print_one(printer: Printer, event: &Event) -> anyhow::Result<()> {
 
 /// Events as a table, the oldest first.
 pub(crate) fn table(events: &[Event]) -> String {
-    let row = |event: &Event| vec![printer::time(event.at), event.kind.clone(), event.message.clone()];
-    printer::table(&["TIME", "KIND", "WHAT"], events.iter().map(row))
+    let row = |event: &Event| {
+        let host = printer::or_dash(event.host.as_ref());
+        vec![printer::time(event.at), event.kind.clone(), host, what(event)]
+    };
+    printer::table(&["TIME", "KIND", "HOST", "WHAT"], events.iter().map(row))
+}
+
+/// What happened, and to what, such as the key of a problem, where the sentence leaves that out.
+fn what(event: &Event) -> String {
+    let Event { subject, message, .. } = event;
+    if message.contains(subject) { message.clone() } else { format!("{subject}: {message}") }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn run(command: FixedIpCommand, context: &Context) -> anyhow::R
     let filter = FixedIpFilter { network, project, address };
     let page = every_page(async |page| client.list_fixed_ips(&filter, &page).await).await?;
     context.printer().show(&page, |page| {
-        let header = ["ADDRESS", "NETWORK", "STATE", "INSTANCE", "PROJECT", "MAC"];
+        let header = ["ADDRESS", "NETWORK", "STATE", "HELD BY", "PROJECT", "MAC"];
         printer::table(&header, page.items.iter().map(row))
     })
 }
@@ -41,8 +41,14 @@ fn row(fixed_ip: &FixedIp) -> Vec<String> {
         fixed_ip.address.to_string(),
         fixed_ip.network.to_string(),
         printer::word(&fixed_ip.state),
-        printer::or_dash(fixed_ip.instance.as_ref()),
+        printer::or_dash(holder(fixed_ip).as_ref()),
         printer::or_dash(fixed_ip.project.as_ref()),
         printer::or_dash(fixed_ip.mac.as_ref()),
     ]
+}
+
+/// The instance, or the host that routes under it.
+fn holder(fixed_ip: &FixedIp) -> Option<String> {
+    let instance = fixed_ip.instance.as_ref().map(ToString::to_string);
+    instance.or_else(|| fixed_ip.host.as_ref().map(|host| format!("gateway on {host}")))
 }

@@ -1,10 +1,12 @@
 //! `trestle host`
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use trestle_api::agent::SpecQuery;
+use trestle_api::client::Client;
 use trestle_api::plan::Problem;
 use trestle_api::spec::{Object, SpecUpdate};
-use trestle_api::{Host, HostFilter, HostPatch, HostStatus, NewHost};
+use trestle_api::types::Name;
+use trestle_api::{Feature, Host, HostFilter, HostPatch, HostStatus, NetworkFilter, NewHost};
 
 use super::Context;
 use crate::connection::every_page;
@@ -14,29 +16,31 @@ use crate::printer::{self, Confirmation};
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
     /// Make a host known
-    #[command(after_help = "Example: trestle host create kvm1 --flat-interface eth1 --public-interface eth0")]
+    #[command(
+        after_help = "Example: trestle host create kvm1 --flat-interface eth1 --vlan-interface eth2 --public-interface eth0"
+    )]
     Create {
         /// Its name: 1 to 63 of a-z, 0-9 and `-`
         name: String,
         #[command(flatten)]
-        devices: Devices,
+        settings: Settings,
     },
     /// List hosts
     #[command(after_help = "Example: trestle host list")]
     List,
-    /// Show a host and what it cannot do
+    /// Show a host, what it routes for and what it cannot do
     #[command(after_help = "Example: trestle host show kvm1")]
     Show {
         /// Its name or id
         host: String,
     },
     /// Change a host; what is not given stays
-    #[command(after_help = "Example: trestle host set kvm1 --public-interface eth2")]
+    #[command(after_help = "Example: trestle host set kvm1 --vlan-interface eth2 --gateway no")]
     Set {
         /// Its name or id
         host: String,
         #[command(flatten)]
-        devices: Devices,
+        settings: Settings,
     },
     /// Forget a host that has no instance plugged in any more
     #[command(after_help = "Example: trestle host delete kvm1 --yes")]
@@ -54,23 +58,45 @@ pub(crate) enum HostCommand {
     },
 }
 
-/// The host's physical devices.
+/// The host's physical devices and its role.
 #[derive(Debug, Args)]
-pub(crate) struct Devices {
+pub(crate) struct Settings {
     /// The device that flat bridges enslave on this host; '' for none
     #[arg(long, value_name = "DEVICE")]
     flat_interface: Option<String>,
+    /// The device that carries VLANs on this host; '' for none
+    #[arg(long, value_name = "DEVICE")]
+    vlan_interface: Option<String>,
     /// The device that leads outside, for source NAT; '' for none
     #[arg(long, value_name = "DEVICE")]
     public_interface: Option<String>,
+    /// Whether it may be chosen to route for single-host networks; those it routes for already stay
+    /// with it [default of a new host: yes]
+    #[arg(long, value_name = "YES|NO")]
+    gateway: Option<YesNo>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum YesNo {
+    Yes,
+    No,
+}
+
+impl Settings {
+    fn gateway(&self) -> Option<bool> {
+        self.gateway.map(|answer| answer == YesNo::Yes)
+    }
 }
 
 pub(crate) async fn run(command: HostCommand, context: &Context) -> anyhow::Result<()> {
     let client = context.client()?;
     let printer = context.printer();
     match command {
-        HostCommand::Create { name, devices: Devices { flat_interface, public_interface } } => {
-            let host = client.create_host(&NewHost { name, flat_interface, public_interface }).await?;
+        HostCommand::Create { name, settings } => {
+            let gateway = settings.gateway();
+            let Settings { flat_interface, vlan_interface, public_interface, .. } = settings;
+            let host = NewHost { name, flat_interface, vlan_interface, public_interface, gateway };
+            let host = client.create_host(&host).await?;
             printer.done(&host, &format!("created host {}", host.name))
         }
         HostCommand::List => {
@@ -78,9 +104,15 @@ pub(crate) async fn run(command: HostCommand, context: &Context) -> anyhow::Resu
             let page = every_page(async |page| client.list_hosts(&filter, &page).await).await?;
             printer.show(&page, |page| list(&page.items))
         }
-        HostCommand::Show { host } => printer.show(&client.host(&host).await?, show),
-        HostCommand::Set { host, devices: Devices { flat_interface, public_interface } } => {
-            let patch = HostPatch { flat_interface, public_interface };
+        HostCommand::Show { host } => {
+            let host = client.host(&host).await?;
+            let networks = gateway_of(&client, &host).await?;
+            printer.show(&host, |host| show(host, &networks))
+        }
+        HostCommand::Set { host, settings } => {
+            let gateway = settings.gateway();
+            let Settings { flat_interface, vlan_interface, public_interface, .. } = settings;
+            let patch = HostPatch { flat_interface, vlan_interface, public_interface, gateway };
             let host = client.patch_host(&host, &patch).await?;
             printer.done(&host, &format!("changed host {}", host.name))
         }
@@ -98,41 +130,85 @@ pub(crate) async fn run(command: HostCommand, context: &Context) -> anyhow::Resu
     }
 }
 
+/// The single-host networks that the host routes for.
+async fn gateway_of(client: &Client, host: &Host) -> anyhow::Result<Vec<Name>> {
+    let filter = NetworkFilter { gateway_host: Some(host.id.to_string()), ..NetworkFilter::default() };
+    let page = every_page(async |page| client.list_networks(&filter, &page).await).await?;
+    Ok(page.items.into_iter().map(|network| network.name).collect())
+}
+
 fn list(hosts: &[Host]) -> String {
-    let header = ["NAME", "AGENT", "GENERATION", "PROBLEMS", "FLAT INTERFACE", "PUBLIC INTERFACE"];
+    let lacks = hosts.iter().any(|host| !host.status.missing_features.is_empty());
+    let mut header = vec!["NAME", "AGENT", "GENERATION", "PROBLEMS"];
+    header.extend(lacks.then_some("LACKS"));
+    header.extend(["GATEWAY", "FLAT INTERFACE", "VLAN INTERFACE", "PUBLIC INTERFACE"]);
     let row = |host: &Host| {
-        vec![
+        let mut row = vec![
             host.name.to_string(),
             agent_state(&host.status).to_owned(),
             generation(&host.status),
-            host.status.problems.len().to_string(),
+            problem_count(&host.status).to_string(),
+        ];
+        row.extend(lacks.then(|| printer::listed(&host.status.missing_features)));
+        row.extend([
+            yes_no(host.gateway).to_owned(),
             printer::or_dash(host.flat_interface.as_ref()),
+            printer::or_dash(host.vlan_interface.as_ref()),
             printer::or_dash(host.public_interface.as_ref()),
-        ]
+        ]);
+        row
     };
     printer::table(&header, hosts.iter().map(row))
 }
 
-fn show(host: &Host) -> String {
+fn show(host: &Host, gateway_of: &[Name]) -> String {
     let status = &host.status;
     let last_seen = status.last_seen.map(printer::time);
     let mut text = printer::fields(&[
         ("name", host.name.to_string()),
         ("id", host.id.to_string()),
         ("flat interface", printer::or_dash(host.flat_interface.as_ref())),
+        ("vlan interface", printer::or_dash(host.vlan_interface.as_ref())),
         ("public interface", printer::or_dash(host.public_interface.as_ref())),
+        ("may be gateway", yes_no(host.gateway).to_owned()),
+        ("gateway of", printer::listed(gateway_of)),
         ("created", printer::time(host.created_at)),
         ("agent", agent_state(status).to_owned()),
         ("agent version", printer::or_dash(status.agent_version.as_ref())),
         ("kernel", printer::or_dash(status.kernel.as_ref())),
+        ("kernel lacks", printer::listed(&status.missing_features)),
         ("last seen", printer::or_dash(last_seen.as_ref())),
         ("generation", generation(status)),
-        ("problems", status.problems.len().to_string()),
+        ("problems", problem_count(status).to_string()),
     ]);
-    for problem in &status.problems {
-        text.push_str(&format!("  {}\n", problem_line(problem)));
+    for line in trouble(status) {
+        text.push_str(&printer::remark(&line));
     }
     text
+}
+
+fn yes_no(yes: bool) -> &'static str {
+    if yes { "yes" } else { "no" }
+}
+
+/// How many things are wrong on a host: what it cannot do, and what troubles its agent.
+pub(crate) fn problem_count(status: &HostStatus) -> usize {
+    status.problems.len() + status.agent_problems.len()
+}
+
+/// A line for each thing that is wrong on a host, what its kernel lacks first.
+pub(crate) fn trouble(status: &HostStatus) -> impl Iterator<Item = String> {
+    let lacks = status.missing_features.iter().map(|feature| lack(*feature));
+    let agent = status.agent_problems.iter().map(|problem| format!("agent: {}", problem.message));
+    lacks.chain(agent).chain(status.problems.iter().map(problem_line))
+}
+
+fn lack(feature: Feature) -> String {
+    let without = match feature {
+        Feature::Vlan => "networks of type vlan",
+        Feature::Ipv6 => "networks with IPv6",
+    };
+    format!("the kernel lacks {feature}: {without} cannot be used here")
 }
 
 /// One line for a problem of a host.
@@ -179,13 +255,17 @@ fn object_text(object: &Object) -> String {
     match object {
         Object::Sysctl(value) => value.clone(),
         Object::Ruleset(value) => value.clone(),
-        Object::Element | Object::Address => String::new(),
+        Object::Element | Object::Address | Object::Device => String::new(),
         Object::Uplink(bridge) => bridge.to_string(),
-        Object::DnsName(address) => address.to_string(),
-        Object::Lease(mac) => mac.to_string(),
-        object @ (Object::Link(_) | Object::Route { .. } | Object::DhcpHost { .. } | Object::Dnsmasq(_)) => {
-            without_kind(object)
-        }
+        Object::DnsName(addresses) => printer::listed(addresses),
+        Object::Lease(address) => address.to_string(),
+        object @ (Object::Link(_)
+        | Object::Route { .. }
+        | Object::Station { .. }
+        | Object::DhcpHost { .. }
+        | Object::DhcpHost6 { .. }
+        | Object::Lease6 { .. }
+        | Object::Dnsmasq(_)) => without_kind(object),
     }
 }
 

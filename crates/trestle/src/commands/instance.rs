@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use trestle_api::client::Client;
-use trestle_api::types::InterfaceId;
-use trestle_api::{Instance, InstanceFilter, Interface, NewInstance, NewInterface};
+use trestle_api::types::{InterfaceId, Name};
+use trestle_api::{
+    Instance, InstanceFilter, Interface, MovePhase, MoveRequest, NewInstance, NewInterface, PlugRequest,
+};
 
-use super::Context;
+use super::{Context, attach};
 use crate::connection::every_page;
 use crate::error::CommandError;
 use crate::printer::{self, Confirmation, Printer};
@@ -17,15 +20,16 @@ use crate::printer::{self, Confirmation, Printer};
 #[derive(Debug, Subcommand)]
 pub(crate) enum InstanceCommand {
     /// Make an instance
-    #[command(after_help = "Example: trestle instance create web --project alpha --network public")]
+    #[command(after_help = CREATE_EXAMPLES)]
     Create {
         /// Its name and host name: 1 to 63 of a-z, 0-9 and `-`
         name: String,
         /// The project that owns it [default: a member's own]
         #[arg(long)]
         project: Option<String>,
-        /// A network it joins, as NETWORK[,address=ADDRESS][,mac=MAC]; may be repeated
-        /// [default: the project's own networks, else the shared ones]
+        /// A network it joins, as NETWORK[,address=ADDRESS][,mac=MAC], with an address of each
+        /// family if need be; may be repeated [default: the project's own networks; if it has none,
+        /// the next free VLAN network becomes its own; if there is none, the shared ones]
         #[arg(long = "network", value_name = "NETWORK")]
         networks: Vec<InterfaceArg>,
     },
@@ -61,9 +65,10 @@ pub(crate) enum InstanceCommand {
         /// The network
         #[arg(long)]
         network: String,
-        /// This address [default: the next free one]
-        #[arg(long)]
-        address: Option<String>,
+        /// This address; may be repeated, for the other family [default: the next free one of each
+        /// family that the network has]
+        #[arg(long = "address", value_name = "ADDRESS")]
+        addresses: Vec<String>,
         /// This MAC [default: one under fa:16:3e]
         #[arg(long)]
         mac: Option<String>,
@@ -78,6 +83,69 @@ pub(crate) enum InstanceCommand {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+    /// Move an instance to another host, with all interfaces that are plugged in
+    ///
+    /// Addresses, MACs and routers stay. Around a live migration it is done in two parts: --prepare
+    /// makes everything stand on the new host beside the old one, --switch moves the traffic there
+    /// and takes it down on the old one.
+    #[command(after_help = MOVE_EXAMPLES)]
+    Move(Box<MoveArgs>),
+}
+
+const CREATE_EXAMPLES: &str = "\
+Example: trestle instance create web --project alpha --network public
+
+More of them:
+  trestle instance create db --network backend,address=10.1.0.9,address=fd00:1::9
+  trestle instance create router --network public,mac=fa:16:3e:00:00:09 --network backend";
+
+const MOVE_EXAMPLES: &str = "\
+Example: trestle instance move web --to kvm2
+
+Around a live migration:
+  trestle instance move web --to kvm2 --prepare
+  (the hypervisor copies the guest into the device that stands on kvm2 now)
+  trestle instance move web --switch     # or --cancel";
+
+/// What to move where, and which part of it to do.
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    instance: InstanceArg,
+    /// The host, by name or id; --switch and --cancel know it
+    #[arg(long, value_name = "HOST", required_unless_present_any = ["switch", "cancel"])]
+    to: Option<String>,
+    #[command(flatten)]
+    phase: PhaseArgs,
+    /// Make veths on the new host and move their other ends into this namespace there, by path or by
+    /// name under /run/netns [default: taps or veths, as now]
+    #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["switch", "cancel"])]
+    netns: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct PhaseArgs {
+    /// Only make everything stand on the new host; the instance stays where it is
+    #[arg(long)]
+    prepare: bool,
+    /// The instance runs on the prepared host from now on
+    #[arg(long)]
+    switch: bool,
+    /// Take down what was prepared
+    #[arg(long)]
+    cancel: bool,
+}
+
+impl PhaseArgs {
+    fn phase(&self) -> MovePhase {
+        match self {
+            Self { prepare: true, .. } => MovePhase::Prepare,
+            Self { switch: true, .. } => MovePhase::Switch,
+            Self { cancel: true, .. } => MovePhase::Cancel,
+            _ => MovePhase::Both,
+        }
+    }
 }
 
 /// One instance.
@@ -108,7 +176,7 @@ impl FromStr for InterfaceArg {
         let mut interface = NewInterface { network, ..NewInterface::default() };
         for part in parts {
             match part.split_once('=') {
-                Some(("address", address)) => interface.address = Some(address.to_owned()),
+                Some(("address", address)) => interface.addresses.push(address.to_owned()),
                 Some(("mac", mac)) => interface.mac = Some(mac.to_owned()),
                 _ => return Err(InvalidInterface(part.to_owned())),
             }
@@ -143,12 +211,13 @@ pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::
             printer::say(&format!("deleted {thing}"));
             Ok(())
         }
-        InstanceCommand::AddInterface { instance, network, address, mac } => {
-            add_interface(&client, printer, instance, NewInterface { network, address, mac }).await
+        InstanceCommand::AddInterface { instance, network, addresses, mac } => {
+            add_interface(&client, printer, instance, NewInterface { network, addresses, mac }).await
         }
         InstanceCommand::RemoveInterface { instance, interface, confirmation } => {
             remove_interface(&client, instance, &interface, &confirmation).await
         }
+        InstanceCommand::Move(args) => move_instance(&client, printer, *args).await,
     }
 }
 
@@ -191,6 +260,49 @@ fn which_interface(instance: &Instance, wanted: &str) -> Result<InterfaceId, Com
     }
 }
 
+async fn move_instance(client: &Client, printer: Printer, args: MoveArgs) -> anyhow::Result<()> {
+    let InstanceArg { instance, project } = args.instance;
+    let phase = args.phase.phase();
+    let veth = |netns: String| PlugRequest::Veth {
+        netns: attach::namespace(&netns).display().to_string(),
+        name: None,
+    };
+    let request = MoveRequest { host: args.to, phase, plug: args.netns.map(veth) };
+    let before = client.instance(&instance, project.as_deref()).await?;
+    let begun = Instant::now();
+    let after = client.move_instance(&instance, project.as_deref(), &request).await?;
+    printer.done(&after, &moved(phase, &before, &after, begun.elapsed()))
+}
+
+/// What a move, or a part of one, has done.
+fn moved(phase: MovePhase, before: &Instance, after: &Instance, took: Duration) -> String {
+    let name = &after.name;
+    let took = printer::duration(took);
+    let (was, is) = (printer::listed(hosts(before)), printer::listed(hosts(after)));
+    let to_be = |instance: &Instance| {
+        let hosts: BTreeSet<_> = instance.interfaces.iter().filter_map(|i| i.moving_to.as_ref()).collect();
+        printer::listed(hosts)
+    };
+    match phase {
+        MovePhase::Prepare => {
+            format!("prepared instance {name} on {} in {took}; it stays on {is} until --switch", to_be(after))
+        }
+        MovePhase::Cancel => match to_be(before).as_str() {
+            "-" => format!("instance {name} was not about to move; it stays on {is}"),
+            host => format!("took down what was prepared for instance {name} on {host}, in {took}"),
+        },
+        MovePhase::Both | MovePhase::Switch if was == is => format!("instance {name} is on {is} already"),
+        MovePhase::Both | MovePhase::Switch => {
+            format!("moved instance {name} from {was} to {is} in {took} ({})", places(after))
+        }
+    }
+}
+
+/// Where it is plugged in.
+fn hosts(instance: &Instance) -> BTreeSet<&Name> {
+    instance.interfaces.iter().filter_map(|interface| interface.host.as_ref()).collect()
+}
+
 fn places(instance: &Instance) -> String {
     match &instance.interfaces[..] {
         [] => "no interface".to_owned(),
@@ -199,13 +311,13 @@ fn places(instance: &Instance) -> String {
 }
 
 fn place(interface: &Interface) -> String {
-    format!("{} on {}", printer::listed(&interface.addresses), interface.network)
+    format!("{} on {}", printer::listed_by(" and ", &interface.addresses), interface.network)
 }
 
 fn list(instances: &[Instance]) -> String {
     let row = |instance: &Instance| {
         let interfaces = || instance.interfaces.iter();
-        let hosts: BTreeSet<_> = interfaces().filter_map(|i| i.host.as_ref()).collect();
+        let hosts: BTreeSet<_> = interfaces().filter_map(whereabouts).collect();
         let states: BTreeSet<_> = interfaces().map(|i| printer::word(&i.state)).collect();
         vec![
             instance.name.to_string(),
@@ -239,8 +351,17 @@ fn interface_row(interface: &Interface) -> Vec<String> {
         printer::listed(&interface.addresses),
         interface.mac.to_string(),
         interface.device.to_string(),
-        printer::or_dash(interface.host.as_ref()),
+        printer::or_dash(whereabouts(interface).as_ref()),
         printer::word(&interface.state),
         interface.id.to_string(),
     ]
+}
+
+/// The host, and the one it is prepared on.
+fn whereabouts(interface: &Interface) -> Option<String> {
+    let host = interface.host.as_ref()?;
+    match &interface.moving_to {
+        Some(next) => Some(format!("{host}, prepared on {next}")),
+        None => Some(host.to_string()),
+    }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(args: &PlanArgs, context: &Context) -> anyhow::Result<()
 }
 
 fn text(plan: &Plan) -> String {
-    let steps = plan.steps.iter().map(|step| format!("{step}\n"));
-    let problems = plan.problems.iter().map(|problem| format!("problem: {}\n", host::problem_line(problem)));
-    steps.chain(problems).collect()
+    let problems = plan.problems.iter().map(|problem| format!("problem: {}", host::problem_line(problem)));
+    let lines = plan.steps.iter().cloned().chain(problems);
+    lines.map(|line| format!("{}\n", printer::harmless(&line))).collect()
 }

@@ -1,7 +1,9 @@
 //! `trestle project`
 
-use clap::Subcommand;
-use trestle_api::{NewProject, Project};
+use std::str::FromStr;
+
+use clap::{Args, Subcommand};
+use trestle_api::{NewProject, Project, ProjectPatch};
 
 use super::Context;
 use crate::connection::every_page;
@@ -19,11 +21,21 @@ pub(crate) enum ProjectCommand {
     /// List projects
     #[command(after_help = "Example: trestle project list --json")]
     List,
-    /// Show a project
+    /// Show a project, what it may have and what it has
     #[command(after_help = "Example: trestle project show alpha")]
     Show {
         /// Its name or id
         project: String,
+    },
+    /// Set how much a project may have; what is not given stays
+    ///
+    /// What a project has already stays with it, whatever the limit.
+    #[command(after_help = "Example: trestle project set-quota alpha --networks 5 --fixed-ips unlimited")]
+    SetQuota {
+        /// Its name or id
+        project: String,
+        #[command(flatten)]
+        limits: Limits,
     },
     /// Delete a project that has nothing any more
     #[command(after_help = "Example: trestle project delete alpha --yes")]
@@ -33,6 +45,51 @@ pub(crate) enum ProjectCommand {
         #[command(flatten)]
         confirmation: Confirmation,
     },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Limits {
+    /// Networks of its own: a number, or unlimited
+    #[arg(long, value_name = "LIMIT")]
+    networks: Option<Limit>,
+    /// Fixed IPs of its instances: a number, or unlimited
+    #[arg(long, value_name = "LIMIT")]
+    fixed_ips: Option<Limit>,
+    /// Floating IPs: a number, or unlimited
+    #[arg(long, value_name = "LIMIT")]
+    floating_ips: Option<Limit>,
+}
+
+/// A limit as the API writes it: -1 is none.
+#[derive(Clone, Copy, Debug)]
+struct Limit(i64);
+
+/// Why a text is not a [`Limit`].
+#[derive(Debug, thiserror::Error)]
+#[error("a limit is a number from 0 to {max}, or `unlimited`", max = u32::MAX)]
+struct InvalidLimit;
+
+impl FromStr for Limit {
+    type Err = InvalidLimit;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "unlimited" {
+            return Ok(Self(-1));
+        }
+        text.parse().map(|number: u32| Self(number.into())).map_err(|_| InvalidLimit)
+    }
+}
+
+impl From<Limits> for ProjectPatch {
+    fn from(limits: Limits) -> Self {
+        let number = |limit: Option<Limit>| limit.map(|Limit(number)| number);
+        Self {
+            networks: number(limits.networks),
+            fixed_ips: number(limits.fixed_ips),
+            floating_ips: number(limits.floating_ips),
+        }
+    }
 }
 
 pub(crate) async fn run(command: ProjectCommand, context: &Context) -> anyhow::Result<()> {
@@ -45,18 +102,14 @@ pub(crate) async fn run(command: ProjectCommand, context: &Context) -> anyhow::R
         }
         ProjectCommand::List => {
             let page = every_page(async |page| client.list_projects(&page).await).await?;
-            printer.show(&page, |page| {
-                let row = |p: &Project| vec![p.name.to_string(), printer::time(p.created_at)];
-                printer::table(&["NAME", "CREATED"], page.items.iter().map(row))
-            })
+            printer.show(&page, |page| list(&page.items))
         }
-        ProjectCommand::Show { project } => printer.show(&client.project(&project).await?, |project| {
-            printer::fields(&[
-                ("name", project.name.to_string()),
-                ("id", project.id.to_string()),
-                ("created", printer::time(project.created_at)),
-            ])
-        }),
+        ProjectCommand::Show { project } => printer.show(&client.project(&project).await?, show),
+        ProjectCommand::SetQuota { project, limits } => {
+            let project = client.patch_project(&project, &limits.into()).await?;
+            let quota = quota(&project).map(|(what, _, limit)| format!("{what} {}", limit_text(limit)));
+            printer.done(&project, &format!("project {} may have: {}", project.name, quota.join(", ")))
+        }
         ProjectCommand::Delete { project, confirmation } => {
             let thing = format!("project {project}");
             printer::confirm(&confirmation, printer::DELETE, &thing)?;
@@ -65,4 +118,44 @@ pub(crate) async fn run(command: ProjectCommand, context: &Context) -> anyhow::R
             Ok(())
         }
     }
+}
+
+fn list(projects: &[Project]) -> String {
+    let row = |project: &Project| {
+        let [networks, fixed_ips, floating_ips] = quota(project).map(|(_, used, limit)| of(used, limit));
+        vec![project.name.to_string(), networks, fixed_ips, floating_ips, printer::time(project.created_at)]
+    };
+    let header = ["NAME", "NETWORKS", "FIXED IPS", "FLOATING IPS", "CREATED"];
+    printer::table(&header, projects.iter().map(row))
+}
+
+fn show(project: &Project) -> String {
+    let mut rows = vec![
+        ("name", project.name.to_string()),
+        ("id", project.id.to_string()),
+        ("created", printer::time(project.created_at)),
+    ];
+    rows.extend(quota(project).map(|(what, used, limit)| (what, of(used, limit))));
+    printer::fields(&rows)
+}
+
+/// What is limited, how much of it the project has, and the limit.
+fn quota(project: &Project) -> [(&'static str, u64, Option<u32>); 3] {
+    let Project { quota, usage, .. } = project;
+    [
+        ("networks", usage.networks, quota.networks),
+        ("fixed ips", usage.fixed_ips, quota.fixed_ips),
+        ("floating ips", usage.floating_ips, quota.floating_ips),
+    ]
+}
+
+fn of(used: u64, limit: Option<u32>) -> String {
+    match limit {
+        Some(limit) => format!("{used} of {limit}"),
+        None => format!("{used}, no limit"),
+    }
+}
+
+fn limit_text(limit: Option<u32>) -> String {
+    limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())
 }

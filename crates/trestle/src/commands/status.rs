@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 use trestle_api::client::{Client, ClientError};
-use trestle_api::{Event, EventFilter, Host, HostFilter, Instance, InstanceFilter, Network, NetworkFilter};
+use trestle_api::{
+    Event, EventFilter, Host, HostFilter, Instance, InstanceFilter, Network, NetworkFilter, PageQuery,
+};
 
 use super::{Context, events, host, network};
 use crate::connection::{self, every_page};
 use crate::printer;
 
 /// How many events are shown.
-const LATEST_EVENTS: usize = 5;
+const LATEST_EVENTS: u32 = 5;
+/// How many networks have a line of their own; the rest is counted.
+const NETWORKS_SHOWN: usize = 20;
 
 /// Show the installation at a glance: server, hosts, networks, instances, latest events
 #[derive(Debug, Args)]
@@ -89,10 +93,8 @@ fn is_forbidden(error: &anyhow::Error) -> bool {
 }
 
 async fn latest_events(client: &Client) -> anyhow::Result<Vec<Event>> {
-    let filter = EventFilter::default();
-    let mut events = every_page(async |page| client.list_events(&filter, &page).await).await?.items;
-    events.drain(..events.len().saturating_sub(LATEST_EVENTS));
-    Ok(events)
+    let filter = EventFilter { last: Some(LATEST_EVENTS), ..EventFilter::default() };
+    Ok(client.list_events(&filter, &PageQuery::default()).await?.items)
 }
 
 fn count(instances: &[Instance]) -> Instances {
@@ -106,9 +108,9 @@ fn count(instances: &[Instance]) -> Instances {
 fn text(status: &Status) -> String {
     let mut parts = vec![summary(status)];
     if let Some(hosts) = status.hosts.as_ref().filter(|hosts| !hosts.is_empty()) {
-        parts.push(host_table(hosts));
+        parts.push(host_table(hosts, &status.networks));
     }
-    if !status.networks.is_empty() {
+    if status.networks.iter().any(|network| !network::is_free(network)) {
         parts.push(network_table(&status.networks));
     }
     if !status.events.is_empty() {
@@ -128,7 +130,7 @@ fn summary(status: &Status) -> String {
     if let Some(hosts) = &status.hosts {
         rows.push(("hosts", hosts_line(hosts)));
     }
-    rows.push(("networks", status.networks.len().to_string()));
+    rows.push(("networks", networks_line(&status.networks)));
     rows.push(("instances", instances_line(&status.instances)));
     printer::fields(&rows)
 }
@@ -138,10 +140,23 @@ fn hosts_line(hosts: &[Host]) -> String {
     for host in hosts {
         *states.entry(host::agent_state(&host.status)).or_default() += 1;
     }
-    let problems: usize = hosts.iter().map(|host| host.status.problems.len()).sum();
+    let problems: usize = hosts.iter().map(|host| host::problem_count(&host.status)).sum();
     let states = states.into_iter().map(|(state, number)| format!("{number} {state}"));
     let problems = (problems > 0).then(|| printer::counted(problems, "problem"));
     with_details(hosts.len(), states.chain(problems))
+}
+
+fn networks_line(networks: &[Network]) -> String {
+    let mut types: BTreeMap<String, usize> = BTreeMap::new();
+    for network in networks {
+        *types.entry(network::type_name(network)).or_default() += 1;
+    }
+    let free = networks.iter().filter(|network| network::is_free(network)).count();
+    let free = (free > 0).then(|| format!("{free} free"));
+    with_details(
+        networks.len(),
+        types.into_iter().map(|(word, number)| format!("{number} {word}")).chain(free),
+    )
 }
 
 fn instances_line(instances: &Instances) -> String {
@@ -157,27 +172,42 @@ fn with_details(total: usize, details: impl Iterator<Item = String>) -> String {
     if details.is_empty() { total.to_string() } else { format!("{total} ({})", details.join(", ")) }
 }
 
-fn host_table(hosts: &[Host]) -> String {
+fn host_table(hosts: &[Host], networks: &[Network]) -> String {
+    let gateway_of = |host: &Host| {
+        networks.iter().filter(|network| network.gateway_host.as_ref() == Some(&host.name)).count()
+    };
     let row = |host: &Host| {
         let status = &host.status;
         vec![
             host.name.to_string(),
             host::agent_state(status).to_owned(),
             host::generation(status),
-            status.problems.len().to_string(),
+            host::problem_count(status).to_string(),
+            printer::counted(gateway_of(host), "network"),
         ]
     };
-    let mut text = printer::table(&["HOST", "AGENT", "GENERATION", "PROBLEMS"], hosts.iter().map(row));
+    let header = ["HOST", "AGENT", "GENERATION", "PROBLEMS", "GATEWAY OF"];
+    let mut text = printer::table(&header, hosts.iter().map(row));
     for host in hosts {
-        for problem in &host.status.problems {
-            text.push_str(&format!("  {}: {}\n", host.name, host::problem_line(problem)));
+        for line in host::trouble(&host.status) {
+            text.push_str(&printer::remark(&format!("{}: {line}", host.name)));
         }
     }
     text
 }
 
+/// The networks that somebody can have an instance on; of the free ones the number is enough.
 fn network_table(networks: &[Network]) -> String {
-    let row =
-        |network: &Network| vec![network.name.to_string(), network.cidr.to_string(), network::used(network)];
-    printer::table(&["NETWORK", "CIDR", "ADDRESSES USED"], networks.iter().map(row))
+    let in_hand = || networks.iter().filter(|network| !network::is_free(network));
+    let row = |network: &Network| {
+        let kind = network::type_name(network);
+        vec![network.name.to_string(), kind, network::ranges(network), network::used(network)]
+    };
+    let header = ["NETWORK", "TYPE", "RANGES", "ADDRESSES USED"];
+    let mut text = printer::table(&header, in_hand().take(NETWORKS_SHOWN).map(row));
+    let more = in_hand().count().saturating_sub(NETWORKS_SHOWN);
+    if more > 0 {
+        text.push_str(&printer::remark(&format!("and {more} more: `trestle network list`")));
+    }
+    text
 }
