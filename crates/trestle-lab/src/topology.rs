@@ -241,13 +241,43 @@ impl<'a> From<&'a String> for Node<'a> {
 mod tests {
     use super::*;
 
+    /// What is done where, as text.
+    fn commands(topology: &Topology) -> String {
+        let batches = topology.commands().into_iter();
+        batches.map(|(node, commands)| format!("[{}]\n{commands}", node.unwrap_or_default())).collect()
+    }
+
+    #[test]
+    fn a_lab_for_flat_networks_has_the_administrators_bridge() {
+        let plain = Topology::new("demo", 1);
+        let flat = commands(&Topology { networks: Some(Networks::Flat), ..plain.clone() });
+        let plain = commands(&plain);
+        let added: Vec<&str> =
+            flat.lines().filter(|line| !plain.lines().any(|known| known == *line)).collect();
+        assert_eq!(
+            added,
+            [
+                "link add admin netns switch type bridge",
+                "link add eth3 netns host1 type veth peer name host1-3 netns switch",
+                "link set admin up",
+                "link set host1-3 master admin up",
+                "link set eth3 up",
+                "link add br-flat type bridge",
+                "link set br-flat up",
+                "link set eth3 master br-flat",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_machine_is_told_to_bring_up_the_same_lab() {
+        let topology = Topology { networks: Some(Networks::All), ..Topology::new("demo", 3) };
+        assert_eq!(topology.command_line().join(" "), "lab up --name demo --hosts 3 --type all");
+        assert_eq!("all".parse::<Networks>().expect("a type"), Networks::All);
+    }
+
     #[test]
     fn only_the_outside_host_and_the_hosts_have_addresses() {
-        let batches = Topology::new("demo", 1).commands();
-        let text: Vec<String> = batches
-            .into_iter()
-            .map(|(node, commands)| format!("[{}]\n{commands}", node.unwrap_or_default()))
-            .collect();
         let expected = "\
 []
 link set lo up
@@ -282,6 +312,6 @@ link set eth2 up
 address add 203.0.113.11/24 dev eth0
 route add default via 203.0.113.1
 ";
-        assert_eq!(text.concat(), expected);
+        assert_eq!(commands(&Topology::new("demo", 1)), expected);
     }
 }

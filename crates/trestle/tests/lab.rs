@@ -1,6 +1,7 @@
 //! The lab as its user meets it: started, looked into, and gone without a trace however it ends.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -41,6 +42,8 @@ fn a_lab_for_vlans_is_used_from_outside_wherever_it_runs() -> Result<()> {
         trestle(&["lab", "exec", "--lab", &name, "host1", "--", "sh", "-c", "ls /sys/class/net; exit 7"])?;
     ensure!(both.status.code() == Some(7), "the exit status is the command's: {both:?}");
     ensure!(String::from_utf8_lossy(&both.stdout).contains("tagged"), "{both:?}");
+    let counted = counted_in_the_lab(&name, 300_000)?;
+    ensure!(counted == "300000", "all of the standard input arrives: {counted}");
     ensure!(lab.is_in_machine != has_802_1q()?, "in a machine only where the kernel has no VLANs: {lab:?}");
 
     let members = processes_beside(&lab)?;
@@ -150,6 +153,15 @@ fn processes_beside(lab: &Running) -> Result<BTreeSet<Process>> {
     let all = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let members = all.filter(|pid| namespace_of(pid).as_ref() == Some(&ours));
     Ok(members.filter_map(|pid| Some((pid.clone(), start_time(&pid)?))).collect())
+}
+
+/// How many of so many bytes `wc` on host1 sees.
+fn counted_in_the_lab(lab: &str, bytes: usize) -> Result<String> {
+    let mut command = Command::new(trestle());
+    command.args(["lab", "exec", "--lab", lab, "host1", "--", "wc", "-c"]);
+    let mut counting = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    counting.stdin.take().context("it has an input")?.write_all(&vec![b'x'; bytes])?;
+    Ok(String::from_utf8_lossy(&counting.wait_with_output()?.stdout).trim().to_owned())
 }
 
 fn nothing_is_left(lab: &Running, members: &BTreeSet<Process>) -> Result<()> {
