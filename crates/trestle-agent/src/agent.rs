@@ -79,7 +79,7 @@ pub async fn run<H: Host, C: Controller>(
     let (updates_in, updates) = mpsc::channel(QUEUE);
     let (changes_in, changes) = mpsc::channel(QUEUE);
     let (questions_in, questions) = mpsc::channel(QUEUE);
-    let report = Arc::new(sync::watch::Sender::new(news::first_report()));
+    let report = Arc::new(sync::watch::Sender::new(news::first_report(host.missing_features())));
     let everything = Arc::new(Notify::new());
     let outputs = Outputs { report: Arc::clone(&report), everything: Arc::clone(&everything) };
     let the_loop =

@@ -5,14 +5,15 @@
 //! gone.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use tokio::sync::watch;
 use trestle_api::ApiError;
-use trestle_api::agent::{Drift, Report, ReportedLease};
+use trestle_api::agent::{Drift, Feature, Report, ReportedLease};
 use trestle_core::plan::{Plan, Problem, ProblemCode, Step};
 use trestle_core::spec::{Key, Object};
-use trestle_core::state::{HostState, Observed};
-use trestle_core::types::{Mac, Name};
+use trestle_core::state::HostState;
+use trestle_core::types::Name;
 
 use crate::error_chain;
 use crate::host::{ApplyError, StepFailure};
@@ -67,12 +68,13 @@ pub(crate) enum Problems {
 }
 
 /// The report's first state: nothing is known yet.
-pub(crate) fn first_report() -> Report {
+pub(crate) fn first_report(missing_features: BTreeSet<Feature>) -> Report {
     Report {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")
             .map(|release| release.trim().to_owned())
             .unwrap_or_default(),
+        missing_features,
         ..Report::default()
     }
 }
@@ -164,28 +166,20 @@ fn problems_after(round: &Round<'_>, before: &BTreeSet<Problem>) -> Option<BTree
 
 /// The leases after a round, if they are not those before.
 fn leases_after(round: &Round<'_>, before: &BTreeSet<ReportedLease>) -> Option<BTreeSet<ReportedLease>> {
-    let done = |step: &&Step| !is_failed(step, round.failures);
-    let mut seen: BTreeSet<ReportedLease> = round.state.objects.iter().filter_map(lease).collect();
-    let mut forgotten = BTreeSet::new();
-    for step in round.plan.steps.iter().filter(done) {
-        match step {
-            Step::ReleaseLease { network, address, mac, .. } => {
-                seen.remove(&ReportedLease { network: network.clone(), address: *address, mac: *mac });
-            }
-            Step::ForgetLeases { network } => {
-                forgotten.insert(network);
-            }
-            _ => {}
+    let ended = Ended::new(round);
+    let seen: BTreeSet<ReportedLease> = round
+        .state
+        .objects
+        .iter()
+        .filter(|(key, _)| !ended.contains(key))
+        .filter_map(|(key, observed)| lease(round.state, key, &observed.object))
+        .collect();
+    let is_known = |lease: &&ReportedLease| match round.scope {
+        Scope::Host => true,
+        Scope::Keys { observed, .. } => {
+            let key = lease_key(lease);
+            observed.contains(&key) || ended.contains(&key)
         }
-    }
-    seen.retain(|lease| !forgotten.contains(&lease.network));
-    let looked_at: Option<BTreeSet<(&Name, Mac)>> = match round.scope {
-        Scope::Host => None,
-        Scope::Keys { observed, .. } => Some(observed.iter().filter_map(lease_key).collect()),
-    };
-    let is_known = |lease: &&ReportedLease| {
-        forgotten.contains(&lease.network)
-            || looked_at.as_ref().is_none_or(|keys| keys.contains(&(&lease.network, lease.mac)))
     };
     if before.iter().filter(is_known).eq(&seen) {
         return None;
@@ -194,19 +188,52 @@ fn leases_after(round: &Round<'_>, before: &BTreeSet<ReportedLease>) -> Option<B
     Some(others.chain(seen).collect())
 }
 
-fn lease((key, observed): (&Key, &Observed)) -> Option<ReportedLease> {
-    match (key, &observed.object) {
-        (Key::Lease(network, mac), Object::Lease(address)) => {
-            Some(ReportedLease { network: network.clone(), address: *address, mac: *mac })
+/// The leases that a round ended, whether it had seen them or not.
+struct Ended<'a> {
+    keys: BTreeSet<Key>,
+    /// All of theirs.
+    networks: BTreeSet<&'a Name>,
+}
+
+impl<'a> Ended<'a> {
+    fn new(round: &Round<'a>) -> Self {
+        let (mut keys, mut networks) = (BTreeSet::new(), BTreeSet::new());
+        for step in round.plan.steps.iter().filter(|step| !is_failed(step, round.failures)) {
+            match step {
+                Step::ReleaseLease { .. } | Step::ReleaseLease6 { .. } => drop(keys.insert(step.key())),
+                Step::ForgetLeases { network } => drop(networks.insert(network)),
+                _ => {}
+            }
         }
-        _ => None,
+        Self { keys, networks }
+    }
+
+    fn contains(&self, key: &Key) -> bool {
+        let of_network = match key {
+            Key::Lease(network, _) | Key::Lease6(network, _) => self.networks.contains(network),
+            _ => false,
+        };
+        of_network || self.keys.contains(key)
     }
 }
 
-fn lease_key(key: &Key) -> Option<(&Name, Mac)> {
-    match key {
-        Key::Lease(network, mac) => Some((network, *mac)),
-        _ => None,
+fn lease(state: &HostState, key: &Key, object: &Object) -> Option<ReportedLease> {
+    let (network, address, mac) = match (key, object) {
+        (Key::Lease(network, mac), Object::Lease(address)) => (network, IpAddr::V4(*address), *mac),
+        (Key::Lease6(network, address), Object::Lease6 { .. }) => {
+            let entry = state.get(&Key::DhcpHost6(network.clone(), *address))?;
+            let Object::DhcpHost6 { mac, .. } = entry.object else { return None };
+            (network, IpAddr::V6(*address), mac)
+        }
+        _ => return None,
+    };
+    Some(ReportedLease { network: network.clone(), address, mac })
+}
+
+fn lease_key(lease: &ReportedLease) -> Key {
+    match lease.address {
+        IpAddr::V4(_) => Key::Lease(lease.network.clone(), lease.mac),
+        IpAddr::V6(address) => Key::Lease6(lease.network.clone(), address),
     }
 }
 

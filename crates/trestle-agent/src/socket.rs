@@ -204,16 +204,21 @@ fn keeps_from_going(problem: &Problem, attached: &Attached) -> bool {
     problem.key == Key::Link(attached.device.clone())
 }
 
-/// Whether an interface is not ready because of this problem: its device, its bridge, its guard or
-/// its DHCP entry.
+/// Whether an interface is not ready because of this problem: its device, its bridge, its guard,
+/// its place or its DHCP entries.
 fn keeps_from_standing(problem: &Problem, attached: &Attached) -> bool {
     match &problem.key {
         Key::Link(link) => *link == attached.device || *link == attached.bridge,
-        Key::Element(Set::GuardMac | Set::GuardIp4, element) => {
+        Key::Element(Set::GuardMac | Set::GuardIp4 | Set::GuardIp6 | Set::GuardNd, element) => {
             element.split(" . ").next() == Some(attached.device.as_str())
         }
         Key::Ruleset(table) => *table == Table::Guard,
+        Key::Station(bridge, mac) => *bridge == attached.bridge && *mac == attached.mac,
         Key::DhcpHost(network, mac) => *network == attached.network && *mac == attached.mac,
+        Key::DhcpHost6(network, address) => {
+            let is_address = |text: &String| text.split('/').next() == Some(address.to_string().as_str());
+            *network == attached.network && attached.addresses.iter().any(is_address)
+        }
         Key::Dnsmasq(network) => *network == attached.network,
         _ => false,
     }

@@ -2,7 +2,9 @@
 //! or a program said is the chained cause.
 
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +41,12 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A network namespace to try the kernel in cannot be made.
+    #[error("cannot make a network namespace to try in what the kernel can do")]
+    Namespace(#[source] io::Error),
+    /// What the kernel can do cannot be found out.
+    #[error("cannot find out whether the kernel has 802.1Q")]
+    Try(#[source] Box<ApplyError>),
 }
 
 /// Why nothing can be said about what a host has.
@@ -90,6 +98,30 @@ pub enum ApplyError {
     LinkDiffers {
         /// The device.
         link: LinkName,
+    },
+    /// The kernel can make no VLAN devices.
+    #[error("cannot make {link}: this kernel has no 802.1Q (CONFIG_VLAN_8021Q)")]
+    No8021q {
+        /// The VLAN device.
+        link: LinkName,
+    },
+    /// What is to be held fast at a device is for another bridge than that which the device is in.
+    #[error("{link} is no port of {bridge}")]
+    NoPort {
+        /// The device.
+        link: LinkName,
+        /// The bridge.
+        bridge: LinkName,
+    },
+    /// Neighbours cannot be told where an address is.
+    #[error("cannot tell the neighbours on {bridge} where {mac} is")]
+    Announce {
+        /// The bridge.
+        bridge: LinkName,
+        /// Whose addresses they are.
+        mac: Mac,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// The namespace of a veth's other end cannot be opened.
     #[error("cannot open the network namespace {path}")]
@@ -169,19 +201,29 @@ pub enum ApplyError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// `dhcp_release` did not bring dnsmasq to end a lease.
-    #[error("{network} still leases {address} to {mac} {waited:?} after dhcp_release ended with {status}")]
+    /// dnsmasq was not brought to end a lease.
+    #[error("{network} still leases {address} to {holder} {waited:?} after {program} ended with {status}")]
     LeaseHeld {
         /// The network.
         network: Name,
         /// The leased address.
-        address: std::net::Ipv4Addr,
-        /// Who holds it.
-        mac: Mac,
+        address: IpAddr,
+        /// Who holds it: a MAC, or a client's DUID.
+        holder: String,
         /// How long it was waited for.
         waited: Duration,
-        /// How dhcp_release ended.
-        status: std::process::ExitStatus,
+        /// What was to end it.
+        program: &'static str,
+        /// How that ended.
+        status: ExitStatus,
+    },
+    /// A lease cannot be ended because the server's own id is not in its lease file.
+    #[error("the lease file of {network} does not say which server leases {address}")]
+    NoServerId {
+        /// The network.
+        network: Name,
+        /// The leased address.
+        address: Ipv6Addr,
     },
 }
 

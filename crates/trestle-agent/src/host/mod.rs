@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Instant;
 
+use trestle_api::agent::Feature;
 use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key};
 use trestle_core::state::HostState;
@@ -42,6 +43,9 @@ pub trait Host: Send + Sync + 'static {
     /// Waits until something was changed that this host did not change itself. Changes close
     /// together come as one. Dropping the future loses nothing.
     fn changed(&self) -> impl Future<Output = Change> + Send;
+
+    /// What its kernel lacks that some networks need, as it was when the host was opened.
+    fn missing_features(&self) -> BTreeSet<Feature>;
 }
 
 /// A step that was not done, and why.

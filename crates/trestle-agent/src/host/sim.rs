@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+use trestle_api::agent::Feature;
 use trestle_core::plan::Step;
 use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key};
@@ -27,6 +28,7 @@ struct Inner {
     failing: BTreeMap<Step, fn() -> ApplyError>,
     unreadable: Option<fn() -> ObserveError>,
     pending: Option<Change>,
+    missing_features: BTreeSet<Feature>,
 }
 
 impl SimHost {
@@ -57,6 +59,11 @@ impl SimHost {
     /// From now on observing fails so; `None` lets it succeed again.
     pub fn fail_observe(&self, error: Option<fn() -> ObserveError>) {
         self.lock().unreadable = error;
+    }
+
+    /// From now on the kernel lacks this.
+    pub fn lack(&self, feature: Feature) {
+        self.lock().missing_features.insert(feature);
     }
 
     /// Changes the host behind the agent's back, and nothing says so.
@@ -130,5 +137,9 @@ impl Host for SimHost {
             }
             woken.await;
         }
+    }
+
+    fn missing_features(&self) -> BTreeSet<Feature> {
+        self.lock().missing_features.clone()
     }
 }

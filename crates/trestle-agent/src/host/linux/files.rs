@@ -1,6 +1,7 @@
 //! What the state folder keeps of a host: the physical devices that we enslaved, by name under
-//! `uplinks`, and the files of a network's dnsmasq, under `<state folder>/networks/<network>`: `dhcp-hosts/<mac>`
-//! and `dns-names/<name>`, one small file each, `leases`, `pid` and `log`.
+//! `uplinks`, and the files of a network's dnsmasq, under `<state folder>/networks/<network>`:
+//! `dhcp-hosts/<mac>`, `dhcp-hosts/<IPv6 address>` and `dns-names/<name>`, one small file each,
+//! `leases`, `pid` and `log`.
 //!
 //! Debian's dnsmasq serves as the user `dnsmasq`, so folders are 0755 and files 0644 whatever our
 //! umask is. A file is written beside its place under a name with a dot, which dnsmasq passes over,
@@ -9,12 +10,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::UNIX_EPOCH;
 
-use trestle_core::spec::Object;
+use trestle_core::spec::{Key, Object};
 use trestle_core::types::{LinkName, Mac, Name};
 
 use crate::host::error::{ApplyError, ObserveError};
@@ -49,7 +51,7 @@ impl Files {
         self.networks_dir().join(network.as_str())
     }
 
-    /// The folder of entries for MACs.
+    /// The folder of entries for MACs and for IPv6 addresses.
     pub(super) fn dhcp_hosts_dir(&self, network: &Name) -> PathBuf {
         self.network_dir(network).join(DHCP_HOSTS)
     }
@@ -124,13 +126,26 @@ impl Files {
         write_whole(&self.dhcp_hosts_dir(network), &mac.to_string(), &line)
     }
 
-    /// Deletes dnsmasq's entry for a MAC, if it is there, after noting that dnsmasq must be told: a
-    /// crash between the two leaves the note.
-    pub(super) fn delete_dhcp_host(&self, network: &Name, mac: Mac) -> Result<(), ApplyError> {
+    /// Writes dnsmasq's entry for an IPv6 address.
+    pub(super) fn write_dhcp_host6(
+        &self,
+        network: &Name,
+        address: Ipv6Addr,
+        mac: Mac,
+        hostname: &Name,
+    ) -> Result<(), ApplyError> {
+        self.create_network(network)?;
+        let line = format!("{mac},[{address}],{hostname}\n");
+        write_whole(&self.dhcp_hosts_dir(network), &address.to_string(), &line)
+    }
+
+    /// Deletes dnsmasq's entry for a MAC or an IPv6 address, if it is there, after noting that
+    /// dnsmasq must be told: a crash between the two leaves the note.
+    pub(super) fn delete_dhcp_host(&self, network: &Name, entry: &str) -> Result<(), ApplyError> {
         if self.network_dir(network).exists() {
             write_whole(&self.network_dir(network), STALE, "")?;
         }
-        delete_file(self.dhcp_hosts_dir(network).join(mac.to_string()))
+        delete_file(self.dhcp_hosts_dir(network).join(entry))
     }
 
     /// Whether entries were deleted that dnsmasq has not been told of.
@@ -148,10 +163,11 @@ impl Files {
         &self,
         network: &Name,
         name: &str,
-        address: Ipv4Addr,
+        addresses: &BTreeSet<IpAddr>,
     ) -> Result<(), ApplyError> {
         self.create_network(network)?;
-        write_whole(&self.dns_names_dir(network), name, &format!("{address} {name}\n"))
+        let lines: String = addresses.iter().map(|address| format!("{address} {name}\n")).collect();
+        write_whole(&self.dns_names_dir(network), name, &lines)
     }
 
     /// Deletes a DNS name, if it is there.
@@ -186,12 +202,14 @@ impl Files {
         Ok(file_names(&self.networks_dir())?.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// The MACs that have an entry.
-    pub(super) fn dhcp_hosts(&self, network: &Name) -> Result<Vec<Mac>, ObserveError> {
+    /// What has an entry: MACs and IPv6 addresses, by key.
+    pub(super) fn dhcp_hosts(&self, network: &Name) -> Result<Vec<Key>, ObserveError> {
         let names = file_names(&self.dhcp_hosts_dir(network))?;
-        let macs =
-            names.iter().filter_map(|name| name.parse().ok().filter(|mac: &Mac| mac.to_string() == *name));
-        Ok(macs.collect())
+        let key = |name: &String| {
+            let of_mac = spelt(name).map(|mac| Key::DhcpHost(network.clone(), mac));
+            of_mac.or_else(|| Some(Key::DhcpHost6(network.clone(), spelt(name)?)))
+        };
+        Ok(names.iter().filter_map(key).collect())
     }
 
     /// The DNS names.
@@ -207,19 +225,36 @@ impl Files {
         Ok(text.and_then(|text| parse_dhcp_host(mac, &text).or_else(unreadable_host)))
     }
 
-    /// The address of a DNS name; one that cannot be read is none, as above.
+    /// The entry for an IPv6 address. One that says something else reads as one for nobody, as above.
+    pub(super) fn dhcp_host6(
+        &self,
+        network: &Name,
+        address: Ipv6Addr,
+    ) -> Result<Option<Object>, ObserveError> {
+        let text = read(self.dhcp_hosts_dir(network).join(address.to_string()))?;
+        Ok(text.and_then(|text| parse_dhcp_host6(address, &text).or_else(unreadable_host6)))
+    }
+
+    /// The addresses of a DNS name; of one that cannot be read there are none, as above.
     pub(super) fn dns_name(&self, network: &Name, name: &str) -> Result<Option<Object>, ObserveError> {
         let text = read(self.dns_names_dir(network).join(name))?;
         let parse = |text: String| {
-            let address = text.strip_suffix(&format!(" {name}\n")).and_then(|address| address.parse().ok());
-            Object::DnsName(address.unwrap_or(Ipv4Addr::UNSPECIFIED))
+            let address = |line: &str| line.strip_suffix(name)?.strip_suffix(' ')?.parse().ok();
+            let whole = text.strip_suffix('\n').unwrap_or_default();
+            let addresses: Option<BTreeSet<IpAddr>> = whole.split('\n').map(address).collect();
+            Object::DnsName(addresses.unwrap_or_default())
         };
         Ok(text.map(parse))
     }
 
-    /// The leases of a network.
-    pub(super) fn leases(&self, network: &Name) -> Result<BTreeMap<Mac, Ipv4Addr>, ObserveError> {
-        Ok(self.lease_text(network)?.lines().filter_map(parse_lease).collect())
+    /// The leases of a network, by key.
+    pub(super) fn leases(&self, network: &Name) -> Result<BTreeMap<Key, Object>, ObserveError> {
+        let lease = |line: &str| {
+            let of_mac = |(mac, address)| (Key::Lease(network.clone(), mac), Object::Lease(address));
+            let of_address = |(address, lease)| (Key::Lease6(network.clone(), address), lease);
+            parse_lease(line).map(of_mac).or_else(|| parse_lease6(line).map(of_address))
+        };
+        Ok(self.lease_text(network)?.lines().filter_map(lease).collect())
     }
 
     /// The address that a MAC has a lease for.
@@ -227,6 +262,20 @@ impl Files {
         let (text, of_mac) = (self.lease_text(network)?, format!(" {mac} "));
         let lease = text.lines().filter(|line| line.contains(&of_mac)).find_map(parse_lease);
         Ok(lease.map(|(_, address)| address))
+    }
+
+    /// Who leases an IPv6 address.
+    pub(super) fn lease6(&self, network: &Name, address: Ipv6Addr) -> Result<Option<Object>, ObserveError> {
+        let (text, of_address) = (self.lease_text(network)?, format!(" {address} "));
+        let lease = text.lines().filter(|line| line.contains(&of_address)).find_map(parse_lease6);
+        Ok(lease.map(|(_, lease)| lease))
+    }
+
+    /// The id under which dnsmasq serves DHCPv6 (RFC 8415 §11); it makes one up and keeps it with the
+    /// leases.
+    pub(super) fn server_id(&self, network: &Name) -> Result<Option<String>, ObserveError> {
+        let text = self.lease_text(network)?;
+        Ok(text.lines().find_map(|line| line.strip_prefix("duid ")).map(str::to_owned))
     }
 
     /// dnsmasq rewrites the file in place: it is read until two readings are alike and end where a
@@ -260,10 +309,36 @@ fn unreadable_host() -> Option<Object> {
     Some(Object::DhcpHost { address: Ipv4Addr::UNSPECIFIED, hostname })
 }
 
+fn parse_dhcp_host6(address: Ipv6Addr, text: &str) -> Option<Object> {
+    let mut parts = text.strip_suffix('\n')?.split(',');
+    let mac = parts.next()?.parse().ok()?;
+    let is_for_address = parts.next()? == format!("[{address}]");
+    let entry = Object::DhcpHost6 { mac, hostname: parts.next()?.parse().ok()? };
+    (is_for_address && parts.next().is_none()).then_some(entry)
+}
+
+fn unreadable_host6() -> Option<Object> {
+    let (mac, hostname) = ("02:00:00:00:00:00".parse().ok()?, "unreadable".parse().ok()?);
+    Some(Object::DhcpHost6 { mac, hostname })
+}
+
+/// What a file's name says, if it is spelt as we do.
+fn spelt<T: FromStr + ToString>(name: &str) -> Option<T> {
+    name.parse().ok().filter(|value: &T| value.to_string() == name)
+}
+
 /// `EXPIRY MAC ADDRESS HOSTNAME CLIENT-ID`; IPv6 leases and the server's own id do not parse.
 fn parse_lease(line: &str) -> Option<(Mac, Ipv4Addr)> {
     let mut parts = line.split(' ').skip(1);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// `EXPIRY IAID ADDRESS HOSTNAME DUID`.
+fn parse_lease6(line: &str) -> Option<(Ipv6Addr, Object)> {
+    let mut parts = line.split(' ').skip(1);
+    let (iaid, address) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let client = parts.nth(1)?.to_owned();
+    Some((address, Object::Lease6 { client, iaid }))
 }
 
 /// Number and time of birth, which not every file system keeps.
@@ -336,20 +411,43 @@ mod tests {
         files.write_dhcp_host(&network, mac, address, &"web".parse().unwrap()).unwrap();
         let entry = Object::DhcpHost { address, hostname: "web".parse().unwrap() };
         assert_eq!(files.dhcp_host(&network, mac).unwrap(), Some(entry));
-        assert_eq!(files.dhcp_hosts(&network).unwrap(), [mac]);
+        let address6: Ipv6Addr = "fd00::5".parse().unwrap();
+        files.write_dhcp_host6(&network, address6, mac, &"web".parse().unwrap()).unwrap();
+        let entry = Object::DhcpHost6 { mac, hostname: "web".parse().unwrap() };
+        assert_eq!(files.dhcp_host6(&network, address6).unwrap(), Some(entry));
+        let keys: BTreeSet<Key> = files.dhcp_hosts(&network).unwrap().into_iter().collect();
+        let (key, key6) = (Key::DhcpHost(network.clone(), mac), Key::DhcpHost6(network.clone(), address6));
+        assert_eq!(keys, [key, key6].into());
 
         fs::write(files.dhcp_hosts_dir(&network).join(mac.to_string()), "rubbish").unwrap();
         assert_eq!(files.dhcp_host(&network, mac).unwrap(), unreadable_host());
+        let of_another = format!("{mac},[fd00::6],web\n");
+        fs::write(files.dhcp_hosts_dir(&network).join(address6.to_string()), of_another).unwrap();
+        assert_eq!(files.dhcp_host6(&network, address6).unwrap(), unreadable_host6());
 
-        files.write_dns_name(&network, "web.trestle.internal", address).unwrap();
-        assert_eq!(files.dns_name(&network, "web.trestle.internal").unwrap(), Some(Object::DnsName(address)));
-        assert_eq!(files.dns_names(&network).unwrap(), ["web.trestle.internal"]);
+        let (name, addresses) = ("web.trestle.internal", BTreeSet::from([address.into(), address6.into()]));
+        files.write_dns_name(&network, name, &addresses).unwrap();
+        assert_eq!(files.dns_name(&network, name).unwrap(), Some(Object::DnsName(addresses)));
+        assert_eq!(files.dns_names(&network).unwrap(), [name]);
+        fs::write(files.dns_names_dir(&network).join(name), format!("{address} {name}\nrubbish\n")).unwrap();
+        assert_eq!(files.dns_name(&network, name).unwrap(), Some(Object::DnsName(BTreeSet::new())));
     }
 
     #[test]
-    fn leases_are_those_of_ipv4() {
-        let text = "1795462913 fa:16:3e:00:00:01 10.0.0.5 web 01:fa:16:3e:00:00:01\nduid 00:01:00\n";
-        let leases: Vec<_> = text.lines().filter_map(parse_lease).collect();
-        assert_eq!(leases, [("fa:16:3e:00:00:01".parse().unwrap(), Ipv4Addr::new(10, 0, 0, 5))]);
+    fn leases_are_those_of_both_families_and_the_servers_id_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, network) = (Files::new(folder.path().to_owned()), "public".parse().unwrap());
+        files.create_network(&network).unwrap();
+        let text = "1795462913 fa:16:3e:00:00:01 10.0.0.5 web 01:fa:16:3e:00:00:01\n\
+                    duid 00:01:00\n\
+                    1795462913 9 fd00::5 web 00:03:00:01:fa:16:3e:00:00:01\n";
+        fs::write(files.lease_file(&network), text).unwrap();
+        let lease6 = Object::Lease6 { client: "00:03:00:01:fa:16:3e:00:00:01".to_owned(), iaid: 9 };
+        let leases: Vec<_> = files.leases(&network).unwrap().into_iter().collect();
+        let key = Key::Lease(network.clone(), "fa:16:3e:00:00:01".parse().unwrap());
+        let key6 = Key::Lease6(network.clone(), "fd00::5".parse().unwrap());
+        assert_eq!(leases, [(key, Object::Lease(Ipv4Addr::new(10, 0, 0, 5))), (key6, lease6.clone())]);
+        assert_eq!(files.lease6(&network, "fd00::5".parse().unwrap()).unwrap(), Some(lease6));
+        assert_eq!(files.server_id(&network).unwrap().unwrap(), "00:01:00");
     }
 }

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -19,7 +20,7 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use trestle_core::ownership::{self, LINK_GROUP, Owner};
 use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
-use trestle_core::types::{LinkName, Mac};
+use trestle_core::types::{LinkName, Mac, VlanId};
 
 use super::netlink::Netlink;
 use super::tap;
@@ -36,6 +37,8 @@ const TYPE_TAP: u8 = 2;
 const LEAVING_GROUPS: RangeInclusive<u32> = 0x7472_0000..=0x7472_ffff;
 /// What the alias of a veth of ours begins with.
 const ALIAS_PREFIX: &str = "trestle ";
+/// Where a kernel with 802.1Q shows its VLANs, in every namespace.
+const VLANS: &str = "/proc/net/vlan";
 
 // `NS_GET_NSTYPE` (`linux/nsfs.h`): of which kind a namespace is, as a `CLONE_NEW…`.
 nix::ioctl_none!(namespace_kind, 0xb7, 0x3);
@@ -47,11 +50,21 @@ pub(super) struct Device {
     /// As it is; may be no [`LinkName`].
     pub(super) name: String,
     pub(super) group: u32,
+    /// What it is, by itself: a VLAN takes its parent's name too.
     pub(super) kind: LinkKind,
+    pub(super) vlan: Option<Vlan>,
     pub(super) mac: Option<Mac>,
     pub(super) mtu: u32,
     pub(super) master: Option<u32>,
     pub(super) up: bool,
+}
+
+/// What a VLAN device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Vlan {
+    pub(super) id: VlanId,
+    /// The number of the device that carries it.
+    pub(super) parent: u32,
 }
 
 impl Device {
@@ -72,13 +85,18 @@ impl Device {
         self.name.parse().or_else(|_| numbered()).unwrap_or_else(|_| unreachable!("digits are plain"))
     }
 
-    /// The device as an object, its master's name given.
-    pub(super) fn link(&self, master: Option<LinkName>) -> Link {
+    /// The device as an object, the names of its master and of what carries it given.
+    pub(super) fn link(&self, master: Option<LinkName>, parent: Option<LinkName>) -> Link {
+        let kind = match (self.vlan, parent) {
+            (Some(Vlan { id, .. }), Some(parent)) => LinkKind::Vlan { id, parent },
+            _ => self.kind.clone(),
+        };
         Link {
-            kind: self.kind.clone(),
+            kind,
             mac: self.mac.map(LinkMac::Fixed),
             mtu: self.mtu,
             master,
+            uplink: None,
             up: self.up,
             index: Some(self.index),
         }
@@ -90,12 +108,13 @@ impl Device {
             name: String::new(),
             group: 0,
             kind: LinkKind::Other,
+            vlan: None,
             mac: None,
             mtu: 0,
             master: None,
             up: message.header.flags.contains(LinkFlags::Up),
         };
-        let (mut info, mut alias) = (&[][..], None);
+        let (mut info, mut alias, mut parent, mut is_elsewhere) = (&[][..], None, None, false);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => device.name.clone_from(name),
@@ -104,16 +123,21 @@ impl Device {
                 LinkAttribute::Mtu(mtu) => device.mtu = *mtu,
                 LinkAttribute::Controller(index) if *index != 0 => device.master = Some(*index),
                 LinkAttribute::IfAlias(text) => alias = Some(text.as_str()),
+                LinkAttribute::Link(index) => parent = Some(*index),
+                LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
                 LinkAttribute::LinkInfo(attributes) => info = attributes,
                 _ => {}
             }
         }
         device.kind = kind(info, alias, &device);
+        // In another namespace the number means another device.
+        let parent = parent.filter(|_| !is_elsewhere);
+        device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan_id(info)?, parent }));
         device
     }
 }
 
-fn mac(bytes: &[u8]) -> Option<Mac> {
+pub(super) fn mac(bytes: &[u8]) -> Option<Mac> {
     <[u8; 6]>::try_from(bytes).ok().and_then(|bytes| Mac::new(bytes).ok())
 }
 
@@ -128,6 +152,21 @@ fn kind(info: &[LinkInfo], alias: Option<&str>, device: &Device) -> LinkKind {
         Some(InfoKind::Veth) if device.owner() == Owner::Ours => veth_kind(alias, device),
         _ => LinkKind::Other,
     }
+}
+
+/// `None` for what is no VLAN, or one that is told by another tag than 802.1Q's.
+fn vlan_id(info: &[LinkInfo]) -> Option<VlanId> {
+    let data = info.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
+        _ => None,
+    })?;
+    if data.contains(&InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)) {
+        return None;
+    }
+    data.iter().find_map(|attribute| match attribute {
+        InfoVlan::Id(id) => VlanId::try_from(u32::from(*id)).ok(),
+        _ => None,
+    })
 }
 
 /// Only a persistent tap is what we make; a tun, or a tap that ends with its program, is not.
@@ -242,7 +281,7 @@ pub(super) async fn existing(netlink: &Netlink, name: &LinkName) -> Result<Devic
 
 /// The device of this name, which has to be ours: between observing and doing, somebody may have
 /// put another one in its place.
-async fn existing_ours(netlink: &Netlink, name: &LinkName) -> Result<Device, ApplyError> {
+pub(super) async fn existing_ours(netlink: &Netlink, name: &LinkName) -> Result<Device, ApplyError> {
     let device = existing(netlink, name).await?;
     match device.owner() {
         Owner::Ours => Ok(device),
@@ -379,7 +418,9 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
             create_veth(netlink, name, port, &other_end).await?;
             Some(alias(netns, inner, *mac))
         }
-        LinkKind::Bridge | LinkKind::Other => return Err(ApplyError::LinkDiffers { link: name.clone() }),
+        LinkKind::Bridge | LinkKind::Vlan { .. } | LinkKind::Other => {
+            return Err(ApplyError::LinkDiffers { link: name.clone() });
+        }
     };
     let index = existing(netlink, name).await?.index;
     let mut attributes = vec![LinkAttribute::Group(LINK_GROUP), LinkAttribute::Mtu(port.mtu)];
@@ -397,9 +438,63 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
 
 async fn port_mac(netlink: &Netlink, port: &Link) -> Result<Option<Mac>, ApplyError> {
     match &port.mac {
-        None => Ok(None),
+        // A port is no gateway.
+        None | Some(LinkMac::Gateway { .. }) => Ok(None),
         Some(LinkMac::Fixed(mac)) => Ok(Some(*mac)),
         Some(LinkMac::Of(other)) => Ok(existing(netlink, other).await?.mac),
+    }
+}
+
+/// Makes a VLAN device, then sets the device that carries it up, without which the kernel does not
+/// set it up itself, then makes it a port of its bridge and sets it up.
+pub(super) async fn create_vlan(netlink: &Netlink, name: &LinkName, vlan: &Link) -> Result<(), ApplyError> {
+    let (LinkKind::Vlan { id, parent }, Some(bridge)) = (&vlan.kind, &vlan.master) else {
+        return Err(ApplyError::LinkDiffers { link: name.clone() });
+    };
+    let carrier = existing(netlink, parent).await?;
+    let made = Vlan { id: *id, parent: carrier.index };
+    add_vlan(netlink, name, made, vlan.mtu).await?;
+    let device = existing_ours(netlink, name).await?;
+    if device.vlan != Some(made) {
+        return Err(ApplyError::LinkDiffers { link: name.clone() });
+    }
+    let attributes = vec![LinkAttribute::Mtu(vlan.mtu)];
+    set(netlink, device.index, attributes, format!("set the MTU of {name}")).await?;
+    without_own_address(netlink, device.index, name).await?;
+    if !carrier.up {
+        set_up(netlink, carrier.index, parent).await?;
+    }
+    set_master_up(netlink, device.index, name, bridge).await
+}
+
+/// Makes the device alone, down, if none of this name is there.
+pub(super) async fn add_vlan(
+    netlink: &Netlink,
+    name: &LinkName,
+    vlan: Vlan,
+    mtu: u32,
+) -> Result<(), ApplyError> {
+    let message = request(vec![
+        if_name(name),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id.number())])),
+        ]),
+        LinkAttribute::Link(vlan.parent),
+        LinkAttribute::Group(LINK_GROUP),
+        LinkAttribute::Mtu(mtu),
+    ]);
+    let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
+    match made {
+        Err(source) => match source.errno() {
+            Some(Errno::EEXIST) => Ok(()),
+            // Of a device that can carry no VLANs it says the same.
+            Some(Errno::EOPNOTSUPP) if !Path::new(VLANS).exists() => {
+                Err(ApplyError::No8021q { link: name.clone() })
+            }
+            _ => Err(kernel(format!("make VLAN {} as {name}", vlan.id))(source)),
+        },
+        Ok(_) => Ok(()),
     }
 }
 

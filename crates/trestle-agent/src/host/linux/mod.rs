@@ -4,7 +4,9 @@
 //! knows what ought to be: an `if` is about what the kernel says, never about what to want.
 
 mod address;
+mod announce;
 mod dnsmasq;
+mod features;
 mod files;
 mod libnftables;
 mod link;
@@ -15,23 +17,28 @@ mod nftables;
 mod observe;
 mod process;
 mod route;
+mod station;
 mod sysctl;
 mod tap;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
+use ipnet::IpNet;
+use trestle_api::agent::Feature;
 use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
-use trestle_core::spec::{Dnsmasq, HostSpec, Key};
+use trestle_core::spec::{Dnsmasq, HostSpec, Key, LinkKind};
 use trestle_core::state::HostState;
-use trestle_core::types::{LinkName, Name};
+use trestle_core::types::{LinkName, Mac, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
-use dnsmasq::{DHCP_RELEASE, DNSMASQ, Lease};
+use announce::Role;
+use dnsmasq::{DHCP_RELEASE, DHCP_RELEASE6, DNSMASQ, Lease, Lease6};
 use files::Files;
 use netlink::Netlink;
 use nftables::Nftables;
@@ -44,6 +51,7 @@ pub struct LinuxHost {
     nftables: Nftables,
     files: Files,
     watch: Watch,
+    missing_features: BTreeSet<Feature>,
 }
 
 impl LinuxHost {
@@ -53,13 +61,14 @@ impl LinuxHost {
     pub fn open(state_dir: &Path) -> Result<Self, OpenError> {
         find_program(DNSMASQ, "dnsmasq-base")?;
         find_program(DHCP_RELEASE, "dnsmasq-utils")?;
+        find_program(DHCP_RELEASE6, "dnsmasq-utils")?;
         let unusable = |source| OpenError::StateDir { path: state_dir.to_owned(), source };
         let files = Files::new(std::fs::canonicalize(state_dir).map_err(unusable)?);
         let nftables = Nftables::open().map_err(OpenError::Library)?;
         let socket = |source| OpenError::Socket { purpose: "devices, addresses and routes", source };
         let netlink = Netlink::open().map_err(socket)?;
         let watch = Watch::open(netlink.port(), files.clone())?;
-        Ok(Self { netlink, nftables, files, watch })
+        Ok(Self { netlink, nftables, files, watch, missing_features: features::missing()? })
     }
 
     async fn apply_batch(&self, batch: &[&Step]) -> Vec<StepFailure> {
@@ -96,8 +105,14 @@ impl LinuxHost {
         self.touch(step);
         let (netlink, files) = (&self.netlink, &self.files);
         match step {
-            Step::DeletePort { link } | Step::DeleteBridge { link } => link::delete(netlink, link).await,
-            Step::DeleteDhcpHost { network, mac } => files.delete_dhcp_host(network, *mac),
+            Step::DeletePort { link } | Step::DeleteBridge { link } | Step::DeleteVlan { link } => {
+                link::delete(netlink, link).await
+            }
+            Step::DeleteStation { bridge, mac } => station::let_go(netlink, bridge, *mac).await,
+            Step::DeleteDhcpHost { network, mac } => files.delete_dhcp_host(network, &mac.to_string()),
+            Step::DeleteDhcpHost6 { network, address } => {
+                files.delete_dhcp_host(network, &address.to_string())
+            }
             Step::DeleteDnsName { network, name } => files.delete_dns_name(network, name),
             Step::ReloadDhcp { network } => dnsmasq::reload(files, network),
             Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
@@ -124,7 +139,7 @@ impl LinuxHost {
             Step::DropAddress { address, from } | Step::DropReturned { address, from } => {
                 address::delete(netlink, from, *address, Owner::Foreign).await
             }
-            Step::AddAddress { link, address } => address::add(netlink, link, *address).await,
+            Step::AddAddress { link, address } => self.add_address(link, *address).await,
             Step::DeleteAddress { link, address } => {
                 address::delete(netlink, link, *address, Owner::Ours).await
             }
@@ -132,16 +147,29 @@ impl LinuxHost {
                 self.make_folders(network)?;
                 files.write_dhcp_host(network, *mac, *address, hostname)
             }
-            Step::WriteDnsName { network, name, address } => {
+            Step::WriteDhcpHost6 { network, address, mac, hostname } => {
                 self.make_folders(network)?;
-                files.write_dns_name(network, name, *address)
+                files.write_dhcp_host6(network, *address, *mac, hostname)
+            }
+            Step::WriteDnsName { network, name, addresses } => {
+                self.make_folders(network)?;
+                files.write_dns_name(network, name, addresses)
             }
             Step::StartDnsmasq { network, dnsmasq } => self.start_dnsmasq(network, dnsmasq).await,
             Step::ReleaseLease { network, bridge, address, mac } => {
                 let lease = Lease { network, bridge, address: *address, mac: *mac };
                 dnsmasq::release(files, lease).await
             }
+            Step::ReleaseLease6 { network, bridge, address, client, iaid } => {
+                let lease = Lease6 { network, bridge, address: *address, client, iaid: *iaid };
+                dnsmasq::release6(files, lease).await
+            }
+            Step::CreateVlan { link, vlan } => link::create_vlan(netlink, link, vlan).await,
             Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
+            Step::SetStation { bridge, mac, port, addresses } => {
+                let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
+                announce(bridge, index, *mac, Role::Guest, addresses)
+            }
             Step::PutRuleset { .. }
             | Step::AddElement { .. }
             | Step::DeleteElement { .. }
@@ -149,6 +177,15 @@ impl LinuxHost {
                 let done = self.nftables.transact(vec![step.clone()]).await;
                 done.map_err(|error| ApplyError::Nftables(Arc::new(error)))
             }
+        }
+    }
+
+    async fn add_address(&self, link: &LinkName, address: IpNet) -> Result<(), ApplyError> {
+        address::add(&self.netlink, link, address).await?;
+        let device = link::existing(&self.netlink, link).await?;
+        match device.mac {
+            Some(mac) => announce(link, device.index, mac, Role::Router, &[address.addr()].into()),
+            None => Ok(()),
         }
     }
 
@@ -177,17 +214,30 @@ impl LinuxHost {
     fn touch(&self, step: &Step) {
         let files = &self.files;
         let touched = match step {
-            Step::DeletePort { link } | Step::DeleteBridge { link } => {
+            Step::DeletePort { link } | Step::DeleteBridge { link } | Step::DeleteVlan { link } => {
                 vec![Touched::Link(link.to_string()), Touched::LinkGone(link.to_string())]
+            }
+            Step::CreateVlan { link, vlan } => {
+                let parent = match &vlan.kind {
+                    LinkKind::Vlan { parent, .. } => Some(parent),
+                    _ => None,
+                };
+                parent.into_iter().chain([link]).map(|link| Touched::Link(link.to_string())).collect()
             }
             Step::DeleteDhcpHost { network, mac } => {
                 vec![Touched::FileGone(files.dhcp_hosts_dir(network).join(mac.to_string()))]
+            }
+            Step::DeleteDhcpHost6 { network, address } => {
+                vec![Touched::FileGone(files.dhcp_hosts_dir(network).join(address.to_string()))]
             }
             Step::DeleteDnsName { network, name } => {
                 vec![Touched::FileGone(files.dns_names_dir(network).join(name))]
             }
             Step::WriteDhcpHost { network, mac, .. } => {
                 vec![Touched::File(files.dhcp_hosts_dir(network).join(mac.to_string()))]
+            }
+            Step::WriteDhcpHost6 { network, address, .. } => {
+                vec![Touched::File(files.dhcp_hosts_dir(network).join(address.to_string()))]
             }
             Step::WriteDnsName { network, name, .. } => {
                 vec![Touched::File(files.dns_names_dir(network).join(name))]
@@ -206,6 +256,17 @@ impl LinuxHost {
         };
         touched.into_iter().for_each(|touched| self.watch.touch(touched));
     }
+}
+
+fn announce(
+    bridge: &LinkName,
+    index: u32,
+    mac: Mac,
+    role: Role,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<(), ApplyError> {
+    let failed = |source| ApplyError::Announce { bridge: bridge.clone(), mac, source };
+    announce::announce(index, mac, role, addresses).map_err(failed)
 }
 
 fn find_program(program: &'static str, package: &'static str) -> Result<(), OpenError> {
@@ -310,5 +371,9 @@ impl Host for LinuxHost {
 
     async fn changed(&self) -> Change {
         self.watch.changed().await
+    }
+
+    fn missing_features(&self) -> BTreeSet<Feature> {
+        self.missing_features.clone()
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::mpsc;
 
 use serde_json::Value;
@@ -21,8 +21,6 @@ use super::libnftables::{Context, Output};
 use super::nfnetlink::QuerySocket;
 use crate::host::error::NftError;
 
-/// `NFPROTO_BRIDGE` (`linux/netfilter.h`), the family of the guard's table.
-const NFPROTO_BRIDGE: u8 = 7;
 /// The room for a device's name in a key (`net/if.h`).
 const IFNAMSIZ: usize = 16;
 /// Asked for one by one below this, by listing the set from it on.
@@ -192,7 +190,7 @@ impl Session {
     /// Those of the elements that are in the set. Ranges are always listed: asked for one by one,
     /// the range around it answers for another one.
     fn which(&mut self, set: Set, mut asked: BTreeSet<String>) -> Result<BTreeSet<String>, NftError> {
-        let keys: Option<Vec<Vec<u8>>> = asked.iter().map(|element| guard_key(set, element)).collect();
+        let keys: Option<Vec<Vec<u8>>> = asked.iter().map(|element| element_key(set, element)).collect();
         let Some(keys) = keys.filter(|keys| keys.len() <= FEW_ELEMENTS) else {
             let there: BTreeSet<String> = self.list(set)?.into_iter().collect();
             asked.retain(|element| there.contains(element));
@@ -200,7 +198,7 @@ impl Session {
         };
         let mut there = BTreeSet::new();
         for (element, key) in asked.into_iter().zip(keys) {
-            let found = self.queries.has_element(NFPROTO_BRIDGE, TABLE, set.name(), &key);
+            let found = self.queries.has_element(protocol(set.table()), TABLE, set.name(), &key);
             if found.map_err(|source| NftError::Query { set, source })? {
                 there.insert(element);
             }
@@ -349,35 +347,75 @@ fn elements<'a>(
     }
 }
 
-/// The element with its device in quotes: `fwd` and `log` are device names to the kernel and
-/// keywords to nft.
-fn quoted(set: Set, element: &str) -> String {
-    let mut parts: Vec<String> = element.split(" . ").map(str::to_owned).collect();
-    let device = match set {
-        Set::GuardMac | Set::GuardIp4 => parts.first_mut(),
-        Set::NatSource => parts.last_mut(),
-        Set::NatExempt => None,
-    };
-    if let Some(device) = device {
-        *device = format!("\"{device}\"");
+/// `NFPROTO_*` (`linux/netfilter.h`): which family of tables it lies in.
+pub(super) fn protocol(table: Table) -> u8 {
+    match table {
+        Table::Gateway => 1,
+        Table::Guard => 7,
     }
-    parts.join(" . ")
 }
 
-/// An element of a guard's set as the kernel has it: the parts one after the other, each filled up
-/// to four bytes. `None` for any other set, and for what is no such element.
-fn guard_key(set: Set, element: &str) -> Option<Vec<u8>> {
-    let mut parts = element.split(" . ");
-    let mut key = parts.next()?.parse::<LinkName>().ok()?.as_str().as_bytes().to_vec();
-    key.resize(IFNAMSIZ, 0);
-    key.extend(parts.next()?.parse::<Mac>().ok()?.bytes());
-    key.extend([0; 2]);
+/// What a part of an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Device,
+    Mac,
+    Ipv4,
+    Ipv6,
+    /// An IPv6 address as nft writes bytes whose meaning it does not know.
+    Number,
+    Range,
+}
+
+/// What the elements of a set are made of, in the order of its type.
+fn parts(set: Set) -> &'static [Part] {
     match set {
-        Set::GuardMac => {}
-        Set::GuardIp4 => key.extend(parts.next()?.parse::<Ipv4Addr>().ok()?.octets()),
-        Set::NatSource | Set::NatExempt => return None,
+        Set::GuardMac | Set::SharedMac => &[Part::Device, Part::Mac],
+        Set::GuardIp4 => &[Part::Device, Part::Mac, Part::Ipv4],
+        Set::GuardIp6 => &[Part::Device, Part::Mac, Part::Ipv6],
+        Set::GuardNd => &[Part::Device, Part::Mac, Part::Number],
+        Set::SharedUplink | Set::Network | Set::Private => &[Part::Device],
+        Set::SharedIp4 => &[Part::Device, Part::Ipv4],
+        Set::SharedIp6 => &[Part::Device, Part::Ipv6],
+        Set::Routed => &[Part::Device, Part::Device],
+        Set::NatSource => &[Part::Range, Part::Device],
+        Set::NatExempt => &[Part::Range, Part::Range],
     }
-    parts.next().is_none().then_some(key)
+}
+
+/// The element with its devices in quotes: `fwd` and `log` are device names to the kernel and
+/// keywords to nft.
+fn quoted(set: Set, element: &str) -> String {
+    let quote = |(text, part): (&str, &Part)| match part {
+        Part::Device => format!("\"{text}\""),
+        _ => text.to_owned(),
+    };
+    element.split(" . ").zip(parts(set)).map(quote).collect::<Vec<_>>().join(" . ")
+}
+
+/// An element as the kernel has it: the parts one after the other, each filled up to four bytes.
+/// `None` for ranges, and for what is no element of the set.
+fn element_key(set: Set, element: &str) -> Option<Vec<u8>> {
+    let texts: Vec<&str> = element.split(" . ").collect();
+    if texts.len() != parts(set).len() {
+        return None;
+    }
+    let keys: Option<Vec<Vec<u8>>> =
+        texts.into_iter().zip(parts(set)).map(|(text, part)| part_key(*part, text)).collect();
+    Some(keys?.concat())
+}
+
+fn part_key(part: Part, text: &str) -> Option<Vec<u8>> {
+    let (mut key, length) = match part {
+        Part::Device => (text.parse::<LinkName>().ok()?.as_str().as_bytes().to_vec(), IFNAMSIZ),
+        Part::Mac => (text.parse::<Mac>().ok()?.bytes().to_vec(), 8),
+        Part::Ipv4 => (text.parse::<Ipv4Addr>().ok()?.octets().to_vec(), 4),
+        Part::Ipv6 => (text.parse::<Ipv6Addr>().ok()?.octets().to_vec(), 16),
+        Part::Number => (u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()?.to_be_bytes().to_vec(), 16),
+        Part::Range => return None,
+    };
+    key.resize(length, 0);
+    Some(key)
 }
 
 /// The elements of a set in `nft -j list set` (libnftables-json(5)), in the words of our keys.
@@ -396,7 +434,8 @@ fn parse_elements(set: Set, listing: &str) -> Result<Vec<String>, NftError> {
 fn parse_element(element: &Value) -> Option<String> {
     // With a comment or timeout, the element is wrapped once more.
     let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
-    let parts: Option<Vec<String>> = element.get("concat")?.as_array()?.iter().map(parse_part).collect();
+    let Some(parts) = element.get("concat") else { return parse_part(element) };
+    let parts: Option<Vec<String>> = parts.as_array()?.iter().map(parse_part).collect();
     Some(parts?.join(" . "))
 }
 
@@ -407,7 +446,8 @@ fn parse_part(part: &Value) -> Option<String> {
     if let Some(range) = part.get("range") {
         return Some(format!("{}-{}", range.get(0)?.as_str()?, range.get(1)?.as_str()?));
     }
-    part.as_str().map(str::to_owned)
+    // Numbers beyond 64 bits are texts in hex; the text form has all of them so.
+    part.as_u64().map(|number| format!("{number:#x}")).or_else(|| part.as_str().map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -425,7 +465,10 @@ mod tests {
                 set: Set::GuardIp4,
                 element: element("tr-02 . fa:16:3e:00:00:03 . 10.0.0.4"),
             },
+            Step::AddElement { set: Set::SharedUplink, element: element("fwd") },
+            Step::AddElement { set: Set::GuardNd, element: element("tr-00 . fa:16:3e:00:00:01 . 0xfd00") },
             Step::DeleteElement { set: Set::NatSource, element: element("10.0.0.0/24 . fwd") },
+            Step::DeleteElement { set: Set::Routed, element: element("br1 . br2") },
             Step::DeleteRuleset { table: Table::Gateway },
         ];
         insta::assert_snapshot!(transaction(&steps), @r#"
@@ -436,6 +479,8 @@ mod tests {
         table bridge trestle {
         }
         add element bridge trestle guard_mac { "tr-00" . fa:16:3e:00:00:01, "tr-01" . fa:16:3e:00:00:02 }
+        add element bridge trestle guard_nd { "tr-00" . fa:16:3e:00:00:01 . 0xfd00 }
+        add element bridge trestle shared_uplink { "fwd" }
         add element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
         delete element bridge trestle guard_ip4 { "tr-02" . fa:16:3e:00:00:03 . 10.0.0.4 }
         "#);
@@ -449,5 +494,14 @@ mod tests {
             {"concat": [{"range": ["10.1.0.1", "10.1.0.9"]}, "eth0"]}]}}]}"#;
         let elements = parse_elements(Set::NatSource, listing).unwrap();
         assert_eq!(elements, ["10.0.0.0/24 . eth0", "10.0.3.7 . fwd", "10.1.0.1-10.1.0.9 . eth0"]);
+        let listing =
+            r#"{"nftables": [{"set": {"elem": ["br100", {"elem": {"val": "fwd", "comment": "x"}}]}}]}"#;
+        assert_eq!(parse_elements(Set::Network, listing).unwrap(), ["br100", "fwd"]);
+        let listing = r#"{"nftables": [{"set": {"elem": [{"concat": ["a", "fa:16:3e:00:00:01", 5]},
+            {"concat": ["a", "fa:16:3e:00:00:01", "0xfe80000000000000f8163efffe000001"]}]}}]}"#;
+        assert_eq!(
+            parse_elements(Set::GuardNd, listing).unwrap(),
+            ["a . fa:16:3e:00:00:01 . 0x5", "a . fa:16:3e:00:00:01 . 0xfe80000000000000f8163efffe000001"]
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trestle_core::ownership::Owner;
+use trestle_core::plan::reads;
 use trestle_core::spec::{HostSpec, Key, Object, Route, Set, Table};
 use trestle_core::state::{HostState, Observed};
 use trestle_core::types::{LinkName, Name};
@@ -12,7 +13,7 @@ use super::link::Device;
 use super::nftables::Tables;
 use super::route::Led;
 use super::watch::Scope;
-use super::{LinuxHost, address, dnsmasq, link, route, sysctl};
+use super::{LinuxHost, address, dnsmasq, link, route, station, sysctl};
 use crate::host::error::{NetlinkError, ObserveError};
 
 /// Looked up one by one up to here, by one listing from here on.
@@ -55,8 +56,13 @@ impl Devices {
         self.master(device).filter(|master| master.is_our_bridge() && enslaved_by_us)
     }
 
+    fn parent(&self, device: &Device) -> Option<&Device> {
+        self.by_index.get(&device.vlan?.parent)
+    }
+
     fn put_link(&self, state: &mut HostState, device: &Device) {
-        let link = device.link(self.master(device).map(Device::link_name));
+        let name = Device::link_name;
+        let link = device.link(self.master(device).map(name), self.parent(device).map(name));
         let (key, object) = (Key::Link(device.link_name()), Object::Link(link));
         state.objects.insert(key, Observed { owner: device.owner(), object });
     }
@@ -64,6 +70,16 @@ impl Devices {
     fn put_uplink(&self, state: &mut HostState, device: &Device) {
         if let Some(bridge) = self.enslaver(device) {
             state.put_ours(Key::Uplink(device.link_name()), Object::Uplink(bridge.link_name()));
+        }
+    }
+
+    /// Only what is held fast at a port of ours is ours.
+    fn put_station(&self, state: &mut HostState, held: &station::Held) {
+        let (bridge, port) = (self.by_index.get(&held.bridge), self.by_index.get(&held.port));
+        if let Some((bridge, port)) = bridge.zip(port).filter(|(_, port)| port.owner() == Owner::Ours) {
+            let key = Key::Station(bridge.link_name(), held.mac);
+            let addresses = BTreeSet::new();
+            state.put_ours(key, Object::Station { port: port.link_name(), addresses });
         }
     }
 }
@@ -89,7 +105,7 @@ fn put_tables(state: &mut HostState, tables: Tables) {
 
 impl LinuxHost {
     pub(super) async fn observe_all(&self, spec: &HostSpec) -> Result<HostState, ObserveError> {
-        let mut scope = scope(spec.objects.keys());
+        let mut scope = whole_scope(spec);
         self.watch.set_scope(scope.clone());
         let texts = spec.objects.iter().filter_map(|(key, object)| match (key, object) {
             (Key::Ruleset(table), Object::Ruleset(text)) => Some((*table, text.clone())),
@@ -102,11 +118,12 @@ impl LinuxHost {
             listed.into_values().for_each(|device| devices.insert(device));
             let addresses = address::list(&self.netlink, None).await.map_err(listing("the addresses"))?;
             let routes = route::list(&self.netlink, None).await.map_err(listing("the routes"))?;
-            Ok((devices, addresses, routes))
+            let stations = station::list(&self.netlink).await.map_err(listing("the bridges' tables"))?;
+            Ok((devices, addresses, routes, stations))
         };
         let (tables, links) = tokio::join!(tables, links);
         let tables = tables.map_err(|source| ObserveError::Nftables { what: "our tables".into(), source })?;
-        let (devices, addresses, routes) = links?;
+        let (mut devices, addresses, routes, stations) = links?;
         self.watch.seen(devices.by_index.values());
         let mut state = HostState::default();
         put_tables(&mut state, tables);
@@ -123,8 +140,12 @@ impl LinuxHost {
                 put_route(&mut state, device, led);
             }
         }
+        stations.iter().for_each(|held| devices.put_station(&mut state, held));
         for key in spec.objects.keys() {
             self.put_sysctl(&mut state, key)?;
+            if !state.objects.contains_key(key) {
+                self.put_some_station(&mut state, key, &mut devices).await?;
+            }
         }
         for network in self.files.networks()? {
             self.put_network(&mut state, &network)?;
@@ -160,14 +181,14 @@ impl LinuxHost {
 
     fn put_network(&self, state: &mut HostState, network: &Name) -> Result<(), ObserveError> {
         self.watch.add_network(network);
-        for mac in self.files.dhcp_hosts(network)? {
-            self.put_file(state, &Key::DhcpHost(network.clone(), mac))?;
+        for key in self.files.dhcp_hosts(network)? {
+            self.put_file(state, &key)?;
         }
         for name in self.files.dns_names(network)? {
             self.put_file(state, &Key::DnsName(network.clone(), name))?;
         }
-        for (mac, address) in self.files.leases(network)? {
-            state.put_ours(Key::Lease(network.clone(), mac), Object::Lease(address));
+        for (key, lease) in self.files.leases(network)? {
+            state.put_ours(key, lease);
         }
         self.put_file(state, &Key::Dnsmasq(network.clone()))
     }
@@ -175,8 +196,10 @@ impl LinuxHost {
     fn put_file(&self, state: &mut HostState, key: &Key) -> Result<(), ObserveError> {
         let object = match key {
             Key::DhcpHost(network, mac) => self.files.dhcp_host(network, *mac)?,
+            Key::DhcpHost6(network, address) => self.files.dhcp_host6(network, *address)?,
             Key::DnsName(network, name) => self.files.dns_name(network, name)?,
             Key::Lease(network, mac) => self.files.lease(network, *mac)?.map(Object::Lease),
+            Key::Lease6(network, address) => self.files.lease6(network, *address)?,
             Key::Dnsmasq(network) => dnsmasq::running(&self.files, network)?.map(|running| {
                 self.watch.add_process(network, running.pid);
                 Object::Dnsmasq(running.dnsmasq)
@@ -225,7 +248,7 @@ impl LinuxHost {
 
     async fn put_some_links(&self, state: &mut HostState, keys: &BTreeSet<Key>) -> Result<(), ObserveError> {
         let names: BTreeSet<&LinkName> = keys.iter().filter_map(link_of).collect();
-        let devices = self.look_up(&names).await?;
+        let mut devices = self.look_up(&names).await?;
         for key in keys {
             let Some(device) = link_of(key).and_then(|name| devices.named(name)) else { continue };
             match key {
@@ -239,10 +262,30 @@ impl LinuxHost {
                 _ => {}
             }
         }
+        for key in keys {
+            self.put_some_station(state, key, &mut devices).await?;
+        }
         self.put_some_addresses(state, keys, &devices).await
     }
 
-    /// These devices and their masters, those that there are.
+    /// The station of this key, if it is a station's.
+    async fn put_some_station(
+        &self,
+        state: &mut HostState,
+        key: &Key,
+        devices: &mut Devices,
+    ) -> Result<(), ObserveError> {
+        let Key::Station(bridge, mac) = key else { return Ok(()) };
+        let Some(index) = devices.named(bridge).map(|bridge| bridge.index) else { return Ok(()) };
+        let failed = |source| ObserveError::List { what: format!("where {mac} is on {bridge}"), source };
+        if let Some(held) = station::find(&self.netlink, index, *mac).await.map_err(failed)? {
+            self.look_up_number(devices, held.port).await?;
+            devices.put_station(state, &held);
+        }
+        Ok(())
+    }
+
+    /// These devices and their masters and parents, those that there are.
     async fn look_up(&self, names: &BTreeSet<&LinkName>) -> Result<Devices, ObserveError> {
         let mut devices = Devices::new(self.files.uplinks()?);
         if names.len() > FEW_LINKS {
@@ -254,16 +297,24 @@ impl LinuxHost {
             let found = link::by_name(&self.netlink, name).await;
             let found =
                 found.map_err(|source| ObserveError::List { what: format!("device {name}"), source })?;
-            let master = found.as_ref().and_then(|device| device.master);
-            found.into_iter().for_each(|device| devices.insert(device));
-            if let Some(index) = master.filter(|index| !devices.by_index.contains_key(index)) {
-                let master = link::by_index(&self.netlink, index).await;
-                let master = master.map_err(listing("the master of a device"))?;
-                master.into_iter().for_each(|device| devices.insert(device));
+            let Some(device) = found else { continue };
+            let others = [device.master, device.vlan.map(|vlan| vlan.parent)];
+            devices.insert(device);
+            for index in others.into_iter().flatten() {
+                self.look_up_number(&mut devices, index).await?;
             }
         }
         self.watch.seen(devices.by_index.values());
         Ok(devices)
+    }
+
+    async fn look_up_number(&self, devices: &mut Devices, index: u32) -> Result<(), ObserveError> {
+        if !devices.by_index.contains_key(&index) {
+            let found = link::by_index(&self.netlink, index).await;
+            let found = found.map_err(listing("the master or parent of a device"))?;
+            found.into_iter().for_each(|device| devices.insert(device));
+        }
+        Ok(())
     }
 
     async fn put_some_addresses(
@@ -322,9 +373,24 @@ fn has_addresses(device: &Device, scope: &Scope) -> bool {
 
 fn link_of(key: &Key) -> Option<&LinkName> {
     match key {
-        Key::Link(link) | Key::Uplink(link) | Key::Address(link, _) | Key::Route(link, _) => Some(link),
+        Key::Link(link)
+        | Key::Device(link)
+        | Key::Uplink(link)
+        | Key::Address(link, _)
+        | Key::Route(link, _)
+        | Key::Station(link, _) => Some(link),
         _ => None,
     }
+}
+
+/// What matters for a whole spec: the devices in it, and those that planning them reads, such as a
+/// bridge of the administrator's.
+fn whole_scope(spec: &HostSpec) -> Scope {
+    let mut whole = scope(spec.objects.keys());
+    for key in spec.objects.keys().filter(|key| link_of(key).is_some()) {
+        whole.links.extend(scope(reads(spec, key).iter()).links);
+    }
+    whole
 }
 
 fn scope<'a>(keys: impl Iterator<Item = &'a Key>) -> Scope {

@@ -543,10 +543,7 @@ impl Shared {
 }
 
 fn our_table(family: u8, name: &str) -> Option<Table> {
-    /// `NFPROTO_INET` and `NFPROTO_BRIDGE` (`linux/netfilter.h`).
-    const FAMILIES: [(u8, Table); 2] = [(1, Table::Gateway), (7, Table::Guard)];
-    let ours = FAMILIES.into_iter().find(|(number, _)| *number == family && name == TABLE);
-    ours.map(|(_, table)| table)
+    Table::ALL.into_iter().find(|table| nftables::protocol(*table) == family && name == TABLE)
 }
 
 async fn watch_process(shared: Arc<Shared>, network: Name, pid: i32) {
