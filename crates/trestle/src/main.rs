@@ -42,7 +42,11 @@ mod tests {
             let path = format!("{path} {}", command.get_name());
             let is_leaf = command.get_subcommands().next().is_none();
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            if is_leaf && !command.is_hide_set() && !help.contains("Example: ") {
+            if is_leaf
+                && !command.is_hide_set()
+                && !help.contains("Example: ")
+                && !help.contains("Examples:\n")
+            {
                 without.push(path.clone());
             }
             for below in command.get_subcommands() {

@@ -93,18 +93,18 @@ pub(crate) enum InstanceCommand {
 }
 
 const CREATE_EXAMPLES: &str = "\
-Example: trestle instance create web --project alpha --network public
-
-More of them:
+Examples:
+  trestle instance create web --project alpha --network public
   trestle instance create db --network backend,address=10.1.0.9,address=fd00:1::9
   trestle instance create router --network public,mac=fa:16:3e:00:00:09 --network backend";
 
 const MOVE_EXAMPLES: &str = "\
-Example: trestle instance move web --to kvm2
+Examples:
+  trestle instance move web --to kvm2
 
 Around a live migration:
   trestle instance move web --to kvm2 --prepare
-  (the hypervisor copies the guest into the device that stands on kvm2 now)
+  virsh migrate --live web qemu+ssh://kvm2/system
   trestle instance move web --switch     # or --cancel";
 
 /// What to move where, and which part of it to do.
@@ -363,5 +363,56 @@ fn whereabouts(interface: &Interface) -> Option<String> {
     match &interface.moving_to {
         Some(next) => Some(format!("{host}, prepared on {next}")),
         None => Some(host.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An instance on a host, and perhaps prepared on another.
+    fn web(host: Option<&str>, moving_to: Option<&str>) -> Instance {
+        serde_json::from_value(serde_json::json!({
+            "id": "01926b2e-8f4e-7c1a-9d0b-5b8f3a2c1d4e", "name": "web", "project": "alpha",
+            "created_at": "2026-01-01T00:00:00Z",
+            "interfaces": [{
+                "id": "01926b2e-8f4e-7c1a-9d0b-5b8f3a2c1d4f", "network": "public",
+                "mac": "fa:16:3e:00:00:09", "addresses": ["10.0.0.9", "fd00::9"], "device": "tr-5b8f3a2c1d4f",
+                "host": host, "moving_to": moving_to, "plug": null, "state": "ready",
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_move_says_what_it_did() {
+        let (old, prepared, new) =
+            (web(Some("kvm1"), None), web(Some("kvm1"), Some("kvm2")), web(Some("kvm2"), None));
+        let told = [
+            (MovePhase::Both, &old, &new),
+            (MovePhase::Prepare, &old, &prepared),
+            (MovePhase::Switch, &prepared, &new),
+            (MovePhase::Switch, &new, &new),
+            (MovePhase::Cancel, &prepared, &old),
+            (MovePhase::Cancel, &old, &old),
+        ]
+        .map(|(phase, before, after)| moved(phase, before, after, Duration::from_millis(140)));
+        insta::assert_snapshot!(told.join("\n"), @r"
+        moved instance web from kvm1 to kvm2 in 140 ms (10.0.0.9 and fd00::9 on public)
+        prepared instance web on kvm2 in 140 ms; it stays on kvm1 until --switch
+        moved instance web from kvm1 to kvm2 in 140 ms (10.0.0.9 and fd00::9 on public)
+        instance web is on kvm2 already
+        took down what was prepared for instance web on kvm2, in 140 ms
+        instance web was not about to move; it stays on kvm1
+        ");
+    }
+
+    #[test]
+    fn an_instance_that_is_prepared_elsewhere_shows_it() {
+        let text = list(&[web(Some("kvm1"), Some("kvm2"))]);
+        insta::assert_snapshot!(text, @r"
+        NAME  PROJECT  ADDRESSES          HOST                    STATE
+        web   alpha    10.0.0.9, fd00::9  kvm1, prepared on kvm2  ready
+        ");
     }
 }

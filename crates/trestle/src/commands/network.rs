@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use serde::Serialize;
 use trestle_api::client::Client;
 use trestle_api::types::{AddressRange, Cidr, Family, VlanId};
@@ -101,9 +101,8 @@ pub(crate) enum NetworkCommand {
 }
 
 const CREATE_EXAMPLES: &str = "\
-Example: trestle network create tenants --cidr 10.0.0.0/8 --num-networks 50 --network-size 256
-
-More of them:
+Examples:
+  trestle network create tenants --cidr 10.0.0.0/8 --num-networks 50 --network-size 256
   trestle network create public --type flat_dhcp --cidr 192.0.2.0/24 --bridge br100
   trestle network create lan --type flat --cidr 192.168.7.0/24 --gateway 192.168.7.1 --bridge br-lan
   trestle network create dual --cidr 10.9.0.0/24 --cidr-v6 fd00:9::/64 --vlan 9 --project alpha";
@@ -137,13 +136,13 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Addresses")]
+#[command(next_help_heading = "Addresses", group = ArgGroup::new("range").required(true).multiple(true))]
 struct RangeArgs {
     /// The IPv4 range, from a /30 to a /8; of several networks, what they are split from
-    #[arg(long, required_unless_present = "cidr_v6")]
+    #[arg(long, group = "range")]
     cidr: Option<String>,
     /// The IPv6 range; of several networks, what they are split from, a /64 each
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", group = "range")]
     cidr_v6: Option<String>,
     /// How many networks to make, all or none [default: 1]
     #[arg(long, value_name = "NUMBER")]
