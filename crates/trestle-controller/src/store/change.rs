@@ -173,6 +173,22 @@ pub(crate) struct Filter {
     pub(crate) host_visible: Option<HostId>,
 }
 
+macro_rules! select_events {
+    ($order:literal) => {
+        concat!(
+            "SELECT id, at, kind, message, project_name, host_name, subject FROM changes
+             WHERE id > $1
+               AND (CAST($2 AS TEXT) IS NULL OR kind = $2 OR substr(kind, 1, length($2) + 1) = $2 || '.')
+               AND (CAST($3 AS TEXT) IS NULL OR project = $3 OR project_name = $3)
+               AND (CAST($4 AS TEXT) IS NULL OR project = $4)
+               AND (CAST($5 AS TEXT) IS NULL OR host = $5 OR host_name = $5)
+               AND (CAST($6 AS TEXT) IS NULL OR host = $6) ",
+            $order,
+            " LIMIT $7"
+        )
+    };
+}
+
 /// The events after this one, the oldest first.
 pub(crate) async fn events(
     connection: &mut AnyConnection,
@@ -180,26 +196,39 @@ pub(crate) async fn events(
     after: i64,
     limit: i64,
 ) -> Result<Vec<Event>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT id, at, kind, message, project_name, host_name, subject FROM changes
-         WHERE id > $1
-           AND (CAST($2 AS TEXT) IS NULL OR kind = $2 OR substr(kind, 1, length($2) + 1) = $2 || '.')
-           AND (CAST($3 AS TEXT) IS NULL OR project = $3 OR project_name = $3)
-           AND (CAST($4 AS TEXT) IS NULL OR project = $4)
-           AND (CAST($5 AS TEXT) IS NULL OR host = $5 OR host_name = $5)
-           AND (CAST($6 AS TEXT) IS NULL OR host = $6)
-         ORDER BY id LIMIT $7",
-    )
-    .bind(after)
-    .bind(filter.kind.as_deref())
-    .bind(filter.project.as_deref())
-    .bind(filter.project_visible.map(|id| id.to_string()))
-    .bind(filter.host.as_deref())
-    .bind(filter.host_visible.map(|id| id.to_string()))
-    .bind(limit)
-    .fetch_all(connection)
-    .await
-    .during("read events")?;
+    read_events(connection, select_events!("ORDER BY id"), filter, (after, limit)).await
+}
+
+/// The last so many of the events after this one, the oldest first all the same.
+pub(crate) async fn last_events(
+    connection: &mut AnyConnection,
+    filter: &Filter,
+    after: i64,
+    count: i64,
+) -> Result<Vec<Event>, StoreError> {
+    let sql = select_events!("ORDER BY id DESC");
+    let mut events = read_events(connection, sql, filter, (after, count)).await?;
+    events.reverse();
+    Ok(events)
+}
+
+async fn read_events(
+    connection: &mut AnyConnection,
+    sql: &'static str,
+    filter: &Filter,
+    (after, limit): (i64, i64),
+) -> Result<Vec<Event>, StoreError> {
+    let rows = sqlx::query(sql)
+        .bind(after)
+        .bind(filter.kind.as_deref())
+        .bind(filter.project.as_deref())
+        .bind(filter.project_visible.map(|id| id.to_string()))
+        .bind(filter.host.as_deref())
+        .bind(filter.host_visible.map(|id| id.to_string()))
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+        .during("read events")?;
     rows.iter()
         .map(|row| {
             let mut columns = Columns::of(row);

@@ -121,6 +121,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) name: Option<&'a str>,
     /// That both of these projects can use: their own and the shared ones.
     pub(crate) usable_by: [Option<ProjectId>; 2],
+    /// That this one host routes for.
+    pub(crate) gateway_host: Option<HostId>,
 }
 
 /// The networks after this id.
@@ -135,12 +137,14 @@ pub(crate) async fn list(
         "WHERE n.id > $1 AND (CAST($2 AS TEXT) IS NULL OR n.name = $2)
            AND (CAST($3 AS TEXT) IS NULL OR n.project = $3 OR (n.project IS NULL AND n.vlan IS NULL))
            AND (CAST($4 AS TEXT) IS NULL OR n.project = $4 OR (n.project IS NULL AND n.vlan IS NULL))
-         ORDER BY n.id LIMIT $5"
+           AND (CAST($5 AS TEXT) IS NULL OR n.gateway_host = $5)
+         ORDER BY n.id LIMIT $6"
     ))
     .bind(after)
     .bind(filter.name)
     .bind(first)
     .bind(second)
+    .bind(filter.gateway_host.map(|id| id.to_string()))
     .bind(limit)
     .fetch_all(connection)
     .await
@@ -344,8 +348,7 @@ async fn range_collisions(
         // Those that are wanted do not overlap, so they end in the order in which they begin.
         let before = wanted.range(..=taken.last()).rev();
         let overlapping = before.take_while(|(_, (range, _))| range.last() >= taken.first());
-        collisions
-            .extend(overlapping.map(|(_, (_, cidr))| Collision::Range(*cidr, holder.clone(), there)));
+        collisions.extend(overlapping.map(|(_, (_, cidr))| Collision::Range(*cidr, holder.clone(), there)));
         if collisions.len() >= COLLISIONS_TOLD {
             break;
         }
