@@ -1,11 +1,59 @@
 //! The controller's options: the `[server]` part of `trestle.toml` and the flags of
 //! `trestle server`. Options that the original had keep their names.
 
+use std::fs::DirBuilder;
+use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trestle_core::types::{Cidr, Domain, LinkName};
+use trestle_core::types::{Cidr, Domain, LinkName, VlanId};
+use trestle_core::world::NetworkType;
+
+/// How many of something a project may have. Written -1 where there is no limit, as the original
+/// did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct Limit(Option<u32>);
+
+/// Why a number is not a [`Limit`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not a limit: use 0 to 4294967295, or -1 for none")]
+pub struct InvalidLimit(i64);
+
+impl Limit {
+    /// As many as there are.
+    pub const NONE: Self = Self(None);
+
+    /// This many at most.
+    pub const fn at_most(number: u32) -> Self {
+        Self(Some(number))
+    }
+
+    /// The largest number that is allowed, if there is one.
+    pub fn number(self) -> Option<u32> {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Limit {
+    type Error = InvalidLimit;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        match u32::try_from(number) {
+            Ok(number) => Ok(Self(Some(number))),
+            Err(_) if number == -1 => Ok(Self::NONE),
+            Err(_) => Err(InvalidLimit(number)),
+        }
+    }
+}
+
+impl From<Limit> for i64 {
+    fn from(limit: Limit) -> Self {
+        limit.0.map_or(-1, Self::from)
+    }
+}
 
 /// Every option of the controller. An option that is absent has the default that is said with it;
 /// an unknown one is refused.
@@ -32,7 +80,28 @@ pub struct ControllerConfig {
     pub tls_key: Option<PathBuf>,
     /// Allows plain HTTP beyond loopback, where tokens can be read on the way. Default: false.
     pub insecure: bool,
-    /// The bridge of networks that name none. Default: none, so each network must name one.
+    /// The type of networks that name none: `vlan`, `flat_dhcp` or `flat`. Default: `vlan`.
+    pub network_type: NetworkType,
+    /// Whether every host with an instance routes for a network that does not say; else one host
+    /// does for all. Default: true.
+    pub multi_host: bool,
+    /// Whether all hosts have the same gateway address on a multi-host network that does not say;
+    /// else each takes one of its own. Default: true.
+    pub share_address: bool,
+    /// Where to begin to look for free VLAN ids. Default: 100.
+    pub vlan_start: VlanId,
+    /// How many IPv4 addresses each of several networks has that are made at once without a size,
+    /// if their range has that many. Default: 256.
+    pub network_size: u32,
+    /// How many networks a project may own that has no quota of its own; -1 for no limit.
+    /// Default: -1.
+    pub quota_networks: Limit,
+    /// How many fixed IPs its instances may have, in the same way. Default: -1.
+    pub quota_fixed_ips: Limit,
+    /// How many floating IPs it may have, in the same way. Default: 10.
+    pub quota_floating_ips: Limit,
+    /// The bridge of networks of the types `flat_dhcp` and `flat` that name none. Default: none, so
+    /// each must name one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flat_network_bridge: Option<LinkName>,
     /// The DNS domain of networks that name none. Default: `trestle.internal`.
@@ -59,6 +128,14 @@ impl Default for ControllerConfig {
             tls_cert: None,
             tls_key: None,
             insecure: false,
+            network_type: NetworkType::Vlan,
+            multi_host: true,
+            share_address: true,
+            vlan_start: VlanId::try_from(100).expect("a constant VLAN id is one"),
+            network_size: 256,
+            quota_networks: Limit::NONE,
+            quota_fixed_ips: Limit::NONE,
+            quota_floating_ips: Limit::at_most(10),
             flat_network_bridge: None,
             dhcp_domain: "trestle.internal".parse().expect("a constant domain is a domain"),
             dhcp_lease_time: 86_400,
@@ -77,6 +154,11 @@ impl ControllerConfig {
     /// The options with every default under this state folder.
     pub fn in_state_dir(state_dir: impl Into<PathBuf>) -> Self {
         Self { state_dir: state_dir.into(), ..Self::default() }
+    }
+
+    /// Makes the state folder, if it is not there.
+    pub(crate) fn make_state_dir(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(&self.state_dir)
     }
 
     /// The file that the first admin token is written to, readable by its owner alone.
@@ -113,5 +195,14 @@ mod tests {
         assert_eq!(empty.listen_on(), ["127.0.0.1:7117", "unix:/var/lib/trestle/trestle.sock"]);
         let unknown = serde_json::from_str::<ControllerConfig>(r#"{"flat_bridge": "br0"}"#);
         assert!(unknown.unwrap_err().to_string().starts_with("unknown field `flat_bridge`"));
+    }
+
+    #[test]
+    fn a_limit_is_a_number_or_none() {
+        let limits = |text: &str| serde_json::from_str::<Vec<Limit>>(text);
+        assert_eq!(limits("[-1, 0, 10]").unwrap(), [Limit::NONE, Limit::at_most(0), Limit::at_most(10)]);
+        assert_eq!(i64::from(Limit::NONE), -1);
+        let refused = limits("[-2]").unwrap_err().to_string();
+        assert!(refused.starts_with("-2 is not a limit: use 0 to 4294967295, or -1 for none"), "{refused}");
     }
 }

@@ -102,21 +102,6 @@ impl AppError {
             .caused_by(Defect(what))
     }
 
-    /// Lists everything that is in the way: field, code and message of each.
-    #[must_use]
-    pub(crate) fn with_problems(
-        mut self,
-        problems: impl Iterator<Item = (&'static str, &'static str, String)>,
-    ) -> Self {
-        let problem = |(field, code, message): (&str, &str, String)| FieldProblem {
-            field: field.to_owned(),
-            code: code.to_owned(),
-            message,
-        };
-        self.error.problems = problems.map(problem).collect();
-        self
-    }
-
     /// It collides with what is there.
     pub fn conflict(code: &str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, code, message)

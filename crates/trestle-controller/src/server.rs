@@ -25,6 +25,11 @@ use crate::http;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new connection may say nothing.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many connections an address has at once; more wait in the kernel's queue. Each of a
+/// thousand hosts has two or three.
+const MOST_CONNECTIONS: usize = 8192;
 /// How long a connection may idle, or dawdle over a request's head. Longer than a client of ours
 /// keeps an idle connection (90 s), so that it is not closed under a request just sent.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -36,6 +41,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The state folder, in which the local socket is, cannot be made.
+    #[error("cannot use the state folder {}", path.display())]
+    StateDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Neither `host:port` nor `unix:/path`.
     #[error("`{address}` is not an address to listen on")]
     BadAddress {
@@ -116,19 +129,9 @@ impl ServeError {
             Self::Pem { .. } | Self::Mismatch { .. } => Some(
                 "both files are PEM; the certificate's file begins with the server's own, its issuers follow",
             ),
-            Self::Lookup { .. } | Self::Bind { .. } | Self::HalfTls => None,
+            Self::StateDir { .. } | Self::Lookup { .. } | Self::Bind { .. } | Self::HalfTls => None,
         }
     }
-}
-
-/// Serves the API on every address of the configuration until `shutdown` is done.
-pub async fn serve(
-    app: App,
-    config: &ControllerConfig,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    Server::bind(config).await?.run(app, shutdown).await;
-    Ok(())
 }
 
 /// A server that holds its addresses and does not answer yet.
@@ -139,6 +142,8 @@ pub struct Server {
 impl Server {
     /// Takes every address of the configuration, or none.
     pub async fn bind(config: &ControllerConfig) -> Result<Self, ServeError> {
+        let unusable = |source| ServeError::StateDir { path: config.state_dir.clone(), source };
+        config.make_state_dir().map_err(unusable)?;
         let protection = Protection::from_config(config)?;
         let mut listeners = Vec::new();
         for address in &config.listen_on() {
@@ -192,10 +197,11 @@ impl Shutdown {
 async fn accept_connections(listener: Listener, router: Router, shutdown: Shutdown) {
     let mut connections = JoinSet::new();
     loop {
+        let has_room = connections.len() < MOST_CONNECTIONS;
         tokio::select! {
             () = shutdown.requested() => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if has_room => match accepted {
                 Ok(accepted) => {
                     connections.spawn(serve_connection(accepted, router.clone(), shutdown.clone()));
                 }
@@ -212,6 +218,13 @@ async fn accept_connections(listener: Listener, router: Router, shutdown: Shutdo
 }
 
 async fn serve_connection(accepted: Accepted, router: Router, shutdown: Shutdown) {
+    let spoke = tokio::select! {
+        spoke = tokio::time::timeout(SILENCE_TIMEOUT, accepted.first_bytes()) => spoke,
+        () = shutdown.requested() => return,
+    };
+    if !matches!(spoke, Ok(Ok(()))) {
+        return tracing::debug!("connection was closed: it said nothing");
+    }
     let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, accepted.handshake()).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

@@ -124,7 +124,7 @@ const fn option(name: &'static str, meaning: &'static str, unset: &'static str) 
     OptionText { name, meaning, unset }
 }
 
-const SERVER: [OptionText; 12] = [
+const SERVER: [OptionText; 20] = [
     option("state_dir", "The folder of the database, the first admin token and the local socket.", ""),
     option(
         "database",
@@ -139,9 +139,33 @@ const SERVER: [OptionText; 12] = [
     option("tls_cert", "The certificate chain, PEM. If not set: plain HTTP.", "\"/etc/trestle/server.crt\""),
     option("tls_key", "The certificate's private key, PEM.", "\"/etc/trestle/server.key\""),
     option("insecure", "Allow plain HTTP beyond loopback, where tokens can be read on the way.", ""),
+    option("network_type", "The type of networks that name none: vlan, flat_dhcp or flat.", ""),
+    option(
+        "multi_host",
+        "Whether every host with an instance routes for a network that does not say. If not, one host\ndoes for all.",
+        "",
+    ),
+    option(
+        "share_address",
+        "Whether all hosts have the same gateway address on a multi-host network that does not say.\nIf not, each takes one of its own from the network.",
+        "",
+    ),
+    option("vlan_start", "Where to begin to look for free VLAN ids.", ""),
+    option(
+        "network_size",
+        "How many IPv4 addresses each of several networks has that are made at once without a size,\nif their range has that many.",
+        "",
+    ),
+    option(
+        "quota_networks",
+        "How many networks a project may own that has no quota of its own; -1 for no limit.",
+        "",
+    ),
+    option("quota_fixed_ips", "How many fixed IPs its instances may have, in the same way.", ""),
+    option("quota_floating_ips", "How many floating IPs it may have, in the same way.", ""),
     option(
         "flat_network_bridge",
-        "The bridge of networks that name none. If not set: every network must name one.",
+        "The bridge of networks of the types flat_dhcp and flat that name none. If not set: each must\nname one.",
         "\"br100\"",
     ),
     option("dhcp_domain", "The DNS domain of networks that name none.", ""),

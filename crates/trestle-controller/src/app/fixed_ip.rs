@@ -1,6 +1,6 @@
 //! Fixed IPs.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use trestle_api::{FixedIp, FixedIpFilter, Page, PageQuery};
 
@@ -21,7 +21,7 @@ impl App {
         let limit = check::limit(page)?;
         let mut checks = Checks::default();
         let address = checks.optional("address", "bad_address", filter.address.as_deref());
-        let after: Option<Ipv4Addr> = checks.optional("after", "bad_cursor", page.after.as_deref());
+        let after: Option<IpAddr> = checks.optional("after", "bad_cursor", page.after.as_deref());
         checks.finish()?;
         let mut read = self.store().read().await?;
         let mut wanted = Filter { visible_to: caller.only_project(), address, ..Filter::default() };
@@ -31,7 +31,6 @@ impl App {
         if let Some(text) = filter.project.as_deref() {
             wanted.project = Some(project::find(&mut read, caller, text).await?.id.to_string());
         }
-        let after = after.map_or(-1, |address| u32::from(address).into());
         let when = (self.release_policy(), self.now());
         let items = fixed_ip::list(&mut read, &wanted, when, (after, check::rows(limit))).await?;
         Ok(check::page(items, limit, |item| item.address.to_string()))

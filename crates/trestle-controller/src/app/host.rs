@@ -9,12 +9,13 @@ use trestle_core::world;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
+use crate::app::network::change as network_change;
 use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::feed;
 use crate::store::change::Change;
 use crate::store::host::{self, HostRecord};
-use crate::store::observed;
+use crate::store::{network, observed};
 
 impl App {
     /// Makes a host known. Admins only.
@@ -23,6 +24,7 @@ impl App {
         let mut checks = Checks::default();
         let name = checks.name("name", &new.name);
         let flat_interface = device(&mut checks, "flat_interface", new.flat_interface.as_deref());
+        let vlan_interface = device(&mut checks, "vlan_interface", new.vlan_interface.as_deref());
         let public_interface = device(&mut checks, "public_interface", new.public_interface.as_deref());
         checks.finish()?;
         let Some(name) = name else {
@@ -32,13 +34,15 @@ impl App {
         if host::find(write.connection(), name.as_str()).await?.is_some() {
             return Err(AppError::conflict("name_taken", format!("there is a host `{name}` already")));
         }
-        let host = world::Host { id: HostId(Uuid::now_v7()), name, flat_interface, public_interface };
-        let created_at = write.at();
-        host::insert(write.connection(), &host, created_at).await?;
-        let message = format!("host `{}` was made known", host.name);
-        write.log(change("host.created", message, &host));
+        let id = HostId(Uuid::now_v7());
+        let host = world::Host { id, name, flat_interface, vlan_interface, public_interface };
+        let gateway = new.gateway.unwrap_or(true);
+        let record = HostRecord { host, gateway, created_at: write.at(), observed: None };
+        host::insert(write.connection(), &record).await?;
+        let message = format!("host `{}` was made known", record.host.name);
+        write.log(change("host.created", message, &record.host));
         write.commit().await?;
-        Ok(answer(HostRecord { host, created_at, observed: None }, HostStatus::default()))
+        Ok(answer(record, HostStatus::default()))
     }
 
     /// The hosts that the caller may see: all of them, or an agent's own.
@@ -71,29 +75,37 @@ impl App {
     pub async fn patch_host(&self, caller: &Caller, host: &str, patch: HostPatch) -> Result<Host, AppError> {
         caller.must_be_admin("changing a host")?;
         let mut checks = Checks::default();
-        let flat_interface = device(&mut checks, "flat_interface", patch.flat_interface.as_deref());
-        let public_interface = device(&mut checks, "public_interface", patch.public_interface.as_deref());
+        let fields = [
+            ("flat_interface", &patch.flat_interface),
+            ("vlan_interface", &patch.vlan_interface),
+            ("public_interface", &patch.public_interface),
+        ];
+        let [flat, vlan, public] = fields.map(|(field, text)| device(&mut checks, field, text.as_deref()));
         checks.finish()?;
         let mut write = self.write().await?;
         let mut record = find(write.connection(), caller, host).await?;
-        let before = record.host.clone();
-        if patch.flat_interface.is_some() {
-            record.host.flat_interface = flat_interface;
+        let before = (record.host.clone(), record.gateway);
+        let now = &mut record.host;
+        for (old, given, new) in [
+            (&mut now.flat_interface, &patch.flat_interface, flat),
+            (&mut now.vlan_interface, &patch.vlan_interface, vlan),
+            (&mut now.public_interface, &patch.public_interface, public),
+        ] {
+            if given.is_some() {
+                *old = new;
+            }
         }
-        if patch.public_interface.is_some() {
-            record.host.public_interface = public_interface;
-        }
-        if record.host != before {
-            host::update(write.connection(), &record.host).await?;
-            let message = format!("the devices of host `{}` were changed", record.host.name);
-            write.log(change("host.changed", message, &record.host));
+        record.gateway = patch.gateway.unwrap_or(record.gateway);
+        if (&record.host, record.gateway) != (&before.0, before.1) {
+            host::update(write.connection(), &record).await?;
+            write.log(change("host.changed", changed_message(&before.0, &record), &record.host));
             write.commit().await?;
         }
         let mut read = self.store().read().await?;
         self.with_status(&mut read, record).await
     }
 
-    /// Forgets a host that has no interfaces plugged in. Admins only.
+    /// Forgets a host that has no interfaces plugged in and routes for no network in use. Admins only.
     pub async fn delete_host(&self, caller: &Caller, host: &str) -> Result<(), AppError> {
         caller.must_be_admin("deleting a host")?;
         let mut write = self.write().await?;
@@ -101,6 +113,11 @@ impl App {
         let uses = host::uses(write.connection(), host.id).await?;
         if !uses.is_empty() {
             return Err(AppError::in_use(&format!("host `{}` still has", host.name), &uses));
+        }
+        for network in network::of_gateway(write.connection(), host.id).await? {
+            network::set_gateway_host(&mut write, &network, None).await?;
+            let message = format!("network `{}` has no gateway host any more", network.network.name);
+            write.log(network_change("network.gateway_moved", message, &network));
         }
         host::delete(write.connection(), host.id).await?;
         let message = format!("host `{}` was deleted", host.name);
@@ -131,6 +148,9 @@ impl App {
             generation_wanted: *self.feed().generation(record.host.id).borrow(),
             generation_applied: observed.map_or(0, |observed| observed.generation_applied),
             problems: problems.into_iter().collect(),
+            agent_problems: observed.map_or_else(Vec::new, |observed| observed.agent_problems.clone()),
+            missing_features: observed
+                .map_or_else(Vec::new, |observed| observed.missing_features.iter().copied().collect()),
             agent_version: observed.map(|observed| observed.agent_version.clone()),
             kernel: observed.map(|observed| observed.kernel.clone()),
         };
@@ -164,11 +184,21 @@ fn device(checks: &mut Checks, field: &str, text: Option<&str>) -> Option<LinkNa
     text.filter(|text| !text.is_empty()).and_then(|text| checks.link(field, text))
 }
 
+fn changed_message(before: &world::Host, record: &HostRecord) -> String {
+    let name = &record.host.name;
+    match (*before == record.host, record.gateway) {
+        (false, _) => format!("the devices of host `{name}` were changed"),
+        (true, true) => format!("host `{name}` may be chosen to route for single-host networks"),
+        (true, false) => format!("host `{name}` is not chosen to route for single-host networks any more"),
+    }
+}
+
 fn change(kind: &'static str, message: String, host: &world::Host) -> Change {
     Change::new(kind, &host.name, message).host(host.id, &host.name).entity(Entity::Host(host.id))
 }
 
 fn answer(record: HostRecord, status: HostStatus) -> Host {
-    let world::Host { id, name, flat_interface, public_interface } = record.host;
-    Host { id, name, flat_interface, public_interface, created_at: record.created_at, status }
+    let world::Host { id, name, flat_interface, vlan_interface, public_interface } = record.host;
+    let HostRecord { gateway, created_at, .. } = record;
+    Host { id, name, flat_interface, vlan_interface, public_interface, gateway, created_at, status }
 }

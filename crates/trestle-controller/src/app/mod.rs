@@ -6,28 +6,34 @@
 
 mod agent;
 mod attachment;
+mod caller;
 mod check;
 mod event;
 mod fixed_ip;
 mod host;
 mod instance;
 mod network;
+mod presence;
 mod project;
+mod quota;
+mod report;
 mod token;
 
 use std::error::Error;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use trestle_core::types::{Domain, HostId, LinkName, ProjectId};
+use trestle_core::types::HostId;
 use trestle_core::world::Options;
 
+pub use self::caller::Caller;
+use self::presence::Presence;
 use crate::config::ControllerConfig;
 use crate::error::AppError;
 use crate::feed::{self, Feed};
@@ -46,24 +52,19 @@ struct Inner {
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
     config: ControllerConfig,
-    follower: AbortHandle,
+    tasks: [AbortHandle; 2],
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.follower.abort();
+        self.end_tasks();
     }
 }
 
-/// Whose token a request came with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Caller {
-    /// May do everything.
-    Admin,
-    /// May see and change this project.
-    Member(ProjectId),
-    /// Is the agent of this host.
-    Agent(HostId),
+impl Inner {
+    fn end_tasks(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// How much there is, for metrics.
@@ -158,8 +159,7 @@ impl App {
     /// As [`App::open`], with a clock of the caller's.
     pub async fn open_with(config: &ControllerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let unusable = |source| OpenError::StateDir { path: config.state_dir.clone(), source };
-        let mut folder = DirBuilder::new();
-        folder.recursive(true).mode(0o755).create(&config.state_dir).map_err(unusable)?;
+        config.make_state_dir().map_err(unusable)?;
         let url = match &config.database {
             Some(url) => url.clone(),
             None => default_database(&config.default_database_path()).map_err(unusable)?,
@@ -178,15 +178,18 @@ impl App {
         let feed = Arc::new(feed);
         let following = Arc::clone(&feed);
         let follower = tokio::spawn(async move { following.follow().await }).abort_handle();
-        let inner = Inner { store, feed, clock, config: config.clone(), follower };
+        let watching = Presence::new(Arc::clone(&store), Arc::clone(&feed), Arc::clone(&clock));
+        let watcher = tokio::spawn(watching.watch()).abort_handle();
+        let tasks = [follower, watcher];
+        let inner = Inner { store, feed, clock, config: config.clone(), tasks };
         let app = Self { inner: Arc::new(inner) };
         app.ensure_admin_token(&config.admin_token_path()).await?;
         Ok(app)
     }
 
-    /// Ends the follower and closes the database; requests fail from here on.
+    /// Ends what runs beside requests and closes the database; requests fail from here on.
     pub async fn close(&self) {
-        self.inner.follower.abort();
+        self.inner.end_tasks();
         self.store().close().await;
     }
 
@@ -260,16 +263,8 @@ impl App {
         }
     }
 
-    fn flat_network_bridge(&self) -> Option<&LinkName> {
-        self.inner.config.flat_network_bridge.as_ref()
-    }
-
-    fn dhcp_domain(&self) -> &Domain {
-        &self.inner.config.dhcp_domain
-    }
-
-    fn dhcp_lease_time(&self) -> u32 {
-        self.inner.config.dhcp_lease_time
+    fn config(&self) -> &ControllerConfig {
+        &self.inner.config
     }
 
     /// Whether the host's agent is connected to this controller.
@@ -277,40 +272,6 @@ impl App {
         let now = self.now();
         let heard = self.feed().last_heard(host, now);
         heard.is_some_and(|heard| now.duration_since(heard) <= feed::SILENCE)
-    }
-}
-
-impl Caller {
-    /// Fails unless it is an admin; `doing` begins the sentence.
-    fn must_be_admin(&self, doing: &str) -> Result<(), AppError> {
-        match self {
-            Self::Admin => Ok(()),
-            Self::Member(_) | Self::Agent(_) => Err(AppError::forbidden(format!("{doing} is for admins"))),
-        }
-    }
-
-    /// Fails if it is an agent; `doing` begins the sentence.
-    fn must_not_be_agent(&self, doing: &str) -> Result<(), AppError> {
-        match self {
-            Self::Agent(_) => Err(AppError::forbidden(format!("{doing} is not for agents"))),
-            Self::Admin | Self::Member(_) => Ok(()),
-        }
-    }
-
-    /// The one project it may see, if it is not all of them.
-    fn only_project(&self) -> Option<ProjectId> {
-        match self {
-            Self::Member(project) => Some(*project),
-            Self::Admin | Self::Agent(_) => None,
-        }
-    }
-
-    /// The host it is the agent of.
-    fn own_host(&self) -> Option<HostId> {
-        match self {
-            Self::Agent(host) => Some(*host),
-            Self::Admin | Self::Member(_) => None,
-        }
     }
 }
 

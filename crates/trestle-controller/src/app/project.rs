@@ -1,15 +1,16 @@
 //! Projects.
 
 use sqlx::AnyConnection;
-use trestle_api::{NewProject, Page, PageQuery, Project};
+use trestle_api::{NewProject, Page, PageQuery, Project, ProjectPatch, Usage};
 use trestle_core::types::ProjectId;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
 use crate::app::{App, Caller};
+use crate::config::Limit;
 use crate::error::AppError;
 use crate::store::change::Change;
-use crate::store::project;
+use crate::store::project::{self, Limits, ProjectRecord};
 
 impl App {
     /// Makes a project. Admins only.
@@ -25,12 +26,12 @@ impl App {
         if project::find(write.connection(), name.as_str()).await?.is_some() {
             return Err(AppError::conflict("name_taken", format!("there is a project `{name}` already")));
         }
-        let project = Project { id: ProjectId(Uuid::now_v7()), name, created_at: write.at() };
+        let (id, created_at) = (ProjectId(Uuid::now_v7()), write.at());
+        let project = ProjectRecord { id, name, created_at, quota: Limits::default() };
         project::insert(write.connection(), &project).await?;
-        let message = format!("project `{}` was made", project.name);
-        write.log(Change::new("project.created", &project.name, message).project(project.id, &project.name));
+        write.log(change("project.created", format!("project `{}` was made", project.name), &project));
         write.commit().await?;
-        Ok(project)
+        Ok(self.project_answer(project, Usage::default()))
     }
 
     /// The projects that the caller may see.
@@ -38,13 +39,56 @@ impl App {
         let (limit, after) = (check::limit(page)?, check::after_id(page)?);
         let mut read = self.store().read().await?;
         let projects = project::list(&mut read, caller.only_project(), &after, check::rows(limit)).await?;
-        Ok(check::page(projects, limit, |project| project.id.to_string()))
+        let projects = projects.into_iter().map(|(record, usage)| self.project_answer(record, usage));
+        Ok(check::page(projects.collect(), limit, |project: &Project| project.id.to_string()))
     }
 
     /// One project.
     pub async fn project(&self, caller: &Caller, project: &str) -> Result<Project, AppError> {
         let mut read = self.store().read().await?;
-        find(&mut read, caller, project).await
+        let record = find(&mut read, caller, project).await?;
+        let usage = project::usage(&mut read, record.id).await?;
+        Ok(self.project_answer(record, usage))
+    }
+
+    /// Changes a project's quota. What it has beyond a lower one stays. Admins only.
+    pub async fn patch_project(
+        &self,
+        caller: &Caller,
+        project: &str,
+        patch: ProjectPatch,
+    ) -> Result<Project, AppError> {
+        caller.must_be_admin("changing a quota")?;
+        let mut checks = Checks::default();
+        let fields = [
+            ("networks", patch.networks),
+            ("fixed_ips", patch.fixed_ips),
+            ("floating_ips", patch.floating_ips),
+        ];
+        for (field, number) in fields {
+            if let Some(Err(error)) = number.map(Limit::try_from) {
+                checks.add(field, "bad_quota", error);
+            }
+        }
+        checks.finish()?;
+        let mut write = self.write().await?;
+        let mut record = find(write.connection(), caller, project).await?;
+        let kept = record.quota;
+        record.quota = Limits {
+            networks: patch.networks.or(kept.networks),
+            fixed_ips: patch.fixed_ips.or(kept.fixed_ips),
+            floating_ips: patch.floating_ips.or(kept.floating_ips),
+        };
+        let usage = project::usage(write.connection(), record.id).await?;
+        if record.quota != kept {
+            project::set_quota(write.connection(), record.id, record.quota).await?;
+            let set = fields.iter().filter_map(|(field, number)| Some(format!("{field} {}", (*number)?)));
+            let set: Vec<String> = set.collect();
+            let message = format!("the quota of project `{}` was set: {}", record.name, set.join(", "));
+            write.log(change("project.changed", message, &record));
+            write.commit().await?;
+        }
+        Ok(self.project_answer(record, usage))
     }
 
     /// Deletes a project that owns nothing. Admins only.
@@ -57,10 +101,14 @@ impl App {
             return Err(AppError::in_use(&format!("project `{}` still owns", project.name), &uses));
         }
         project::delete(write.connection(), project.id).await?;
-        let message = format!("project `{}` was deleted", project.name);
-        write.log(Change::new("project.deleted", &project.name, message).project(project.id, &project.name));
+        write.log(change("project.deleted", format!("project `{}` was deleted", project.name), &project));
         write.commit().await?;
         Ok(())
+    }
+
+    fn project_answer(&self, record: ProjectRecord, usage: Usage) -> Project {
+        let quota = self.quota(&record);
+        Project { id: record.id, name: record.name, quota, usage, created_at: record.created_at }
     }
 }
 
@@ -69,8 +117,12 @@ pub(super) async fn find(
     connection: &mut AnyConnection,
     caller: &Caller,
     text: &str,
-) -> Result<Project, AppError> {
+) -> Result<ProjectRecord, AppError> {
     let found = project::find(connection, &check::reference(text)).await?;
-    let visible = |project: &Project| caller.only_project().is_none_or(|only| only == project.id);
+    let visible = |project: &ProjectRecord| caller.only_project().is_none_or(|only| only == project.id);
     found.filter(visible).ok_or_else(|| AppError::not_found("project", text))
+}
+
+fn change(kind: &'static str, message: String, project: &ProjectRecord) -> Change {
+    Change::new(kind, &project.name, message).project(project.id, &project.name)
 }

@@ -65,7 +65,13 @@ async fn stream_events(
     QueryPair(filter, start): QueryPair<EventFilter, Start>,
     headers: HeaderMap,
 ) -> Answer<Sse<impl Stream<Item = Result<sse::Event, axum::Error>>>> {
-    let after = last_event_id(&headers)?.or(start.after).unwrap_or(0);
+    let after = match last_event_id(&headers)? {
+        Some(seen) => seen,
+        None => {
+            let caller = front.app.authenticate(&secret).await?;
+            front.app.first_event(&caller, &filter, start.after.unwrap_or(0)).await?
+        }
+    };
     let revision = front.app.subscribe();
     let mut follower = Follower {
         app: front.app,

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::Front;
 use super::answer::{Answer, Collisions, Created, Refusals};
-use super::extract::{Authenticated, JsonBody, Path, Query, QueryPair};
+use super::extract::{Authenticated, JsonBody, Path, Query, QueryPair, Secret};
 use crate::app::App;
 
 /// The largest report, in bytes: a host with a thousand interfaces and a problem with each key.
@@ -62,7 +62,7 @@ async fn host(
     Ok(Json(app.host(&caller, &host).await?))
 }
 
-/// Changes a host's devices.
+/// Changes a host's devices, and whether it may be chosen as a gateway.
 #[utoipa::path(patch, path = "/v1/hosts/{host}", tag = "hosts", request_body = HostPatch,
     params(("host" = String, Path, description = "the host, by name or id")), responses(
     (status = 200, description = "the host as it is now", body = Host), Refusals, Collisions,
@@ -76,7 +76,7 @@ async fn patch_host(
     Ok(Json(app.patch_host(&caller, &host, patch).await?))
 }
 
-/// Forgets a host that has no interface plugged in any more.
+/// Forgets a host that has no interface plugged in any more and routes for no network in use.
 #[utoipa::path(delete, path = "/v1/hosts/{host}", tag = "hosts",
     params(("host" = String, Path, description = "the host, by name or id")), responses(
     (status = 204, description = "it is gone"), Refusals, Collisions,
@@ -100,15 +100,21 @@ async fn delete_host(
 ))]
 async fn spec(
     State(front): State<Front>,
-    Authenticated(caller): Authenticated,
+    Secret(secret): Secret,
     Path(host): Path<String>,
     Query(query): Query<SpecQuery>,
 ) -> Answer<Response> {
+    let caller = front.app.authenticate(&secret).await?;
+    let waits = query.wait.is_some_and(|wait| wait > 0);
     let update = tokio::select! {
         update = front.app.spec(&caller, &host, query) => update?,
         // A server that ends has nothing new to tell: agents go on with what they hold.
         () = front.shutdown.requested() => None,
     };
+    if waits {
+        // The token may have been revoked meanwhile.
+        front.app.authenticate(&secret).await?;
+    }
     Ok(match update {
         Some(update) => Json(update).into_response(),
         None => StatusCode::NO_CONTENT.into_response(),
@@ -118,8 +124,8 @@ async fn spec(
 /// Takes in what the host's agent saw.
 #[utoipa::path(put, path = "/v1/hosts/{host}/report", tag = "agents",
     params(("host" = String, Path, description = "the host, by name or id")),
-    request_body(content = Object, description = "`generation`, `problems`, `leases`, `drift`, \
-        `agent_version` and `kernel`", content_type = "application/json"), responses(
+    request_body(content = Object, description = "`generation`, `problems`, `agent_problems`, `leases`, \
+        `drift`, `agent_version`, `kernel` and `missing_features`", content_type = "application/json"), responses(
     (status = 204, description = "taken in"), Refusals, Collisions,
 ))]
 async fn report(

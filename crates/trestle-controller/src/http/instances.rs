@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use trestle_api::{
-    AttachRequest, Attached, Instance, InstanceFilter, NewInstance, NewInterface, Page, PageQuery,
+    AttachRequest, Attached, Instance, InstanceFilter, MoveRequest, NewInstance, NewInterface, Page,
+    PageQuery,
 };
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
         .routes(routes!(delete_interface))
         .routes(routes!(attach))
         .routes(routes!(detach))
+        .routes(routes!(move_instance))
 }
 
 /// Which interface is taken out.
@@ -153,4 +155,20 @@ async fn detach(
 ) -> Answer<Json<Attached>> {
     let detached = app.detach(&caller, &instance, within.project.as_deref(), on.network.as_deref()).await?;
     Ok(Json(detached))
+}
+
+/// Moves an instance to another host with all interfaces that are plugged in, or does a part of
+/// that: everything is made on the new host first, then all of it is switched at once.
+#[utoipa::path(post, path = "/v1/instances/{instance}/move", tag = "instances", request_body = MoveRequest,
+    params(("instance" = String, Path, description = "the instance, by name or id"), InProject), responses(
+    (status = 200, description = "the instance as it is now", body = Instance), Refusals, Collisions,
+))]
+async fn move_instance(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Path(instance): Path<String>,
+    Query(within): Query<InProject>,
+    JsonBody(request): JsonBody<MoveRequest>,
+) -> Answer<Json<Instance>> {
+    Ok(Json(app.move_instance(&caller, &instance, within.project.as_deref(), request).await?))
 }

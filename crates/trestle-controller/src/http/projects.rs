@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use trestle_api::{NewProject, Page, PageQuery, Project};
+use trestle_api::{NewProject, Page, PageQuery, Project, ProjectPatch};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -13,9 +13,11 @@ use super::extract::{Authenticated, JsonBody, Path, Query};
 use crate::app::App;
 
 pub(super) fn routes() -> OpenApiRouter<Front> {
-    OpenApiRouter::new()
-        .routes(routes!(create_project, list_projects))
-        .routes(routes!(project, delete_project))
+    OpenApiRouter::new().routes(routes!(create_project, list_projects)).routes(routes!(
+        project,
+        patch_project,
+        delete_project
+    ))
 }
 
 /// Makes a project.
@@ -53,6 +55,20 @@ async fn project(
     Path(project): Path<String>,
 ) -> Answer<Json<Project>> {
     Ok(Json(app.project(&caller, &project).await?))
+}
+
+/// Changes a project's quota. What it has beyond a lower one stays.
+#[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectPatch,
+    params(("project" = String, Path, description = "the project, by name or id")), responses(
+    (status = 200, description = "the project as it is now", body = Project), Refusals, Collisions,
+))]
+async fn patch_project(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Path(project): Path<String>,
+    JsonBody(patch): JsonBody<ProjectPatch>,
+) -> Answer<Json<Project>> {
+    Ok(Json(app.patch_project(&caller, &project, patch).await?))
 }
 
 /// Deletes a project that owns nothing any more.

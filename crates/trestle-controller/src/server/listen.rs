@@ -81,6 +81,14 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
+    /// Done when the other side has said something, or has hung up.
+    pub(super) async fn first_bytes(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream, _) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
     /// The bytes of HTTP.
     pub(super) async fn handshake(self) -> io::Result<Box<dyn Stream>> {
         if let Self::Tcp(stream, _) = &self {

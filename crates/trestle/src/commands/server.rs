@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use trestle_api::types::LinkName;
 use trestle_controller::app::App;
 use trestle_controller::config::ControllerConfig;
-use trestle_controller::server;
+use trestle_controller::server::Server;
 
 use crate::logging::{self, LogArgs};
 use crate::{printer, settings};
@@ -62,10 +62,12 @@ pub(crate) async fn run(args: ServerArgs) -> anyhow::Result<()> {
     // rustls wants one provider for the whole process; somebody else having set it is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let shutdown = shutdown()?;
+    // The addresses first: a second controller must not begin to work on the first one's database.
+    let server = Server::bind(&settings.server).await?;
     let app = App::open(&settings.server).await?;
-    let served = server::serve(app.clone(), &settings.server, shutdown).await;
+    server.run(app.clone(), shutdown).await;
     app.close().await;
-    Ok(served?)
+    Ok(())
 }
 
 fn override_with(config: &mut ControllerConfig, args: &ServerArgs) {

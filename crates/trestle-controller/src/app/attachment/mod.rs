@@ -3,12 +3,18 @@
 //! Only admins and the host's own agent plug in: it makes devices for a user or in a namespace
 //! of the host, which is not for a project's member to say.
 
-use trestle_api::{AttachRequest, Attached, PlugRequest};
-use trestle_core::compile::Entity;
-use trestle_core::types::{LinkName, Name};
-use trestle_core::world::{Attachment, Host, Plug};
+mod moving;
+mod plug;
 
+use std::net::IpAddr;
+
+use trestle_api::{AttachRequest, Attached};
+use trestle_core::compile::Entity;
+use trestle_core::world::{Attachment, Host, NetworkType, Plug};
+
+use self::plug::read_plug;
 use crate::app::check::{self, Checks};
+use crate::app::network::gateway::refuse_unfit;
 use crate::app::{App, Caller, host, instance};
 use crate::error::AppError;
 use crate::store::Write;
@@ -21,12 +27,10 @@ use crate::store::network::{self, NetworkRecord};
 /// The ports that Linux gives a bridge (`BR_MAX_PORTS`, net/bridge/br_private.h, less port 0).
 const BRIDGE_PORTS: u64 = 1023;
 
-/// The longest path of a namespace: with a name it must fit a device's alias (`IFALIASZ`, 256).
-const NETNS_PATH: usize = 200;
-
 impl App {
-    /// Asks a host to plug an instance's interface in. Admins and the host's agent only. The same
-    /// again changes nothing.
+    /// Asks a host to plug an instance's interface in. Admins and the host's agent only. Where
+    /// another host routes for the network, that has heard of it when this returns, if it is
+    /// connected, or two seconds have passed. The same again changes nothing.
     pub async fn attach(
         &self,
         caller: &Caller,
@@ -37,32 +41,24 @@ impl App {
         let (host, plug) = read_request(caller, &request)?;
         let mut write = self.write().await?;
         let owner = instance::find(write.connection(), caller, instance, project).await?;
-        let HostRecord { host, .. } = host::find(write.connection(), caller, &host).await?;
+        let target = host::find(write.connection(), caller, &host).await?;
+        let host = &target.host;
         let (record, network) = choose(&mut write, &owner, request.network.as_deref()).await?;
         let attachment = Attachment { host: host.id, plug };
         if refuse_other_plug(&owner, &record, &attachment)? {
-            return answer(&owner, &record, &network, host.name, record.generation);
+            return answer(&owner, &record, &network, (host, record.generation));
         }
-        let uplink = host.flat_interface.as_ref().or(network.network.bridge_interface.as_ref());
-        if let Some(uplink) = uplink {
-            refuse_taken_uplink(&mut write, &host, &network, uplink).await?;
-        }
-        let ports = interface::ports(write.connection(), host.id, network.network.id).await?;
-        if ports + u64::from(uplink.is_some()) >= BRIDGE_PORTS {
-            let message = format!(
-                "bridge `{}` on host `{}` is full: Linux gives a bridge {BRIDGE_PORTS} ports",
-                network.network.bridge, host.name
-            );
-            return Err(
-                AppError::conflict("bridge_full", message).hint("plug the interface in on another host")
-            );
-        }
+        refuse_no_place(&mut write, &target, &network).await?;
+        let gateway = self.ensure_gateway(&mut write, &network, host).await?;
+        let network = network_of(&mut write, &record).await?;
         let revision = write.revision();
-        interface::plug(write.connection(), record.interface.id, Some(&attachment), revision).await?;
+        interface::place(&mut write, &record, Some(&attachment), None).await?;
         let message = format!("instance `{}` is plugged in on host `{}`", owner.name, host.name);
         write.log(change("interface.attached", message, &owner, &record).host(host.id, &host.name));
         write.commit().await?;
-        answer(&owner, &record, &network, host.name, Some(revision))
+        let elsewhere = gateway.filter(|gateway| *gateway != host.id);
+        self.wait_for_hosts(elsewhere.into_iter().collect(), revision).await;
+        answer(&owner, &record, &network, (host, Some(revision)))
     }
 
     /// Asks its host to take an instance's interface out; a connected host has done so when this
@@ -89,35 +85,45 @@ impl App {
         }
         let host = host::find(write.connection(), &Caller::Admin, &last_host.to_string()).await?.host;
         if record.interface.attachment.is_none() {
-            return answer(&owner, &record, &network, host.name, record.generation);
+            return answer(&owner, &record, &network, (&host, record.generation));
         }
         let revision = write.revision();
-        interface::plug(write.connection(), record.interface.id, None, revision).await?;
+        interface::place(&mut write, &record, None, None).await?;
         let message = format!("instance `{}` is plugged in on host `{}` no more", owner.name, host.name);
         write.log(change("interface.detached", message, &owner, &record).host(host.id, &host.name));
+        instance::leave_hosts(&mut write, &record).await?;
         write.commit().await?;
-        self.wait_for_hosts(vec![host.id], revision).await;
-        answer(&owner, &record, &network, host.name, Some(revision))
+        self.wait_for_hosts(instance::hosts_of(&record).collect(), revision).await;
+        answer(&owner, &record, &network, (&host, Some(revision)))
     }
 }
 
-/// A device can be a port of one bridge only, so the first network on a host keeps it.
-async fn refuse_taken_uplink(
+/// Fails if a host cannot take one more interface of a network. Nothing is asked of it for this.
+async fn refuse_no_place(
     write: &mut Write,
-    host: &Host,
+    target: &HostRecord,
     network: &NetworkRecord,
-    uplink: &LinkName,
 ) -> Result<(), AppError> {
-    let id = network.network.id;
-    match interface::uplink_holder(write.connection(), host.id, id, uplink).await? {
-        None => Ok(()),
-        Some(holder) => Err(AppError::conflict(
-            "interface_taken",
-            format!("on host `{}` {uplink} is in the bridge of network `{holder}`", host.name),
-        )
-        .hint(
-            "a device can be in one bridge only: use another host, or a device of its own for each network",
-        )),
+    refuse_unfit(write, target, network).await?;
+    let host = &target.host;
+    let ports = interface::ports(write.connection(), host.id, network.network.id).await?;
+    if ports + u64::from(leads_out(host, network)) < BRIDGE_PORTS {
+        return Ok(());
+    }
+    let message = format!(
+        "bridge `{}` on host `{}` is full: Linux gives a bridge {BRIDGE_PORTS} ports",
+        network.network.bridge, host.name
+    );
+    Err(AppError::conflict("bridge_full", message).hint("plug the interface in on another host"))
+}
+
+/// Whether a port of the bridge is the device that it leads out by. Of what the administrator has
+/// in a flat network's bridge nothing is known.
+fn leads_out(host: &Host, network: &NetworkRecord) -> bool {
+    match network.network.network_type {
+        NetworkType::Vlan => true,
+        NetworkType::FlatDhcp => host.flat_interface.is_some() || network.network.bridge_interface.is_some(),
+        NetworkType::Flat => false,
     }
 }
 
@@ -132,26 +138,9 @@ fn read_request(caller: &Caller, request: &AttachRequest) -> Result<(String, Plu
     if host.is_none() {
         checks.add("host", "required", "say on which host to plug it in");
     }
-    let plug = read_plug(&mut checks, &request.plug);
+    let plug = read_plug(&mut checks, &request.plug, None);
     checks.finish()?;
     host.zip(plug).ok_or_else(|| AppError::defect("an attach request without a host passed its checks"))
-}
-
-fn read_plug(checks: &mut Checks, plug: &PlugRequest) -> Option<Plug> {
-    match plug {
-        PlugRequest::Tap { owner } => Some(Plug::Tap { owner: *owner }),
-        PlugRequest::Veth { netns, name } => {
-            let plain = netns.starts_with('/') && !netns.chars().any(|c| c.is_control() || c.is_whitespace());
-            if !plain || netns.len() > NETNS_PATH {
-                let message =
-                    format!("`{netns}` is not a path to a network namespace, such as /run/netns/web1");
-                checks.add("plug.netns", "bad_path", message);
-            }
-            let name: Option<LinkName> =
-                checks.parse("plug.name", "bad_link_name", name.as_deref().unwrap_or("eth0"));
-            name.map(|name| Plug::Veth { netns: netns.clone(), name })
-        }
-    }
 }
 
 /// The instance's interface on this network, or its only one.
@@ -179,9 +168,13 @@ async fn choose(
         }
         None => AppError::not_found("interface of instance", owner.name.as_str()),
     })?;
-    let found = network::find(write.connection(), &record.interface.network.to_string()).await?;
-    let network = found.ok_or_else(|| AppError::defect("an interface is on no network"))?;
+    let network = network_of(write, &record).await?;
     Ok((record, network))
+}
+
+async fn network_of(write: &mut Write, record: &InterfaceRecord) -> Result<NetworkRecord, AppError> {
+    let found = network::find(write.connection(), &record.interface.network.to_string()).await?;
+    found.ok_or_else(|| AppError::defect("an interface is on no network"))
 }
 
 /// Whether it is plugged in like this already; an error if it is plugged in otherwise.
@@ -195,8 +188,11 @@ fn refuse_other_plug(
         Some(there) if there == wanted => Ok(true),
         Some(there) if there.host == wanted.host => {
             let message = format!(
-                "instance `{}` is plugged in on network `{}` in another way",
-                owner.name, record.network_name
+                "instance `{}` is plugged in on network `{}` already, as {}, not as {}",
+                owner.name,
+                record.network_name,
+                plug::told(&there.plug),
+                plug::told(&wanted.plug)
             );
             Err(AppError::conflict("already_attached", message).hint("detach it first"))
         }
@@ -221,24 +217,32 @@ fn answer(
     owner: &InstanceRecord,
     record: &InterfaceRecord,
     network: &NetworkRecord,
-    host: Name,
-    generation: Option<u64>,
+    (host, generation): (&Host, Option<u64>),
 ) -> Result<Attached, AppError> {
     let generation =
         generation.ok_or_else(|| AppError::defect("an interface is plugged in since no revision"))?;
     let (interface, network) = (&record.interface, &network.network);
-    let prefix = network.cidr.net().prefix_len();
+    let addresses = interface.addresses.iter().map(|address| {
+        let prefix = network.subnet_of(*address).map_or(0, |subnet| subnet.cidr.net().prefix_len());
+        format!("{address}/{prefix}")
+    });
+    let gateways: Vec<IpAddr> =
+        network.gateway_addresses(host.id).iter().map(|(address, _)| *address).collect();
+    // Of type flat the guest asks these itself; else dnsmasq asks them, and the guest its gateway.
+    let dns = if network.network_type == NetworkType::Flat { network.dns.clone() } else { gateways.clone() };
     Ok(Attached {
         instance: owner.name.clone(),
         network: network.name.clone(),
         interface: interface.id,
         device: interface.device.clone(),
         mac: interface.mac,
-        addresses: interface.addresses.iter().map(|address| format!("{address}/{prefix}")).collect(),
-        gateway: network.gateway,
+        addresses: addresses.collect(),
+        gateways,
+        dns,
+        domain: network.domain.clone(),
         bridge: network.bridge.clone(),
         mtu: network.mtu,
-        host,
+        host: host.name.clone(),
         generation,
     })
 }

@@ -1,0 +1,77 @@
+//! How much a project may have. What an admin asks for in its name counts too.
+
+use crate::app::App;
+use crate::config::Limit;
+use crate::error::AppError;
+use crate::store::Write;
+use crate::store::project::{self, ProjectRecord};
+use trestle_api::Quota;
+
+impl App {
+    /// What holds for a project: what was set for it, else the options.
+    pub(super) fn quota(&self, project: &ProjectRecord) -> Quota {
+        let (config, kept) = (self.config(), project.quota);
+        Quota {
+            networks: limit(kept.networks, config.quota_networks),
+            fixed_ips: limit(kept.fixed_ips, config.quota_fixed_ips),
+            floating_ips: limit(kept.floating_ips, config.quota_floating_ips),
+        }
+    }
+
+    /// Fails if the project may not own so many more networks.
+    pub(super) async fn refuse_networks_over_quota(
+        &self,
+        write: &mut Write,
+        project: &ProjectRecord,
+        more: u64,
+    ) -> Result<(), AppError> {
+        let Some(limit) = self.quota(project).networks else { return Ok(()) };
+        let used = project::usage(write.connection(), project.id).await?.networks;
+        refuse_over(project, ("networks", limit), used, more)
+    }
+
+    /// Fails if the project may not own the network that it was just given.
+    pub(super) async fn refuse_claimed_over_quota(
+        &self,
+        write: &mut Write,
+        project: &ProjectRecord,
+    ) -> Result<(), AppError> {
+        let Some(limit) = self.quota(project).networks else { return Ok(()) };
+        let owned = project::usage(write.connection(), project.id).await?.networks;
+        refuse_over(project, ("networks", limit), owned.saturating_sub(1), 1)
+    }
+
+    /// Fails if the project's instances may not have so many more fixed IPs.
+    pub(super) async fn refuse_fixed_ips_over_quota(
+        &self,
+        write: &mut Write,
+        project: &ProjectRecord,
+        more: u64,
+    ) -> Result<(), AppError> {
+        let Some(limit) = self.quota(project).fixed_ips else { return Ok(()) };
+        let used = project::usage(write.connection(), project.id).await?.fixed_ips;
+        refuse_over(project, ("fixed IPs", limit), used, more)
+    }
+}
+
+/// What was set for a project wins over the option.
+fn limit(kept: Option<i64>, option: Limit) -> Option<u32> {
+    kept.and_then(|kept| Limit::try_from(kept).ok()).unwrap_or(option).number()
+}
+
+fn refuse_over(
+    project: &ProjectRecord,
+    (what, limit): (&str, u32),
+    used: u64,
+    more: u64,
+) -> Result<(), AppError> {
+    if used.saturating_add(more) <= limit.into() {
+        return Ok(());
+    }
+    let message = format!(
+        "project `{}` may have {limit} {what}: it has {used}, and this takes {more} more",
+        project.name
+    );
+    Err(AppError::conflict("quota_exceeded", message)
+        .hint("delete what is not needed, or have an administrator raise the project's quota"))
+}
