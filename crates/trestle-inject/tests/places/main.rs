@@ -6,3 +6,4 @@ mod image;
 mod iso;
 mod root;
 mod support;
+mod vm;
