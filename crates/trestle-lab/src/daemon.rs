@@ -1,5 +1,6 @@
 //! The controller and the agents of a lab: programs that tests stop, kill and start again.
 
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,12 +27,15 @@ pub struct Daemon {
     pub(crate) argv: Vec<String>,
     /// It is ready when it accepts connections here.
     pub(crate) socket: PathBuf,
+    /// And answers to this there; empty where it need not. The controller takes its addresses
+    /// before it opens its store.
+    pub(crate) question: &'static str,
     pub(crate) log: PathBuf,
     pub(crate) process: Mutex<Option<Process>>,
 }
 
 impl Daemon {
-    /// Starts it and waits until it accepts connections.
+    /// Starts it and waits until it answers.
     ///
     /// # Errors
     /// Where it runs already, ends at once, or is not ready in time; with the end of its log.
@@ -44,8 +48,17 @@ impl Daemon {
         let started = process.insert(Process::start(&self.name, command, &self.log)?);
         until(&format!("{} is ready", self.name), DEADLINE, || {
             started.must_run()?;
-            Ok(UnixStream::connect(&self.socket).ok())
-        })?;
+            Ok(self.answers().is_ok().then_some(()))
+        })
+    }
+
+    fn answers(&self) -> std::io::Result<()> {
+        let mut socket = UnixStream::connect(&self.socket)?;
+        if !self.question.is_empty() {
+            socket.set_read_timeout(Some(DEADLINE))?;
+            socket.write_all(self.question.as_bytes())?;
+            socket.read_exact(&mut [0])?;
+        }
         Ok(())
     }
 

@@ -349,7 +349,10 @@ fn controller(running: &Running, topology: &Topology) -> Daemon {
     let mut argv = vec![running.trestle.display().to_string(), "server".into()];
     argv.extend(["--state-dir".into(), state_dir]);
     argv.extend(topology.server_arguments.iter().cloned());
-    daemon(running, "controller", argv, running.state_dir.join("trestle.sock"))
+    Daemon {
+        question: "GET /healthz HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n",
+        ..daemon(running, "controller", argv, running.state_dir.join("trestle.sock"))
+    }
 }
 
 fn agent(running: &Running, host: &HostNode) -> Daemon {
@@ -373,6 +376,7 @@ fn daemon(running: &Running, name: &str, argv: Vec<String>, socket: PathBuf) -> 
         netns: None,
         argv,
         socket,
+        question: "",
         log: running.log(name),
         process: Mutex::new(None),
     }
