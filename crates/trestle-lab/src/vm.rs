@@ -30,6 +30,8 @@ pub struct VmOptions {
     pub resolve: Vec<String>,
     /// The user and group, by number, that QEMU runs as; root if absent.
     pub user: Option<u32>,
+    /// Further arguments for QEMU.
+    pub qemu_arguments: Vec<String>,
 }
 
 /// A running virtual machine; switched off when dropped.
@@ -51,6 +53,7 @@ impl VmOptions {
             ping: Vec::new(),
             resolve: Vec::new(),
             user: None,
+            qemu_arguments: Vec::new(),
         }
     }
 
@@ -103,6 +106,7 @@ impl Lab {
         let image = Image::make(self.folder()).context("making the image for virtual machines")?;
         let mut argv = options.change_user();
         argv.extend(qemu(&image, &attached, &options.kernel_arguments()));
+        argv.extend(options.qemu_arguments.iter().cloned());
         let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let name = format!("vm-{}", options.instance);
         let command = self.running().command(options.host.as_str().into(), &argv);
