@@ -198,6 +198,8 @@ impl Feed {
         }
         let loaded = load(&mut snapshot, &batch, last).await?;
         drop(snapshot);
+        // A host must not be told of what a power cut may take back.
+        self.store.flush(batch.revision).await?;
         self.lock().take_in(&batch, loaded);
         let before = self.revision.send_replace(batch.revision);
         Ok(batch.revision.saturating_sub(before))

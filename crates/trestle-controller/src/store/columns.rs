@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn addresses_are_kept_in_their_order() {
-        let sorted = ["9.255.255.255", "10.0.0.1", "192.0.2.9", "::", "2001:db8::9", "2001:db8::10", "fd00::"];
+        let sorted =
+            ["9.255.255.255", "10.0.0.1", "192.0.2.9", "::", "2001:db8::9", "2001:db8::10", "fd00::"];
         let kept: Vec<String> = sorted.map(|text| address_text(text.parse().unwrap())).into();
         assert!(kept.is_sorted(), "{kept:?}");
         let read: Vec<String> = kept.iter().map(|text| address_of(text).unwrap().to_string()).collect();

@@ -305,8 +305,7 @@ pub(crate) async fn used(
         is_reserved!(),
         is_free!()
     );
-    let mut query =
-        sqlx::query(AssertSqlSafe(sql)).bind(policy.forced()).bind(policy.cutoff(now));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(policy.forced()).bind(policy.cutoff(now));
     for record in networks {
         query = query.bind(record.network.id.to_string());
     }
@@ -517,11 +516,9 @@ fn interface_keys(record: &InterfaceRecord, address: IpAddr) -> [Key; 3] {
     let (network, interface) = (record.network_name.clone(), &record.interface);
     let link = Key::Link(interface.device.clone());
     match address {
-        IpAddr::V4(_) => [
-            link,
-            Key::DhcpHost(network.clone(), interface.mac),
-            Key::Lease(network, interface.mac),
-        ],
+        IpAddr::V4(_) => {
+            [link, Key::DhcpHost(network.clone(), interface.mac), Key::Lease(network, interface.mac)]
+        }
         IpAddr::V6(address) => {
             [link, Key::DhcpHost6(network.clone(), address), Key::Lease6(network, address)]
         }

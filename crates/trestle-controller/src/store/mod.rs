@@ -6,6 +6,7 @@
 
 pub(crate) mod change;
 mod columns;
+mod durable;
 mod error;
 pub(crate) mod fixed_ip;
 pub(crate) mod host;
@@ -31,6 +32,7 @@ use tokio::sync::Notify;
 
 use change::Change;
 use columns::Columns;
+use durable::Log;
 use error::During;
 pub(crate) use error::StoreError;
 
@@ -72,6 +74,7 @@ pub(crate) struct Store {
     backend: Backend,
     writers: AnyPool,
     readers: AnyPool,
+    log: Option<Arc<Log>>,
     changed: Arc<Notify>,
 }
 
@@ -81,7 +84,18 @@ pub(crate) struct Write {
     revision: u64,
     at: Timestamp,
     changes: Vec<Change>,
-    changed: Arc<Notify>,
+    log: Option<Arc<Log>>,
+    wake: Wake,
+}
+
+/// Wakes who follows the change log when it is dropped: a request may be dropped while it waits for
+/// its commit.
+struct Wake(Arc<Notify>);
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 /// The URL of a SQLite database in this file.
@@ -114,7 +128,11 @@ impl Store {
         let writers = connect(backend, writers, &options).await?;
         schema::migrate(backend, &writers).await.map_err(ConnectError::Migrate)?;
         let readers = connect(backend, READERS, &options).await?;
-        Ok(Self { backend, writers, readers, changed: Arc::new(Notify::new()) })
+        let log = match backend {
+            Backend::Sqlite => Log::of(&writers).await.map_err(ConnectError::Connect)?.map(Arc::new),
+            Backend::Postgres => None,
+        };
+        Ok(Self { backend, writers, readers, log, changed: Arc::new(Notify::new()) })
     }
 
     /// Which database it is.
@@ -149,10 +167,20 @@ impl Store {
             .await
             .during("raise the revision")?;
         let revision = Columns::of(&row).count()?;
-        Ok(Write { transaction, revision, at, changes: Vec::new(), changed: Arc::clone(&self.changed) })
+        let (log, wake) = (self.log.clone(), Wake(Arc::clone(&self.changed)));
+        Ok(Write { transaction, revision, at, changes: Vec::new(), log, wake })
     }
 
-    /// Begins to write down what a host says; this is no change.
+    /// Returns when this revision, which was read, survives a power cut.
+    pub(crate) async fn flush(&self, revision: u64) -> Result<(), StoreError> {
+        match &self.log {
+            Some(log) => log.flush(revision).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to write down what a host says; this is no change. It may be lost in a power cut: the
+    /// host says it again.
     pub(crate) async fn observe(&self) -> Result<Transaction<'static, Any>, StoreError> {
         // A deferred transaction of SQLite that has read before it writes fails at once when
         // someone else wrote in between, whatever the busy timeout.
@@ -195,7 +223,10 @@ impl Write {
     pub(crate) async fn commit(mut self) -> Result<u64, StoreError> {
         change::append(&mut self.transaction, (self.revision, self.at), &self.changes).await?;
         self.transaction.commit().await.during("commit the change")?;
-        self.changed.notify_one();
+        if let Some(log) = &self.log {
+            log.flush(self.revision).await?;
+        }
+        drop(self.wake);
         Ok(self.revision)
     }
 }
@@ -215,14 +246,15 @@ async fn connect(backend: Backend, count: u32, options: &AnyConnectOptions) -> R
     pool.connect_with(options.clone()).await.map_err(ConnectError::Connect)
 }
 
-/// SQLite: readers beside the writer, and a commit that survives a power cut. Foreign keys are
-/// off unless asked for.
+/// SQLite: readers beside the writer, and a commit that survives a power cut, by itself where there
+/// is no log to flush afterwards. Foreign keys are off unless asked for.
 async fn prepare_connection(backend: Backend, connection: &mut AnyConnection) -> sqlx::Result<()> {
     if backend == Backend::Sqlite {
+        sqlx::query("PRAGMA busy_timeout = 5000").execute(&mut *connection).await?;
+        let mode = sqlx::query("PRAGMA journal_mode = WAL").fetch_one(&mut *connection).await?;
+        let has_log = Columns::of(&mode).text().is_ok_and(|mode| mode == "wal");
         for pragma in [
-            "PRAGMA busy_timeout = 5000",
-            "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = FULL",
+            if has_log { "PRAGMA synchronous = NORMAL" } else { "PRAGMA synchronous = FULL" },
             "PRAGMA foreign_keys = ON",
             // 64 MiB of pages: with the default 2 MiB every allocation reads its indexes anew.
             "PRAGMA cache_size = -65536",

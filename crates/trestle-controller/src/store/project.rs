@@ -97,10 +97,7 @@ pub(crate) async fn usage(connection: &mut AnyConnection, id: ProjectId) -> Resu
 }
 
 /// Puts a new one in.
-pub(crate) async fn insert(
-    connection: &mut AnyConnection,
-    record: &ProjectRecord,
-) -> Result<(), StoreError> {
+pub(crate) async fn insert(connection: &mut AnyConnection, record: &ProjectRecord) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO projects (id, name, quota_networks, quota_fixed_ips, quota_floating_ips, created_at)
          VALUES ($1, $2, $3, $4, $5, $6)",
