@@ -3,9 +3,9 @@
 use insta::assert_snapshot;
 use reqwest::{Method, StatusCode};
 use trestle_api::agent::{Report, SpecQuery};
-use trestle_api::{AttachRequest, HostPatch, NewHost, NewNetwork, NewProject, PlugRequest};
+use trestle_api::{AttachRequest, HostPatch, NewHost, NewProject, PlugRequest};
 
-use crate::harness::{TestServer, reqwest_client, shown};
+use crate::harness::{TestServer, flat_dhcp, reqwest_client, shown};
 
 #[tokio::test]
 async fn what_is_made_is_shown() {
@@ -16,7 +16,17 @@ async fn what_is_made_is_shown() {
     {
       "created_at": "[time]",
       "id": "[id]",
-      "name": "red"
+      "name": "red",
+      "quota": {
+        "fixed_ips": null,
+        "floating_ips": 10,
+        "networks": null
+      },
+      "usage": {
+        "fixed_ips": 0,
+        "floating_ips": 0,
+        "networks": 0
+      }
     }
     "#);
     assert_snapshot!(post("/v1/hosts", r#"{"name": "host1", "public_interface": "eth0"}"#).await, @r#"
@@ -24,38 +34,57 @@ async fn what_is_made_is_shown() {
     {
       "created_at": "[time]",
       "flat_interface": null,
+      "gateway": true,
       "id": "[id]",
       "name": "host1",
       "public_interface": "eth0",
       "status": {
+        "agent_problems": [],
         "agent_version": null,
         "connected": false,
         "generation_applied": 0,
         "generation_wanted": 0,
         "kernel": null,
         "last_seen": null,
+        "missing_features": [],
         "problems": []
-      }
+      },
+      "vlan_interface": null
     }
     "#);
-    assert_snapshot!(post("/v1/networks", r#"{"name": "public", "cidr": "10.0.0.0/24"}"#).await, @r#"
+    assert_snapshot!(post("/v1/networks", r#"{"name": "public", "type": "flat_dhcp", "cidr": "10.0.0.0/24"}"#).await, @r#"
     201 Created
     {
-      "addresses_total": 253,
-      "addresses_used": 0,
-      "bridge": "br100",
-      "bridge_interface": null,
-      "cidr": "10.0.0.0/24",
-      "created_at": "[time]",
-      "dhcp_start": "10.0.0.2",
-      "dns": [],
-      "domain": "trestle.internal",
-      "gateway": "10.0.0.1",
-      "id": "[id]",
-      "mtu": 1500,
-      "name": "public",
-      "project": null,
-      "type": "flat_dhcp"
+      "items": [
+        {
+          "bridge": "br100",
+          "bridge_interface": null,
+          "created_at": "[time]",
+          "dhcp_options": [],
+          "dns": [],
+          "domain": "trestle.internal",
+          "gateway_host": null,
+          "id": "[id]",
+          "ipv4": {
+            "cidr": "10.0.0.0/24",
+            "dhcp_start": "10.0.0.2",
+            "gateway": "10.0.0.1",
+            "total": 253,
+            "used": 0,
+            "vpn": null
+          },
+          "ipv6": null,
+          "ipv6_mode": null,
+          "mtu": 1500,
+          "multi_host": true,
+          "name": "public",
+          "project": null,
+          "reserved": [],
+          "share_address": true,
+          "type": "flat_dhcp",
+          "vlan": null
+        }
+      ]
     }
     "#);
     assert_snapshot!(post("/v1/instances", r#"{"name": "web", "project": "red"}"#).await, @r#"
@@ -101,7 +130,13 @@ async fn what_is_made_is_shown() {
       ],
       "bridge": "br100",
       "device": "[device]",
-      "gateway": "10.0.0.1",
+      "dns": [
+        "10.0.0.1"
+      ],
+      "domain": "trestle.internal",
+      "gateways": [
+        "10.0.0.1"
+      ],
       "generation": 8,
       "host": "host1",
       "instance": "web",
@@ -185,7 +220,13 @@ async fn what_is_made_is_shown() {
       ],
       "bridge": "br100",
       "device": "[device]",
-      "gateway": "10.0.0.1",
+      "dns": [
+        "10.0.0.1"
+      ],
+      "domain": "trestle.internal",
+      "gateways": [
+        "10.0.0.1"
+      ],
       "generation": 9,
       "host": "host1",
       "instance": "web",
@@ -220,16 +261,10 @@ async fn the_typed_client_understands_every_answer() {
     let server = TestServer::start().await;
     let admin = &server.admin;
     server.furnish().await;
-    let other = NewNetwork {
-        name: "private".to_owned(),
-        cidr: "10.2.0.0/24".to_owned(),
-        bridge: Some("br102".to_owned()),
-        ..NewNetwork::default()
-    };
-    let network = admin.create_network(&other).await.unwrap();
-    assert_eq!(admin.network("private").await.unwrap(), network);
+    let created = admin.create_networks(&flat_dhcp("private", "10.2.0.0/24", "br102")).await.unwrap();
+    assert_eq!([admin.network("private").await.unwrap()], *created.items);
 
-    let patch = HostPatch { public_interface: Some("eth0".to_owned()), flat_interface: None };
+    let patch = HostPatch { public_interface: Some("eth0".to_owned()), ..HostPatch::default() };
     let host = admin.patch_host("host1", &patch).await.unwrap();
     let by_id = admin.host(&host.id.to_string()).await.unwrap();
     assert_eq!((by_id.name, by_id.public_interface), (host.name, host.public_interface));

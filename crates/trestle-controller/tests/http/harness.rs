@@ -95,17 +95,10 @@ impl TestServer {
         }
         let host = NewHost { name: "host1".to_owned(), ..NewHost::default() };
         self.admin.create_host(&host).await.unwrap();
-        let public =
-            NewNetwork { name: "public".to_owned(), cidr: "10.0.0.0/24".to_owned(), ..NewNetwork::default() };
-        let cellar = NewNetwork {
-            name: "cellar".to_owned(),
-            cidr: "10.1.0.0/24".to_owned(),
-            bridge: Some("br101".to_owned()),
-            project: Some("blue".to_owned()),
-            ..NewNetwork::default()
-        };
-        for network in [public, cellar] {
-            self.admin.create_network(&network).await.unwrap();
+        let mut cellar = flat_dhcp("cellar", "10.1.0.0/24", "br101");
+        cellar.project = Some("blue".to_owned());
+        for network in [flat_dhcp("public", "10.0.0.0/24", "br100"), cellar] {
+            self.admin.create_networks(&network).await.unwrap();
         }
         for project in ["red", "blue"] {
             self.create_instance(project, "web").await;
@@ -123,6 +116,17 @@ impl TestServer {
     pub(crate) async fn raw(&self, method: Method, path: &str, body: &str) -> String {
         let request = reqwest_client().request(method, format!("{}{path}", self.url));
         shown(request.bearer_auth(&self.admin_token).body(body.to_owned())).await
+    }
+}
+
+/// A shared Flat DHCP network, all else by default.
+pub(crate) fn flat_dhcp(name: &str, cidr: &str, bridge: &str) -> NewNetwork {
+    NewNetwork {
+        name: name.to_owned(),
+        network_type: Some("flat_dhcp".to_owned()),
+        cidr: Some(cidr.to_owned()),
+        bridge: Some(bridge.to_owned()),
+        ..NewNetwork::default()
     }
 }
 

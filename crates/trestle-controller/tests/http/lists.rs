@@ -75,7 +75,7 @@ async fn filters_reach_every_list() {
     assert_eq!(fixed_ips.items.len(), 1);
     assert_eq!(fixed_ips.items[0].address.to_string(), "10.0.0.2");
 
-    let networks = NetworkFilter { name: name("private"), project: None };
+    let networks = NetworkFilter { name: name("private"), ..NetworkFilter::default() };
     assert!(server.admin.list_networks(&networks, &page).await.unwrap().items.is_empty());
 
     let hosts = HostFilter { name: name("host1") };

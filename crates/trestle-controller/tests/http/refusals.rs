@@ -238,13 +238,14 @@ async fn everything_that_is_wrong_with_a_request_is_listed() {
     let server = TestServer::start().await;
     let network = NewNetwork {
         name: "Public".to_owned(),
-        cidr: "10.0.0.5/24".to_owned(),
+        network_type: Some("flat_dhcp".to_owned()),
+        cidr: Some("10.0.0.5/24".to_owned()),
         bridge: Some("a-very-long-bridge-name".to_owned()),
         project: Some("nobody".to_owned()),
         mtu: Some(100),
         ..NewNetwork::default()
     };
-    assert_snapshot!(refused(server.admin.create_network(&network).await), @r#"
+    assert_snapshot!(refused(server.admin.create_networks(&network).await), @r#"
     400 {
       "code": "invalid",
       "message": "4 things are wrong with the request",

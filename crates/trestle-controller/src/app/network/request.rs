@@ -79,7 +79,6 @@ pub(super) fn read(options: &ControllerConfig, new: &NewNetwork) -> Result<Wish,
     reader.refuse_for_many(name.as_ref());
     let (ipv4, ipv6) = reader.ranges(network_type);
     let ipv6_mode = reader.ipv6_mode(ipv6.as_ref());
-    let guests = reader.guests();
     let reserved = reader.reserved(&[ipv4.as_ref(), ipv6.as_ref()]);
     let bridge = new.bridge.as_deref().and_then(|text| reader.checks.link("bridge", text));
     let bridge_interface =
@@ -90,6 +89,7 @@ pub(super) fn read(options: &ControllerConfig, new: &NewNetwork) -> Result<Wish,
         reader.refuse_for_type(network_type);
         reader.bridge(network_type, bridge, bridge_interface.as_ref())
     });
+    let guests = reader.guests();
     let count = reader.count;
     reader.checks.finish()?;
     let Some(((name, network_type), guests)) = name.zip(network_type).zip(guests) else {
