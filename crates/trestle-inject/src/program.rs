@@ -76,9 +76,11 @@ pub(crate) fn said(output: &[u8]) -> String {
     lines.join("; ")
 }
 
-/// The caller's, and where Debian has programs that are not on the path of ordinary users.
-pub(crate) fn search_path() -> OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
+/// The caller's, and where Debian has programs that are not on the path of ordinary users. An
+/// empty one would be the working directory.
+fn search_path() -> OsString {
+    let given = std::env::var_os("PATH").filter(|path| !path.is_empty());
+    let mut path = given.unwrap_or_else(|| "/usr/bin:/bin".into());
     path.push(":/usr/sbin:/sbin");
     path
 }

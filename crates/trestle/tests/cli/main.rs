@@ -5,6 +5,7 @@
 
 mod agent;
 mod help;
+mod inject;
 mod local;
 mod nouns;
 mod packaging;
