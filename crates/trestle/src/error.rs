@@ -149,10 +149,12 @@ fn causes(error: &anyhow::Error) -> Vec<String> {
     texts.windows(2).filter(is_news).map(|pair| pair[1].clone()).collect()
 }
 
-/// Everything that is wrong with the request; a single problem may be the message itself already.
+/// Everything that is wrong with the request but what the message says already.
 fn problem_lines(error: &ApiError) -> Vec<String> {
     let line = |problem: &FieldProblem| format!("{}: {}", problem.field, problem.message);
-    error.problems.iter().map(line).filter(|line| *line != error.message).collect()
+    let is_news =
+        |problem: &&FieldProblem| problem.message != error.message && line(problem) != error.message;
+    error.problems.iter().filter(is_news).map(line).collect()
 }
 
 /// What the controller said, or the agent, if it was one of them that refused.

@@ -449,13 +449,12 @@ async fn usage(client: &Client, printer: Printer, network: Option<String>) -> an
     let usages = networks.iter().flat_map(|network| subnets(network).map(|subnet| usage_of(network, subnet)));
     printer.show(&Page { items: usages.collect(), next: None }, |page: &Page<Usage>| {
         let row = |usage: &Usage| {
-            let free = if usage.total < MORE_THAN_TOLD { usage.free.to_string() } else { many() };
             vec![
                 usage.network.clone(),
                 usage.range.to_string(),
-                total(usage.total),
+                told(usage.total, usage.range),
                 usage.used.to_string(),
-                free,
+                told(usage.free, usage.range),
                 usage.reserved.to_string(),
             ]
         };
@@ -471,18 +470,26 @@ fn usage_of(network: &Network, subnet: &Subnet) -> Usage {
         range: subnet.cidr,
         total: subnet.total,
         used: subnet.used,
-        free: subnet.total.saturating_sub(subnet.used),
+        free: free(subnet),
         reserved: network.reserved.iter().filter(inside).map(|reserved| size(reserved.range)).sum(),
     }
 }
 
-fn total(total: u64) -> String {
-    if total < MORE_THAN_TOLD { total.to_string() } else { many() }
+/// Of what nobody can count it stays as much, whatever is used.
+fn free(subnet: &Subnet) -> u64 {
+    match subnet.total {
+        MORE_THAN_TOLD => MORE_THAN_TOLD,
+        total => total.saturating_sub(subnet.used),
+    }
 }
 
-/// Of a /64 the number itself tells nobody anything.
-fn many() -> String {
-    "over 2^53".to_owned()
+/// A number of addresses of the range; one that says "more than this" as the size of the range,
+/// since of a /64 a few more or less tell nobody anything.
+fn told(number: u64, range: Cidr) -> String {
+    match number {
+        MORE_THAN_TOLD => format!("2^{}", range.net().max_prefix_len() - range.net().prefix_len()),
+        number => number.to_string(),
+    }
 }
 
 fn list(networks: &[Network]) -> String {
@@ -588,7 +595,7 @@ pub(crate) fn used(network: &Network) -> String {
 }
 
 fn subnet_used(subnet: &Subnet) -> String {
-    format!("{} of {}", subnet.used, total(subnet.total))
+    format!("{} of {}", subnet.used, told(subnet.total, subnet.cidr))
 }
 
 /// The type as the API writes it.

@@ -183,7 +183,10 @@ fn host_table(hosts: &[Host], networks: &[Network]) -> String {
             host::agent_state(status).to_owned(),
             host::generation(status),
             host::problem_count(status).to_string(),
-            printer::counted(gateway_of(host), "network"),
+            match gateway_of(host) {
+                0 => "-".to_owned(),
+                number => printer::counted(number, "network"),
+            },
         ]
     };
     let header = ["HOST", "AGENT", "GENERATION", "PROBLEMS", "GATEWAY OF"];

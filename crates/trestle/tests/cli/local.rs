@@ -31,7 +31,7 @@ fn run(folder: &TempDir, args: &[&str]) -> Output {
     trestle(folder.path()).env("TRESTLE_AGENT_SOCKET", socket).args(args).output().unwrap()
 }
 
-const ATTACHED: &str = r#"{"instance":"web","network":"public","interface":"01926b2e-8f4e-7c1a-9d0b-5b8f3a2c1d4e","device":"tr-5b8f3a2c1d4e","mac":"fa:16:3e:00:00:09","addresses":["10.0.0.9/24"],"gateway":"10.0.0.1","bridge":"br100","mtu":1500,"host":"kvm1","generation":7}"#;
+const ATTACHED: &str = r#"{"instance":"web","network":"public","interface":"01926b2e-8f4e-7c1a-9d0b-5b8f3a2c1d4e","device":"tr-5b8f3a2c1d4e","mac":"fa:16:3e:00:00:09","addresses":["10.0.0.9/24","fd00::9/64"],"gateways":["10.0.0.1","fd00::1"],"dns":["10.0.0.1","fd00::1"],"domain":"trestle.internal","bridge":"br100","mtu":1500,"host":"kvm1","generation":7}"#;
 
 #[test]
 fn attach_prints_what_a_hypervisor_needs() {
@@ -47,16 +47,25 @@ fn attach_prints_what_a_hypervisor_needs() {
       "device": "[device]",
       "mac": "[mac]",
       "addresses": [
-        "10.0.0.9/24"
+        "10.0.0.9/24",
+        "fd00::9/64"
       ],
-      "gateway": "10.0.0.1",
+      "gateways": [
+        "10.0.0.1",
+        "fd00::1"
+      ],
+      "dns": [
+        "10.0.0.1",
+        "fd00::1"
+      ],
+      "domain": "trestle.internal",
       "bridge": "br100",
       "mtu": 1500,
       "host": "kvm1",
       "generation": 7
     }
     --- stderr
-    attached web to public (device [device])
+    attached web to public (device [device], 10.0.0.9/24, fd00::9/64)
     "#);
 }
 

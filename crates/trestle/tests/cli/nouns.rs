@@ -1,7 +1,13 @@
 //! Each noun made, listed, shown and deleted.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
+
+use trestle_api::agent::Report;
+use trestle_api::plan::{Problem, ProblemCode};
+use trestle_api::spec::Key;
+use trestle_api::{ApiError, Feature};
 
 use crate::support::Server;
 
@@ -19,17 +25,27 @@ fn projects() {
     {
       "id": "[id]",
       "name": "beta",
+      "quota": {
+        "networks": null,
+        "fixed_ips": null,
+        "floating_ips": 10
+      },
+      "usage": {
+        "networks": 0,
+        "fixed_ips": 0,
+        "floating_ips": 0
+      },
       "created_at": "[time]"
     }
     --- stderr
     created project beta
     "#);
-    insta::assert_snapshot!(server.run("project list"), @r"
+    insta::assert_snapshot!(server.run("project list"), @"
     exit 0
     --- stdout
-    NAME   CREATED
-    alpha  [time]
-    beta   [time]
+    NAME   NETWORKS     FIXED IPS    FLOATING IPS  CREATED
+    alpha  0, no limit  0, no limit  0 of 10       [time]
+    beta   0, no limit  0, no limit  0 of 10       [time]
     ");
     insta::assert_snapshot!(server.run("project list --json"), @r#"
     exit 0
@@ -39,23 +55,85 @@ fn projects() {
         {
           "id": "[id]",
           "name": "alpha",
+          "quota": {
+            "networks": null,
+            "fixed_ips": null,
+            "floating_ips": 10
+          },
+          "usage": {
+            "networks": 0,
+            "fixed_ips": 0,
+            "floating_ips": 0
+          },
           "created_at": "[time]"
         },
         {
           "id": "[id]",
           "name": "beta",
+          "quota": {
+            "networks": null,
+            "fixed_ips": null,
+            "floating_ips": 10
+          },
+          "usage": {
+            "networks": 0,
+            "fixed_ips": 0,
+            "floating_ips": 0
+          },
           "created_at": "[time]"
         }
       ]
     }
     "#);
-    insta::assert_snapshot!(server.run("project show alpha"), @r"
+    insta::assert_snapshot!(server.run("project show alpha"), @"
     exit 0
     --- stdout
-    name     alpha
-    id       [id]
-    created  [time]
+    name          alpha
+    id            [id]
+    created       [time]
+    networks      0, no limit
+    fixed ips     0, no limit
+    floating ips  0 of 10
     ");
+    insta::assert_snapshot!(
+        server.run("project set-quota alpha --networks 3 --fixed-ips 0 --floating-ips unlimited"),
+        @"
+    exit 0
+    --- stderr
+    project alpha may have: networks 3, fixed ips 0, floating ips unlimited
+    "
+    );
+    insta::assert_snapshot!(server.run("project show alpha"), @"
+    exit 0
+    --- stdout
+    name          alpha
+    id            [id]
+    created       [time]
+    networks      0 of 3
+    fixed ips     0 of 0
+    floating ips  0, no limit
+    ");
+    insta::assert_snapshot!(server.run("project set-quota alpha --networks unlimited --json"), @r#"
+    exit 0
+    --- stdout
+    {
+      "id": "[id]",
+      "name": "alpha",
+      "quota": {
+        "networks": null,
+        "fixed_ips": 0,
+        "floating_ips": null
+      },
+      "usage": {
+        "networks": 0,
+        "fixed_ips": 0,
+        "floating_ips": 0
+      },
+      "created_at": "[time]"
+    }
+    --- stderr
+    project alpha may have: networks unlimited, fixed ips 0, floating ips unlimited
+    "#);
     insta::assert_snapshot!(server.run("project delete alpha --yes"), @r"
     exit 0
     --- stderr
@@ -71,33 +149,37 @@ fn projects() {
 #[test]
 fn hosts() {
     let server = Server::start();
-    insta::assert_snapshot!(server.run("host create kvm1 --flat-interface eth1 --public-interface eth0"), @r"
+    insta::assert_snapshot!(server.run("host create kvm1 --flat-interface eth1 --vlan-interface eth3 --public-interface eth0"), @r"
     exit 0
     --- stderr
     created host kvm1
     ");
-    insta::assert_snapshot!(server.run("host set kvm1 --public-interface eth2"), @r"
+    insta::assert_snapshot!(server.run("host set kvm1 --public-interface eth2 --gateway no"), @r"
     exit 0
     --- stderr
     changed host kvm1
     ");
-    insta::assert_snapshot!(server.run("host list"), @r"
+    insta::assert_snapshot!(server.run("host list"), @"
     exit 0
     --- stdout
-    NAME  AGENT       GENERATION  PROBLEMS  FLAT INTERFACE  PUBLIC INTERFACE
-    kvm1  never seen  0 of 4      0         eth1            eth2
+    NAME  AGENT       GENERATION  PROBLEMS  GATEWAY  FLAT INTERFACE  VLAN INTERFACE  PUBLIC INTERFACE
+    kvm1  never seen  0 of 4      0         no       eth1            eth3            eth2
     ");
-    insta::assert_snapshot!(server.run("host show kvm1"), @r"
+    insta::assert_snapshot!(server.run("host show kvm1"), @"
     exit 0
     --- stdout
     name              kvm1
     id                [id]
     flat interface    eth1
+    vlan interface    eth3
     public interface  eth2
+    may be gateway    no
+    gateway of        -
     created           [time]
     agent             never seen
     agent version     -
     kernel            -
+    kernel lacks      -
     last seen         -
     generation        0 of 4
     problems          0
@@ -109,7 +191,9 @@ fn hosts() {
       "id": "[id]",
       "name": "kvm1",
       "flat_interface": "eth1",
+      "vlan_interface": "eth3",
       "public_interface": "eth2",
+      "gateway": false,
       "created_at": "[time]",
       "status": {
         "connected": false,
@@ -117,6 +201,8 @@ fn hosts() {
         "generation_wanted": 4,
         "generation_applied": 0,
         "problems": [],
+        "agent_problems": [],
+        "missing_features": [],
         "agent_version": null,
         "kernel": null
       }
@@ -133,36 +219,39 @@ fn hosts() {
 fn networks() {
     let server = Server::start();
     insta::assert_snapshot!(
-        server.run("network create public --cidr 10.0.0.0/24 --bridge br100 --dns 9.9.9.9 --dns 1.1.1.1"),
-        @r"
+        server.run("network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100 --dns 9.9.9.9 --dns 1.1.1.1"),
+        @"
     exit 0
     --- stderr
-    created network public (10.0.0.0/24, bridge br100)
+    created network public (flat_dhcp, 10.0.0.0/24, bridge br100, shared by all)
     "
     );
-    insta::assert_snapshot!(server.run("network list"), @r"
+    insta::assert_snapshot!(server.run("network list"), @"
     exit 0
     --- stdout
-    NAME    TYPE       CIDR         BRIDGE  PROJECT  USED
-    public  flat_dhcp  10.0.0.0/24  br100   shared   0 of 253
+    NAME    TYPE       PROJECT   RANGES       GATEWAY     USED
+    public  flat_dhcp  (shared)  10.0.0.0/24  every host  0 of 253
     ");
-    insta::assert_snapshot!(server.run("network show public"), @r"
+    insta::assert_snapshot!(server.run("network show public"), @"
     exit 0
     --- stdout
-    name              public
-    id                [id]
-    type              flat_dhcp
-    project           shared
-    cidr              10.0.0.0/24
-    gateway           10.0.0.1
-    dhcp start        10.0.0.2
-    bridge            br100
-    bridge interface  -
-    dns               9.9.9.9, 1.1.1.1
-    domain            trestle.internal
-    mtu               1500
-    addresses used    0 of 253
-    created           [time]
+    name               public
+    id                 [id]
+    type               flat_dhcp
+    project            (shared)
+    ipv4               10.0.0.0/24
+      router           10.0.0.1
+      first given out  10.0.0.2
+      used             0 of 253
+    gateway            every host
+    bridge             br100
+    bridge interface   -
+    dns                9.9.9.9, 1.1.1.1
+    domain             trestle.internal
+    mtu                1500
+    dhcp options       -
+    reserved           -
+    created            [time]
     ");
     insta::assert_snapshot!(server.run("network show public --json"), @r#"
     exit 0
@@ -172,9 +261,20 @@ fn networks() {
       "name": "public",
       "type": "flat_dhcp",
       "project": null,
-      "cidr": "10.0.0.0/24",
-      "gateway": "10.0.0.1",
-      "dhcp_start": "10.0.0.2",
+      "ipv4": {
+        "cidr": "10.0.0.0/24",
+        "gateway": "10.0.0.1",
+        "vpn": null,
+        "dhcp_start": "10.0.0.2",
+        "total": 253,
+        "used": 0
+      },
+      "ipv6": null,
+      "ipv6_mode": null,
+      "vlan": null,
+      "multi_host": true,
+      "share_address": true,
+      "gateway_host": null,
       "bridge": "br100",
       "bridge_interface": null,
       "dns": [
@@ -183,16 +283,17 @@ fn networks() {
       ],
       "domain": "trestle.internal",
       "mtu": 1500,
-      "addresses_total": 253,
-      "addresses_used": 0,
+      "dhcp_options": [],
+      "reserved": [],
       "created_at": "[time]"
     }
     "#);
-    insta::assert_snapshot!(server.run("network create other --cidr 10.0.0.0/16 --bridge br101"), @r"
+    insta::assert_snapshot!(server.run("network create other --type flat_dhcp --cidr 10.0.0.0/16 --bridge br101"), @"
     exit 1
     --- stderr
     error: 10.0.0.0/16 overlaps with network `public`, which has 10.0.0.0/24
-      cidr: it overlaps with network `public`, which has 10.0.0.0/24
+
+    hint: `trestle network list` shows the ranges that are taken
     ");
     insta::assert_snapshot!(server.run("network delete public --yes"), @r"
     exit 0
@@ -202,11 +303,256 @@ fn networks() {
 }
 
 #[test]
+fn many_vlan_networks_are_made_in_one_call_and_belong_to_who_needs_them() {
+    let server = Server::start();
+    server.given("project create alpha");
+    server.given("network create first --cidr 10.0.1.0/24 --vlan 101 --project alpha");
+    insta::assert_snapshot!(
+        server.run("network create tenants --cidr 10.0.0.0/16 --cidr-v6 fd00::/48 --num-networks 4 --network-size 200"),
+        @"
+    exit 0
+    --- stderr
+    created 4 networks, tenants-0 to tenants-3 (VLANs 100, 102 to 104; 10.0.0.0/24, 10.0.2.0/24 to 10.0.4.0/24; fd00::/64 to fd00:0:0:3::/64; free)
+    "
+    );
+    insta::assert_snapshot!(server.run("network list"), @"
+    exit 0
+    --- stdout
+    NAME       TYPE  VLAN  PROJECT  RANGES                        GATEWAY     USED
+    first      vlan  101   alpha    10.0.1.0/24                   every host  0 of 252
+    tenants-0  vlan  100   (free)   10.0.0.0/24, fd00::/64        every host  0 of 252, 0 of 2^64
+    tenants-1  vlan  102   (free)   10.0.2.0/24, fd00:0:0:1::/64  every host  0 of 252, 0 of 2^64
+    tenants-2  vlan  103   (free)   10.0.3.0/24, fd00:0:0:2::/64  every host  0 of 252, 0 of 2^64
+    tenants-3  vlan  104   (free)   10.0.4.0/24, fd00:0:0:3::/64  every host  0 of 252, 0 of 2^64
+    ");
+    insta::assert_snapshot!(server.run("network usage tenants-1"), @"
+    exit 0
+    --- stdout
+    NETWORK    RANGE            TOTAL  USED  FREE  RESERVED
+    tenants-1  10.0.2.0/24      252    0     252   0
+    tenants-1  fd00:0:0:1::/64  2^64   0     2^64  0
+    ");
+    insta::assert_snapshot!(server.run("network associate tenants-2 --project alpha"), @"
+    exit 0
+    --- stderr
+    network tenants-2 now belongs to project alpha
+    ");
+    insta::assert_snapshot!(server.run("network list --project alpha"), @"
+    exit 0
+    --- stdout
+    NAME       TYPE  VLAN  PROJECT  RANGES                        GATEWAY     USED
+    first      vlan  101   alpha    10.0.1.0/24                   every host  0 of 252
+    tenants-2  vlan  103   alpha    10.0.3.0/24, fd00:0:0:2::/64  every host  0 of 252, 0 of 2^64
+    ");
+    insta::assert_snapshot!(server.run("network disassociate tenants-2"), @"
+    exit 0
+    --- stderr
+    network tenants-2 is free now
+    ");
+    insta::assert_snapshot!(server.run("network create one --cidr 10.5.0.0/24 --vlan 7"), @"
+    exit 0
+    --- stderr
+    created network one (VLAN 7, 10.5.0.0/24, bridge br7, free)
+    ");
+    let created = server.stdout("network create more --cidr 10.6.0.0/16 --num-networks 3 --json");
+    let created: serde_json::Value = serde_json::from_str(&created).unwrap();
+    let names: Vec<&str> = created["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|network| network["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["more-0", "more-1", "more-2"]);
+}
+
+#[test]
+fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
+    let server = Server::start();
+    server.given("host create kvm1");
+    server.given("host create kvm2");
+    insta::assert_snapshot!(
+        server.run(
+            "network create dual --type flat_dhcp --cidr 10.0.0.0/24 --cidr-v6 fd00:9::/64 --bridge br9 --ipv6-mode slaac \
+             --single-host --gateway-host kvm1 --gateway 10.0.0.254 --allowed-start 10.0.0.10 --dhcp-start 10.0.0.20 \
+             --reserve 10.0.0.30-10.0.0.40 --reserve fd00:9::99 --dhcp-option 42,192.0.2.1 --domain lab.example --mtu 1400"
+        ),
+        @"
+    exit 0
+    --- stderr
+    created network dual (flat_dhcp, 10.0.0.0/24, fd00:9::/64, bridge br9, shared by all)
+    "
+    );
+    server.given("network create hosts --type flat_dhcp --cidr 10.1.0.0/24 --bridge br10 --per-host");
+    server.given("network create six --type flat_dhcp --cidr-v6 fd00:6::/64 --bridge br6");
+    server.given("network create lan --type flat --cidr 10.3.0.0/24 --gateway none --bridge br-lan");
+    insta::assert_snapshot!(server.run("network show dual"), @"
+    exit 0
+    --- stdout
+    name               dual
+    id                 [id]
+    type               flat_dhcp
+    project            (shared)
+    ipv4               10.0.0.0/24
+      router           10.0.0.254
+      first given out  10.0.0.20
+      used             0 of 223
+    ipv6               fd00:9::/64
+      router           fd00:9::1
+      first given out  fd00:9::2
+      used             0 of 2^64
+    ipv6 by            slaac
+    gateway            host kvm1
+    bridge             br9
+    bridge interface   -
+    dns                -
+    domain             lab.example
+    mtu                1400
+    dhcp options       42,192.0.2.1
+    reserved           10.0.0.30-10.0.0.40; fd00:9::99
+    created            [time]
+    ");
+    insta::assert_snapshot!(server.run("network list"), @"
+    exit 0
+    --- stdout
+    NAME   TYPE       PROJECT   RANGES                    GATEWAY               USED
+    dual   flat_dhcp  (shared)  10.0.0.0/24, fd00:9::/64  host kvm1             0 of 223, 0 of 2^64
+    hosts  flat_dhcp  (shared)  10.1.0.0/24               every host, per_host  0 of 253
+    six    flat_dhcp  (shared)  fd00:6::/64               every host            0 of 2^64
+    lan    flat       (shared)  10.3.0.0/24               outside               0 of 254
+    ");
+    insta::assert_snapshot!(server.run("network usage"), @"
+    exit 0
+    --- stdout
+    NETWORK  RANGE        TOTAL  USED  FREE  RESERVED
+    dual     10.0.0.0/24  223    0     223   11
+    dual     fd00:9::/64  2^64   0     2^64  1
+    hosts    10.1.0.0/24  253    0     253   0
+    six      fd00:6::/64  2^64   0     2^64  0
+    lan      10.3.0.0/24  254    0     254   0
+    ");
+    let moved = server.run("network set-gateway dual kvm2");
+    assert!(moved.contains("moved the gateway of network dual from kvm1 to kvm2 in "), "{moved}");
+    insta::assert_snapshot!(server.run("network set-gateway dual kvm2"), @"
+    exit 0
+    --- stderr
+    host kvm2 is the gateway of network dual already
+    ");
+    insta::assert_snapshot!(server.run("network list --gateway-host kvm1"), @"
+    exit 0
+    --- stdout
+    NAME  TYPE  PROJECT  RANGES  GATEWAY  USED
+    ");
+    insta::assert_snapshot!(server.run("host show kvm2"), @"
+    exit 0
+    --- stdout
+    name              kvm2
+    id                [id]
+    flat interface    -
+    vlan interface    -
+    public interface  -
+    may be gateway    yes
+    gateway of        dual
+    created           [time]
+    agent             never seen
+    agent version     -
+    kernel            -
+    kernel lacks      -
+    last seen         -
+    generation        0 of 9
+    problems          0
+    ");
+}
+
+#[test]
+fn ranges_are_reserved_and_given_back() {
+    let server = Server::start();
+    server.given("project create alpha");
+    server.given("network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100");
+    server.given("instance create web --project alpha --network public,address=10.0.0.5");
+    let reserve = ["network", "reserve", "public", "10.0.0.5-10.0.0.9", "--reason", "rack switches"];
+    insta::assert_snapshot!(server.seen(&server.command(&reserve).output().unwrap()), @"
+    exit 0
+    --- stderr
+    reserved 10.0.0.5-10.0.0.9 of network public; 1 address of it is in use and stays so until it is given back
+    ");
+    insta::assert_snapshot!(server.run("network reserve public 10.0.0.64/30"), @"
+    exit 0
+    --- stderr
+    reserved 10.0.0.64/30 of network public
+    ");
+    insta::assert_snapshot!(server.run("network usage public"), @"
+    exit 0
+    --- stdout
+    NETWORK  RANGE        TOTAL  USED  FREE  RESERVED
+    public   10.0.0.0/24  244    0     244   9
+    ");
+    insta::assert_snapshot!(server.run("instance create db --project alpha --network public,address=10.0.0.7"), @"
+    exit 1
+    --- stderr
+    error: 10.0.0.7 is reserved on network `public`, with 10.0.0.5-10.0.0.9
+
+    hint: it is reserved for: rack switches
+    ");
+    insta::assert_snapshot!(server.run("network unreserve public 10.0.0.5-10.0.0.9"), @"
+    exit 0
+    --- stderr
+    instances may have 10.0.0.5-10.0.0.9 of network public again
+    ");
+    insta::assert_snapshot!(server.run("instance create db --project alpha --network public,address=10.0.0.7"), @"
+    exit 0
+    --- stderr
+    created instance db (10.0.0.7 on public)
+    ");
+}
+
+#[test]
+fn an_instance_without_a_word_joins_its_project_s_networks() {
+    let server = Server::start();
+    server.given("project create alpha");
+    server.given("project create beta");
+    server.given(
+        "network create tenants --cidr 10.0.0.0/16 --num-networks 1 --network-size 256 --cidr-v6 fd00::/64",
+    );
+    server.given("network create public --type flat_dhcp --cidr 192.168.0.0/24 --bridge br-public");
+    insta::assert_snapshot!(server.run("instance create web --project alpha"), @"
+    exit 0
+    --- stderr
+    created instance web (10.0.0.3 and fd00::2 on tenants)
+    ");
+    insta::assert_snapshot!(server.run("network list"), @"
+    exit 0
+    --- stdout
+    NAME     TYPE       VLAN  PROJECT   RANGES                  GATEWAY     USED
+    tenants  vlan       100   alpha     10.0.0.0/24, fd00::/64  every host  1 of 252, 1 of 2^64
+    public   flat_dhcp  -     (shared)  192.168.0.0/24          every host  0 of 253
+    ");
+    insta::assert_snapshot!(server.run("instance create web --project beta"), @"
+    exit 0
+    --- stderr
+    created instance web (192.168.0.2 on public)
+    ");
+    insta::assert_snapshot!(
+        server.run("instance create db --project alpha --network tenants,address=10.0.0.9,address=fd00::9 --network public"),
+        @"
+    exit 0
+    --- stderr
+    created instance db (10.0.0.9 and fd00::9 on tenants, 192.168.0.3 on public)
+    "
+    );
+    server.given("instance create app --project alpha");
+    insta::assert_snapshot!(server.run("instance add-interface app --network public --address 192.168.0.77"), @"
+    exit 0
+    --- stderr
+    added an interface to instance app (192.168.0.77 on public)
+    ");
+}
+
+#[test]
 fn instances_and_their_interfaces() {
     let server = Server::start();
     server.given("project create alpha");
-    server.given("network create public --cidr 10.0.0.0/24 --bridge br100");
-    server.given("network create backend --cidr 10.1.0.0/24 --bridge br101");
+    server.given("network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100");
+    server.given("network create backend --type flat_dhcp --cidr 10.1.0.0/24 --bridge br101");
     insta::assert_snapshot!(
         server.run("instance create web --project alpha --network public,address=10.0.0.9,mac=fa:16:3e:00:00:09"),
         @r"
@@ -279,12 +625,12 @@ fn instances_and_their_interfaces() {
     --- stderr
     error: no host `kvm1`
     ");
-    insta::assert_snapshot!(server.run("fixed-ip list"), @r"
+    insta::assert_snapshot!(server.run("fixed-ip list"), @"
     exit 0
     --- stdout
-    ADDRESS   NETWORK  STATE      INSTANCE  PROJECT  MAC
-    10.0.0.9  public   allocated  web       alpha    [mac]
-    10.1.0.2  backend  allocated  web       alpha    [mac]
+    ADDRESS   NETWORK  STATE      HELD BY  PROJECT  MAC
+    10.0.0.9  public   allocated  web      alpha    [mac]
+    10.1.0.2  backend  allocated  web      alpha    [mac]
     ");
     insta::assert_snapshot!(server.run("instance remove-interface web nowhere --yes"), @r"
     exit 1
@@ -303,11 +649,11 @@ fn instances_and_their_interfaces() {
     --- stderr
     deleted instance web
     ");
-    insta::assert_snapshot!(server.run("fixed-ip list --address 10.0.0.9"), @r"
+    insta::assert_snapshot!(server.run("fixed-ip list --address 10.0.0.9"), @"
     exit 0
     --- stdout
-    ADDRESS   NETWORK  STATE  INSTANCE  PROJECT  MAC
-    10.0.0.9  public   free   -         -        -
+    ADDRESS   NETWORK  STATE  HELD BY  PROJECT  MAC
+    10.0.0.9  public   free   -        -        -
     ");
 }
 
@@ -359,8 +705,101 @@ fn what_a_host_must_have_is_printed_by_key() {
     let server = Server::start();
     server.given("project create alpha");
     server.given("host create kvm1 --public-interface eth0");
-    server.given("network create public --cidr 10.0.0.0/24 --bridge br100");
+    server.given("network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100");
     insta::assert_snapshot!(server.run("host spec kvm1"), @"exit 0");
+}
+
+#[test]
+fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
+    let server = Server::start();
+    server.given("host create kvm1");
+    server.given("host create kvm2");
+    let secret = server.stdout("token create --role agent --host kvm1");
+    server.report(
+        "kvm1",
+        secret.trim(),
+        &Report {
+            missing_features: BTreeSet::from([Feature::Vlan]),
+            agent_problems: vec![ApiError {
+                code: "ledger_unwritable".to_owned(),
+                message: "cannot write the ledger: \u{1b}[2Jdisk full".to_owned(),
+                hint: None,
+                problems: Vec::new(),
+            }],
+            problems: BTreeSet::from([Problem {
+                key: Key::Uplink("eth1".parse().unwrap()),
+                code: ProblemCode::InterfaceMissing,
+                detail: "there is no device `eth1`\u{9b}31m".to_owned(),
+            }]),
+            agent_version: "9.9\u{1b}]0;owned\u{7}".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            ..Report::default()
+        },
+    );
+    insta::assert_snapshot!(server.run("host show kvm1"), @"
+    exit 0
+    --- stdout
+    name              kvm1
+    id                [id]
+    flat interface    -
+    vlan interface    -
+    public interface  -
+    may be gateway    yes
+    gateway of        -
+    created           [time]
+    agent             behind
+    agent version     9.9�]0;owned�
+    kernel            6.1.0
+    kernel lacks      802.1Q
+    last seen         [time]
+    generation        0 of 3
+    problems          2
+      the kernel lacks 802.1Q: networks of type vlan cannot be used here
+      agent: cannot write the ledger: �[2Jdisk full
+      uplink/eth1: there is no device `eth1`�31m
+    ");
+    insta::assert_snapshot!(server.run("host list"), @"
+    exit 0
+    --- stdout
+    NAME  AGENT       GENERATION  PROBLEMS  LACKS   GATEWAY  FLAT INTERFACE  VLAN INTERFACE  PUBLIC INTERFACE
+    kvm1  behind      0 of 3      2         802.1Q  yes      -               -               -
+    kvm2  never seen  0 of 4      0         -       yes      -               -               -
+    ");
+    insta::assert_snapshot!(server.run("events --kind host.problem"), @"
+    exit 0
+    --- stdout
+    TIME                  KIND          HOST  WHAT
+    [time]  host.problem  kvm1  uplink/eth1: there is no device `eth1`�31m
+    [time]  host.problem  kvm1  agent: cannot write the ledger: �[2Jdisk full
+    ");
+    insta::assert_snapshot!(server.run("status"), @"
+    exit 0
+    --- stdout
+    server     healthy (unix:[folder]/trestle.sock)
+    hosts      2 (1 behind, 1 never seen, 2 problems)
+    networks   0
+    instances  0
+
+    HOST  AGENT       GENERATION  PROBLEMS  GATEWAY OF
+    kvm1  behind      0 of 3      2         -
+    kvm2  never seen  0 of 4      0         -
+      kvm1: the kernel lacks 802.1Q: networks of type vlan cannot be used here
+      kvm1: agent: cannot write the ledger: �[2Jdisk full
+      kvm1: uplink/eth1: there is no device `eth1`�31m
+
+    TIME                  KIND           HOST  WHAT
+    [time]  host.created   kvm1  host `kvm1` was made known
+    [time]  host.created   kvm2  host `kvm2` was made known
+    [time]  token.created  -     token [id] was made
+    [time]  host.problem   kvm1  uplink/eth1: there is no device `eth1`�31m
+    [time]  host.problem   kvm1  agent: cannot write the ledger: �[2Jdisk full
+    ");
+    for line in
+        ["host show kvm1", "host show kvm1 --json", "events", "events --json", "status", "status --json"]
+    {
+        let seen = server.stdout(line);
+        assert!(!seen.contains(|c: char| c.is_control() && c != '\n'), "{line}: {seen:?}");
+    }
 }
 
 #[test]
@@ -368,14 +807,44 @@ fn events_tell_what_happened() {
     let server = Server::start();
     server.given("project create alpha");
     server.given("host create kvm1");
-    insta::assert_snapshot!(server.run("events"), @r"
+    insta::assert_snapshot!(server.run("events"), @"
     exit 0
     --- stdout
-    TIME                  KIND                WHAT
-    [time]  controller.started  controller [version] started
-    [time]  token.created       the first admin token [id] was made
-    [time]  project.created     project `alpha` was made
-    [time]  host.created        host `kvm1` was made known
+    TIME                  KIND                HOST  WHAT
+    [time]  controller.started  -     controller [version] started
+    [time]  token.created       -     the first admin token [id] was made
+    [time]  project.created     -     project `alpha` was made
+    [time]  host.created        kvm1  host `kvm1` was made known
+    ");
+    insta::assert_snapshot!(server.run("events --last 1"), @"
+    exit 0
+    --- stdout
+    TIME                  KIND          HOST  WHAT
+    [time]  host.created  kvm1  host `kvm1` was made known
+    ");
+    insta::assert_snapshot!(server.run("events --kind nope"), @"
+    exit 0
+    --- stdout
+    TIME  KIND  HOST  WHAT
+    --- stderr
+    there are no events of kind `nope`
+    ");
+    insta::assert_snapshot!(server.run("events --kind instance --host kvm1"), @"
+    exit 0
+    --- stdout
+    TIME  KIND  HOST  WHAT
+    --- stderr
+    there are no events of kind `instance` about host `kvm1`
+    ");
+    insta::assert_snapshot!(server.run("events --host nope"), @"
+    exit 1
+    --- stderr
+    error: no host `nope`
+    ");
+    insta::assert_snapshot!(server.run("events --project nope"), @"
+    exit 1
+    --- stderr
+    error: no project `nope`
     ");
     insta::assert_snapshot!(server.run("events --kind host --json"), @r#"
     exit 0
@@ -417,7 +886,7 @@ fn events_are_followed_as_they_happen() {
 #[test]
 fn status_shows_everything_at_a_glance() {
     let server = Server::start();
-    insta::assert_snapshot!(server.run("status"), @r"
+    insta::assert_snapshot!(server.run("status"), @"
     exit 0
     --- stdout
     server     healthy (unix:[folder]/trestle.sock)
@@ -425,54 +894,54 @@ fn status_shows_everything_at_a_glance() {
     networks   0
     instances  0
 
-    TIME                  KIND                WHAT
-    [time]  controller.started  controller [version] started
-    [time]  token.created       the first admin token [id] was made
+    TIME                  KIND                HOST  WHAT
+    [time]  controller.started  -     controller [version] started
+    [time]  token.created       -     the first admin token [id] was made
     ");
     for line in [
         "project create alpha",
         "host create kvm1",
-        "network create public --cidr 10.0.0.0/24 --bridge br100",
+        "network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100",
         "instance create web --project alpha --network public",
     ] {
         server.given(line);
     }
-    insta::assert_snapshot!(server.run("status"), @r"
+    insta::assert_snapshot!(server.run("status"), @"
     exit 0
     --- stdout
     server     healthy (unix:[folder]/trestle.sock)
     hosts      1 (1 never seen)
-    networks   1
+    networks   1 (1 flat_dhcp)
     instances  1 (1 interface detached)
 
-    HOST  AGENT       GENERATION  PROBLEMS
-    kvm1  never seen  0 of 4      0
+    HOST  AGENT       GENERATION  PROBLEMS  GATEWAY OF
+    kvm1  never seen  0 of 4      0         -
 
-    NETWORK  CIDR         ADDRESSES USED
-    public   10.0.0.0/24  1 of 253
+    NETWORK  TYPE       RANGES       ADDRESSES USED
+    public   flat_dhcp  10.0.0.0/24  1 of 253
 
-    TIME                  KIND               WHAT
-    [time]  project.created    project `alpha` was made
-    [time]  host.created       host `kvm1` was made known
-    [time]  network.created    network `public` was made with 10.0.0.0/24
-    [time]  instance.created   instance `web` was made in project `alpha`
-    [time]  interface.created  instance `web` got 10.0.0.2 on network `public`
+    TIME                  KIND               HOST  WHAT
+    [time]  project.created    -     project `alpha` was made
+    [time]  host.created       kvm1  host `kvm1` was made known
+    [time]  network.created    -     network `public` was made with 10.0.0.0/24
+    [time]  instance.created   -     instance `web` was made in project `alpha`
+    [time]  interface.created  -     instance `web` got 10.0.0.2 on network `public`
     ");
     let secret = server.stdout("token create --role member --project alpha");
     let output = server.command(&["status"]).env("TRESTLE_TOKEN", secret.trim()).output().unwrap();
-    insta::assert_snapshot!(server.seen(&output), @r"
+    insta::assert_snapshot!(server.seen(&output), @"
     exit 0
     --- stdout
     server     healthy (unix:[folder]/trestle.sock)
-    networks   1
+    networks   1 (1 flat_dhcp)
     instances  1 (1 interface detached)
 
-    NETWORK  CIDR         ADDRESSES USED
-    public   10.0.0.0/24  1 of 253
+    NETWORK  TYPE       RANGES       ADDRESSES USED
+    public   flat_dhcp  10.0.0.0/24  1 of 253
 
-    TIME                  KIND               WHAT
-    [time]  project.created    project `alpha` was made
-    [time]  instance.created   instance `web` was made in project `alpha`
-    [time]  interface.created  instance `web` got 10.0.0.2 on network `public`
+    TIME                  KIND               HOST  WHAT
+    [time]  project.created    -     project `alpha` was made
+    [time]  instance.created   -     instance `web` was made in project `alpha`
+    [time]  interface.created  -     instance `web` got 10.0.0.2 on network `public`
     ");
 }

@@ -28,10 +28,12 @@ fn every_command_has_a_man_page() {
     trestle-host-show.1
     trestle-host-spec.1
     trestle-host.1
+    trestle-inject.1
     trestle-instance-add-interface.1
     trestle-instance-create.1
     trestle-instance-delete.1
     trestle-instance-list.1
+    trestle-instance-move.1
     trestle-instance-remove-interface.1
     trestle-instance-show.1
     trestle-instance.1
@@ -42,15 +44,22 @@ fn every_command_has_a_man_page() {
     trestle-lab-up.1
     trestle-lab.1
     trestle-man.1
+    trestle-network-associate.1
     trestle-network-create.1
     trestle-network-delete.1
+    trestle-network-disassociate.1
     trestle-network-list.1
+    trestle-network-reserve.1
+    trestle-network-set-gateway.1
     trestle-network-show.1
+    trestle-network-unreserve.1
+    trestle-network-usage.1
     trestle-network.1
     trestle-plan.1
     trestle-project-create.1
     trestle-project-delete.1
     trestle-project-list.1
+    trestle-project-set-quota.1
     trestle-project-show.1
     trestle-project.1
     trestle-server.1

@@ -84,13 +84,13 @@ fn a_wrong_command_line_is_told_apart_from_a_failure() {
 
     For more information, try '--help'.
     ");
-    insta::assert_snapshot!(check(&["network", "create", "public"]), @r"
+    insta::assert_snapshot!(check(&["network", "create", "public"]), @"
     exit 2
     --- stderr
     error: the following required arguments were not provided:
-      --cidr <CIDR>
+      <--cidr <CIDR>|--cidr-v6 <CIDR>>
 
-    Usage: trestle network create --cidr <CIDR> <NAME>
+    Usage: trestle network create <--cidr <CIDR>|--cidr-v6 <CIDR>> <NAME>
 
     For more information, try '--help'.
     ");
@@ -114,11 +114,11 @@ fn a_delete_without_a_terminal_needs_yes() {
 
     hint: give --yes
     ");
-    insta::assert_snapshot!(server.run("project list"), @r"
+    insta::assert_snapshot!(server.run("project list"), @"
     exit 0
     --- stdout
-    NAME   CREATED
-    alpha  [time]
+    NAME   NETWORKS     FIXED IPS    FLOATING IPS  CREATED
+    alpha  0, no limit  0, no limit  0 of 10       [time]
     ");
 }
 
@@ -127,7 +127,7 @@ fn every_problem_of_a_request_is_listed() {
     let server = Server::start();
     insta::assert_snapshot!(
         server.run("network create Public --cidr 10.0.0.5/24 --gateway 10.1.0.1 --bridge a-very-long-bridge --mtu 100"),
-        @r"
+        @"
     exit 1
     --- stderr
     error: 4 things are wrong with the request
@@ -173,7 +173,7 @@ fn a_member_sees_its_own_project_only() {
     for line in [
         "project create alpha",
         "project create beta",
-        "network create public --cidr 10.0.0.0/24 --bridge br100",
+        "network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100",
         "instance create web --project beta --network public",
     ] {
         server.given(line);
@@ -183,11 +183,11 @@ fn a_member_sees_its_own_project_only() {
         let args: Vec<&str> = line.split_whitespace().collect();
         server.seen(&server.command(&args).env("TRESTLE_TOKEN", secret.trim()).output().unwrap())
     };
-    insta::assert_snapshot!(member("project list"), @r"
+    insta::assert_snapshot!(member("project list"), @"
     exit 0
     --- stdout
-    NAME   CREATED
-    alpha  [time]
+    NAME   NETWORKS     FIXED IPS    FLOATING IPS  CREATED
+    alpha  0, no limit  0, no limit  0 of 10       [time]
     ");
     insta::assert_snapshot!(member("instance show web --project beta"), @r"
     exit 1
@@ -209,5 +209,290 @@ fn a_member_sees_its_own_project_only() {
     --- stdout
     NAME  PROJECT  ADDRESSES  HOST  STATE
     mine  alpha    10.0.0.3   -     detached
+    ");
+}
+
+#[test]
+fn what_cannot_be_together_is_a_wrong_command_line() {
+    insta::assert_snapshot!(check(&["network", "create", "x", "--cidr", "10.0.0.0/24", "--single-host", "--per-host"]), @"
+    exit 2
+    --- stderr
+    error: the argument '--single-host' cannot be used with '--per-host'
+
+    Usage: trestle network create --single-host <--cidr <CIDR>|--cidr-v6 <CIDR>> <NAME>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(check(&["instance", "move", "web"]), @"
+    exit 2
+    --- stderr
+    error: the following required arguments were not provided:
+      --to <HOST>
+
+    Usage: trestle instance move --to <HOST> <INSTANCE>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(check(&["instance", "move", "web", "--to", "kvm2", "--prepare", "--switch"]), @"
+    exit 2
+    --- stderr
+    error: the argument '--prepare' cannot be used with '--switch'
+
+    Usage: trestle instance move --to <HOST> --prepare <INSTANCE>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(check(&["project", "set-quota", "alpha"]), @"
+    exit 2
+    --- stderr
+    error: the following required arguments were not provided:
+      <--networks <LIMIT>|--fixed-ips <LIMIT>|--floating-ips <LIMIT>>
+
+    Usage: trestle project set-quota <--networks <LIMIT>|--fixed-ips <LIMIT>|--floating-ips <LIMIT>> <PROJECT>
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(check(&["project", "set-quota", "alpha", "--networks", "many"]), @"
+    exit 2
+    --- stderr
+    error: invalid value 'many' for '--networks <LIMIT>': a limit is a number from 0 to 4294967295, or `unlimited`
+
+    For more information, try '--help'.
+    ");
+    insta::assert_snapshot!(check(&["host", "set", "kvm1", "--gateway", "maybe"]), @"
+    exit 2
+    --- stderr
+    error: invalid value 'maybe' for '--gateway <YES|NO>'
+      [possible values: yes, no]
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
+fn a_network_that_cannot_be_is_refused_whole() {
+    let server = Server::start();
+    server.given("network create taken --cidr 10.0.0.0/24 --vlan 100");
+    insta::assert_snapshot!(server.run("network create x --cidr 10.1.0.0/24 --vlan 4095"), @"
+    exit 1
+    --- stderr
+    error: vlan: 4095 is not a VLAN id: use 1 to 4094
+    ");
+    insta::assert_snapshot!(server.run("network create x --cidr 10.1.0.0/24 --vlan 100"), @"
+    exit 1
+    --- stderr
+    error: bridge `br100` is that of network `taken`; two networks cannot share one
+      vlan: VLAN 100 is that of network `taken`
+
+    hint: name another bridge with `bridge`
+    ");
+    insta::assert_snapshot!(
+        server.run("network create x --cidr 10.1.0.0/16 --num-networks 10 --vlan-start 4090"),
+        @"
+    exit 1
+    --- stderr
+    error: of the VLAN ids 4090 to 4094, 5 are free and 10 are needed
+
+    hint: begin lower with `vlan_start`, or delete networks that are not needed
+    "
+    );
+    insta::assert_snapshot!(
+        server.run("network create x --cidr 10.1.0.0/24 --num-networks 3 --network-size 128"),
+        @"
+    exit 1
+    --- stderr
+    error: num_networks: 10.1.0.0/24 has room for 2 more networks of /25, not for 3
+    "
+    );
+    insta::assert_snapshot!(
+        server.run("network create x --cidr 10.1.0.0/16 --num-networks 3 --gateway 10.1.0.1 --vlan 7 --bridge br7"),
+        @"
+    exit 1
+    --- stderr
+    error: 3 things are wrong with the request
+      vlan: not possible with several networks, each of which has its own
+      bridge: not possible with several networks, each of which has its own
+      gateway: not possible with several networks, each of which has its own
+    "
+    );
+    insta::assert_snapshot!(server.run("network create x --type flat_dhcp --cidr 10.1.0.0/24 --gateway none"), @"
+    exit 1
+    --- stderr
+    error: 2 things are wrong with the request
+      gateway: only a network of type `flat` can do without a gateway
+      bridge: a network of this type needs a bridge: name one here, or set the option flat_network_bridge
+    ");
+    insta::assert_snapshot!(
+        server.run("network create x --type flat --cidr 10.1.0.0/24 --bridge br1 --dhcp-option 42,192.0.2.1 --single-host"),
+        @"
+    exit 1
+    --- stderr
+    error: 2 things are wrong with the request
+      multi_host: Trestle does not route for a network of type `flat`
+      dhcp_options: a network of type `flat` has no DHCP
+    "
+    );
+    insta::assert_snapshot!(
+        server.run("network create x --cidr 10.1.0.0/24 --cidr-v6 fd00::/72 --ipv6-mode slaac --mtu 1000"),
+        @"
+    exit 1
+    --- stderr
+    error: 2 things are wrong with the request
+      cidr_v6: guests make addresses of a /64 only, not of fd00::/72
+      mtu: IPv6 needs an MTU of 1280 bytes at least, not 1000
+    "
+    );
+    insta::assert_snapshot!(server.run("network create x --cidr-v6 fd00::/64"), @"
+    exit 1
+    --- stderr
+    error: cidr: a network of type `vlan` needs an IPv4 range, such as 10.0.0.0/24
+    ");
+    insta::assert_snapshot!(server.run("network list"), @"
+    exit 0
+    --- stdout
+    NAME   TYPE  VLAN  PROJECT  RANGES       GATEWAY     USED
+    taken  vlan  100   (free)   10.0.0.0/24  every host  0 of 252
+    ");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_network_s_use_is_named() {
+    let server = Server::start();
+    for line in [
+        "project create alpha",
+        "project create beta",
+        "network create mine --cidr 10.0.0.0/24 --vlan 100 --project alpha",
+        "instance create web --project alpha",
+    ] {
+        server.given(line);
+    }
+    insta::assert_snapshot!(server.run("instance create web --project beta"), @"
+    exit 1
+    --- stderr
+    error: there is no network for project `beta`: it owns none, no VLAN network is free, and none is shared
+
+    hint: an administrator makes some with `trestle network create`; an instance without a network has an empty list of interfaces
+    ");
+    insta::assert_snapshot!(server.run("instance create web --project beta --network mine"), @"
+    exit 1
+    --- stderr
+    error: network `mine` belongs to project `alpha`, the instance to `beta`
+
+    hint: join a network of the instance's own project, or a shared one
+    ");
+    insta::assert_snapshot!(server.run("instance create db --project alpha --network mine --network mine"), @"
+    exit 1
+    --- stderr
+    error: interfaces[1].network is network `mine`, which interfaces[0].network is too
+
+    hint: an instance has one interface on a network, with one address of each family
+    ");
+    insta::assert_snapshot!(server.run("instance create db --project alpha --network mine,address=10.9.9.9"), @"
+    exit 1
+    --- stderr
+    error: interfaces[0].addresses[0]: 10.9.9.9 is not an address for instances on network `mine`: these are 10.0.0.1 to 10.0.0.254 but the router's 10.0.0.1 and the VPN's 10.0.0.2
+    ");
+    insta::assert_snapshot!(server.run("instance create db --project alpha --network mine,address=10.0.0.3"), @"
+    exit 1
+    --- stderr
+    error: 10.0.0.3 on network `mine` is in use
+
+    hint: `trestle fixed-ip list` shows who has it
+    ");
+    insta::assert_snapshot!(server.run("network disassociate mine"), @"
+    exit 1
+    --- stderr
+    error: network `mine` of project `alpha` still has instance `web`
+
+    hint: delete or detach these first
+    ");
+    insta::assert_snapshot!(server.run("network associate mine --project beta"), @"
+    exit 1
+    --- stderr
+    error: network `mine` belongs to project `alpha`
+
+    hint: `trestle network disassociate` takes it from that project
+    ");
+    insta::assert_snapshot!(server.run("network set-gateway mine nowhere"), @"
+    exit 1
+    --- stderr
+    error: no host `nowhere`
+    ");
+    insta::assert_snapshot!(server.run("network delete mine --yes"), @"
+    exit 1
+    --- stderr
+    error: network `mine` still has instance `web`
+
+    hint: delete or detach these first
+    ");
+    server.given("project set-quota alpha --fixed-ips 1");
+    insta::assert_snapshot!(server.run("instance create db --project alpha"), @"
+    exit 1
+    --- stderr
+    error: project `alpha` may have 1 fixed IPs: it has 1, and this takes 1 more
+
+    hint: delete what is not needed, or have an administrator raise the project's quota
+    ");
+}
+
+#[test]
+fn an_instance_that_cannot_move_stays_and_says_why() {
+    let server = Server::start();
+    for line in [
+        "project create alpha",
+        "host create kvm1",
+        "network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100",
+        "instance create web --project alpha",
+    ] {
+        server.given(line);
+    }
+    insta::assert_snapshot!(server.run("instance move web --to kvm1"), @"
+    exit 1
+    --- stderr
+    error: instance `web` is plugged in nowhere
+
+    hint: plug it in on the new host with `trestle attach`
+    ");
+    insta::assert_snapshot!(server.run("instance move nothing --to kvm1"), @"
+    exit 1
+    --- stderr
+    error: no instance `nothing`
+    ");
+    server.given("host create kvm2");
+    server.attach("web", "kvm1");
+    insta::assert_snapshot!(server.run("instance move web --to kvm1"), @"
+    exit 1
+    --- stderr
+    error: instance `web` is on host `kvm1` already
+    ");
+    insta::assert_snapshot!(server.run("instance move web --to kvm2 --prepare"), @"
+    exit 1
+    --- stderr
+    error: host `kvm2` is away: its agent does not answer
+
+    hint: start its agent first, or choose another host
+    ");
+    insta::assert_snapshot!(server.run("instance move web --to nowhere"), @"
+    exit 1
+    --- stderr
+    error: no host `nowhere`
+    ");
+    insta::assert_snapshot!(server.run("instance move web --switch"), @"
+    exit 1
+    --- stderr
+    error: instance `web` is not prepared on any host on network `public`
+
+    hint: do the phase `prepare` first
+    ");
+    insta::assert_snapshot!(server.run("instance move web --cancel"), @"
+    exit 0
+    --- stderr
+    instance web was not about to move; it stays on kvm1
+    ");
+    insta::assert_snapshot!(server.run("instance list"), @"
+    exit 0
+    --- stdout
+    NAME  PROJECT  ADDRESSES  HOST  STATE
+    web   alpha    10.0.0.2   kvm1  pending
     ");
 }

@@ -36,7 +36,35 @@ fn every_option_is_printed_with_its_meaning() {
     # Allow plain HTTP beyond loopback, where tokens can be read on the way.
     insecure = true
 
-    # The bridge of networks that name none. If not set: every network must name one.
+    # The type of networks that name none: vlan, flat_dhcp or flat.
+    network_type = "vlan"
+
+    # Whether every host with an instance routes for a network that does not say. If not, one host
+    # does for all.
+    multi_host = true
+
+    # Whether all hosts have the same gateway address on a multi-host network that does not say.
+    # If not, each takes one of its own from the network.
+    share_address = true
+
+    # Where to begin to look for free VLAN ids.
+    vlan_start = 100
+
+    # How many IPv4 addresses each of several networks has that are made at once without a size,
+    # if their range has that many.
+    network_size = 256
+
+    # How many networks a project may own that has no quota of its own; -1 for no limit.
+    quota_networks = -1
+
+    # How many fixed IPs its instances may have, in the same way.
+    quota_fixed_ips = -1
+
+    # How many floating IPs it may have, in the same way.
+    quota_floating_ips = 10
+
+    # The bridge of networks of the types flat_dhcp and flat that name none. If not set: each must
+    # name one.
     #flat_network_bridge = "br100"
 
     # The DNS domain of networks that name none.
@@ -80,11 +108,11 @@ fn an_option_that_nobody_knows_is_named() {
     let config = folder.path().join("trestle.toml");
     std::fs::write(&config, "[server]\nflat_bridge = \"br0\"\n").unwrap();
     let output = trestle(folder.path()).args(["server", "--config"]).arg(&config).output().unwrap();
-    insta::assert_snapshot!(seen(&output, folder.path()), @r"
+    insta::assert_snapshot!(seen(&output, folder.path()), @"
     exit 1
     --- stderr
     error: [folder]/trestle.toml cannot be used
-      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`
+      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");
@@ -177,15 +205,7 @@ fn every_page_of_a_list_is_followed() {
 
 /// Many at once need a client of their own: a thousand starts of the program would take long.
 fn create_projects(server: &Server, names: &[String]) {
-    let token = std::fs::read_to_string(server.path("admin.token")).unwrap();
-    let config = trestle_api::client::ClientConfig {
-        url: format!("unix:{}", server.path("trestle.sock").display()),
-        token: Some(token.trim().to_owned()),
-        ca_cert: None,
-    };
-    let client = trestle_api::client::Client::new(config).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    server.as_admin(async |client| {
         for name in names {
             client.create_project(&trestle_api::NewProject { name: name.clone() }).await.unwrap();
         }

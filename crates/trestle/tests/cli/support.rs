@@ -5,6 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use trestle_api::agent::Report;
+use trestle_api::{AttachRequest, Client, ClientConfig, PlugRequest};
 use trestle_core::types::Mac;
 use uuid::Uuid;
 
@@ -92,6 +94,34 @@ impl Server {
         let args: Vec<&str> = line.split_whitespace().collect();
         let output = self.command(&args).output().unwrap();
         assert!(output.status.success(), "trestle {line}:\n{}", self.seen(&output));
+    }
+
+    /// Plugs an instance in on a host, as the agent there would ask for it.
+    pub(crate) fn attach(&self, instance: &str, host: &str) {
+        let request =
+            AttachRequest { host: Some(host.to_owned()), network: None, plug: PlugRequest::default() };
+        self.as_admin(async |client| client.attach(instance, None, &request).await.unwrap());
+    }
+
+    /// Reports what a host's agent would have seen.
+    pub(crate) fn report(&self, host: &str, token: &str, report: &Report) {
+        self.call(token, async |client| client.report(host, report).await.unwrap());
+    }
+
+    /// Calls the API as its administrator.
+    pub(crate) fn as_admin<T>(&self, ask: impl AsyncFnOnce(Client) -> T) -> T {
+        let token = std::fs::read_to_string(self.path("admin.token")).unwrap();
+        self.call(token.trim(), ask)
+    }
+
+    fn call<T>(&self, token: &str, ask: impl AsyncFnOnce(Client) -> T) -> T {
+        let config = ClientConfig {
+            url: format!("unix:{}", self.path("trestle.sock").display()),
+            token: Some(token.to_owned()),
+            ca_cert: None,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(ask(Client::new(config).unwrap()))
     }
 
     /// What a command prints on stdout.
