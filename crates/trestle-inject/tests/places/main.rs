@@ -6,4 +6,3 @@ mod image;
 mod iso;
 mod root;
 mod support;
-mod vm;
