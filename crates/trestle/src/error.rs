@@ -19,6 +19,8 @@ use crate::settings::SettingsError;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default().bold();
+/// How many problems of a request are shown; thousands of networks can be asked for at once.
+const PROBLEMS_SHOWN: usize = 20;
 
 /// What can be wrong before the controller or the agent is asked.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +131,12 @@ fn render(error: &anyhow::Error) -> String {
     for cause in causes(error) {
         text.push_str(&format!("  {RED}caused by{RED:#}: {}\n", harmless(&cause)));
     }
-    for line in api_error(error).map(problem_lines).unwrap_or_default() {
-        text.push_str(&format!("  {}\n", harmless(&line)));
+    let problems = api_error(error).map(problem_lines).unwrap_or_default();
+    for line in problems.iter().take(PROBLEMS_SHOWN) {
+        text.push_str(&format!("  {}\n", harmless(line)));
+    }
+    if problems.len() > PROBLEMS_SHOWN {
+        text.push_str(&format!("  and {} more\n", problems.len() - PROBLEMS_SHOWN));
     }
     if let Some(hint) = hint(error) {
         text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {}\n", harmless(hint)));
@@ -239,5 +245,24 @@ mod tests {
 
         hint: run this as root on the controller's machine, or give TRESTLE_TOKEN or --token-file
         ");
+    }
+    #[test]
+    fn of_very_many_problems_the_rest_is_counted() {
+        let problem = |number| FieldProblem {
+            field: "name".into(),
+            code: "name_taken".into(),
+            message: format!("there is a network `n-{number}` already"),
+        };
+        let error = ApiError {
+            code: "name_taken".into(),
+            message: "there is a network `n-0` already".into(),
+            hint: None,
+            problems: (0..4000).map(problem).collect(),
+        };
+        let text = anstream::adapter::strip_str(&render(&error.into())).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "error: there is a network `n-0` already");
+        assert_eq!(lines[1], "  name: there is a network `n-1` already");
+        assert_eq!(lines[21..], ["  and 3979 more"]);
     }
 }

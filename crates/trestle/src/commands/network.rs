@@ -103,7 +103,7 @@ pub(crate) enum NetworkCommand {
 const CREATE_EXAMPLES: &str = "\
 Examples:
   trestle network create tenants --cidr 10.0.0.0/8 --num-networks 50 --network-size 256
-  trestle network create public --type flat_dhcp --cidr 192.0.2.0/24 --bridge br100
+  trestle network create public --type flat_dhcp --cidr 192.0.2.0/24 --bridge br-public
   trestle network create lan --type flat --cidr 192.168.7.0/24 --gateway 192.168.7.1 --bridge br-lan
   trestle network create dual --cidr 10.9.0.0/24 --cidr-v6 fd00:9::/64 --vlan 9 --project alpha";
 
