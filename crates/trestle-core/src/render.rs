@@ -22,6 +22,9 @@ use crate::world::{Ipv6Mode, Network};
 /// In IPv6 a guest may say of its own addresses alone that they are its (RFC 4861 §7.2; the target
 /// stands 64 bits into the message), and neither advertise routes nor redirect.
 ///
+/// What a host says in a guest's name, for a bridge to learn where it came to, does not reach the
+/// guest: it would take its own address for a duplicate (RFC 4862 §5.4.4).
+///
 /// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
 /// that leads to them, and neither is what guests ask of it.
 const GUARD: &str = r#"table bridge trestle {
@@ -108,6 +111,7 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain output {
 		type filter hook output priority -300; policy accept;
+		oifname . ether saddr @guard_mac drop
 		oifname @shared_uplink jump told_through_uplink
 	}
 }

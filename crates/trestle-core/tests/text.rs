@@ -398,6 +398,7 @@ fn the_tables_are_these() {
     	}
     	chain output {
     		type filter hook output priority -300; policy accept;
+    		oifname . ether saddr @guard_mac drop
     		oifname @shared_uplink jump told_through_uplink
     	}
     }
