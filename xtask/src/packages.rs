@@ -54,6 +54,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "qemu-utils", sign: Program("qemu-img"), why: "makes qcow2 images to write into", purposes: &[Test] },
     Package { name: "fdisk", sign: Program("sfdisk"), why: "makes disk images with partitions", purposes: &[Test] },
     Package { name: "netplan.io", sign: Program("netplan"), why: "reads what guests with netplan are told", purposes: &[Test] },
+    Package { name: "isc-dhcp-client", sign: Program("dhclient"), why: "a guest's DHCPv6 client", purposes: &[Test] },
     Package { name: "tcpdump", sign: Program("tcpdump"), why: "watches what goes over a link", purposes: &[Test] },
     Package { name: "postgresql", sign: File("/usr/lib/postgresql/*/bin/initdb"), why: "the other database that the store runs on", purposes: &[Test, Bench] },
     Package { name: "openssl", sign: Program("openssl"), why: "makes certificates for the TLS tests", purposes: &[Test] },

@@ -1,6 +1,6 @@
 //! A controller and a machine that follow a script, and an agent between them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use trestle_agent::host::{Change, Host, ObserveError, SimHost, StepFailure};
 use trestle_agent::{AgentConfig, AgentError, Controller, ControllerError};
-use trestle_api::agent::{Drift, Report, SpecQuery};
+use trestle_api::agent::{Drift, Feature, Report, SpecQuery};
 use trestle_api::{ApiError, AttachRequest, Attached};
 use trestle_core::compile::compile;
 use trestle_core::plan::Step;
@@ -167,6 +167,7 @@ impl FakeController {
 
 fn attached(n: u8, i: u8, generation: u64) -> Attached {
     let (network, interface) = (cloud::network(n), cloud::interface(n, i));
+    let gateways = network.subnets().filter_map(|subnet| subnet.gateway).collect();
     Attached {
         instance: interface.hostname,
         network: network.name,
@@ -174,7 +175,9 @@ fn attached(n: u8, i: u8, generation: u64) -> Attached {
         device: interface.device,
         mac: interface.mac,
         addresses: interface.addresses.iter().map(|address| format!("{address}/24")).collect(),
-        gateway: network.gateway,
+        gateways,
+        dns: network.dns,
+        domain: network.domain,
         bridge: network.bridge,
         mtu: network.mtu,
         host: cloud::host().name,
@@ -322,11 +325,11 @@ impl Host for Machine {
         state
     }
 
-    async fn observe_keys(&self, keys: &std::collections::BTreeSet<Key>) -> Result<HostState, ObserveError> {
+    async fn observe_keys(&self, keys: &BTreeSet<Key>) -> Result<HostState, ObserveError> {
         self.host.observe_keys(keys).await
     }
 
-    async fn apply(&self, steps: &std::collections::BTreeSet<Step>) -> Vec<StepFailure> {
+    async fn apply(&self, steps: &BTreeSet<Step>) -> Vec<StepFailure> {
         let mut failures = Vec::new();
         for step in steps {
             let may =
@@ -342,6 +345,10 @@ impl Host for Machine {
 
     async fn changed(&self) -> Change {
         self.host.changed().await
+    }
+
+    fn missing_features(&self) -> BTreeSet<Feature> {
+        self.host.missing_features()
     }
 }
 

@@ -102,6 +102,7 @@ async fn a_device_that_cannot_be_made_is_said_to_who_asked_for_it_alone() {
         mac: None,
         mtu: 1500,
         master: Some(cloud::link_name("br101")),
+        uplink: None,
         up: true,
         index: None,
     };

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 
 use trestle_agent::host::{ApplyError, ObserveError};
+use trestle_api::agent::{Feature, Report};
 use trestle_core::plan::{ProblemCode, Step, plan};
-use trestle_core::spec::{Key, SpecUpdate};
-use trestle_core::types::Mac;
+use trestle_core::spec::{Key, Object, SpecUpdate};
+use trestle_core::types::Name;
 
 use crate::cloud;
 use crate::fake::{Agent, FakeController, Machine, until};
@@ -23,12 +25,13 @@ async fn a_change_is_applied_and_reported() {
 
     controller.change(|world| world.put_interface(cloud::interface(1, 2)));
     controller.content().await;
-    insta::assert_snapshot!(cloud::lines(machine.host.take_applied()), @r"
+    insta::assert_snapshot!(cloud::lines(machine.host.take_applied()), @"
     add tr-000000001002 . fa:16:3e:00:01:02 to guard_mac
     add tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12 to guard_ip4
     write DHCP entry of fa:16:3e:00:01:02 on net1: 10.0.1.12, vm2
     write DNS name vm2.trestle.internal on net1: 10.0.1.12
     make tap tr-000000001002
+    hold fa:16:3e:00:01:02 fast at tr-000000001002 of br101 and announce it
     ");
     controller.change(|world| drop(world.remove_interface(cloud::interface(1, 1).id)));
     controller.content().await;
@@ -156,29 +159,84 @@ async fn a_missing_interface_is_a_problem_and_is_used_when_it_comes() {
 }
 
 #[tokio::test]
-async fn leases_are_reported_and_released_ones_are_not() {
+async fn leases_of_both_families_are_reported_and_released_ones_are_not() {
     let dir = tempfile::tempdir().unwrap();
-    let controller = FakeController::new(cloud::world(&[(1, 1), (1, 2)]));
+    let controller = FakeController::new(cloud::world(&[(4, 1), (4, 2)]));
     let machine = Machine::with(&controller.spec());
     let agent = Agent::start(dir.path(), &machine, &controller);
     controller.content().await;
-    machine.host.disturb("dnsmasq (pid 9)", "the leases of net1", |state| {
-        for i in [1, 2] {
-            let interface = cloud::interface(1, i);
-            let lease = trestle_core::spec::Object::Lease(interface.addresses[0]);
-            state.put_ours(Key::Lease("net1".parse().unwrap(), interface.mac), lease);
+    let network: Name = "net4".parse().unwrap();
+    machine.host.disturb("dnsmasq (pid 9)", "the leases of net4", |state| {
+        for interface in [cloud::interface(4, 1), cloud::interface(4, 2)] {
+            for address in interface.addresses {
+                let (key, lease) = match address {
+                    IpAddr::V4(address) => {
+                        (Key::Lease(network.clone(), interface.mac), Object::Lease(address))
+                    }
+                    IpAddr::V6(address) => {
+                        let lease =
+                            Object::Lease6 { client: format!("00:03:00:01:{}", interface.mac), iaid: 7 };
+                        (Key::Lease6(network.clone(), address), lease)
+                    }
+                };
+                state.put_ours(key, lease);
+            }
         }
     });
-    let macs = |report: &trestle_api::agent::Report| -> Vec<Mac> {
-        report.leases.iter().map(|lease| lease.mac).collect()
+    let told = |report: &Report| -> Vec<String> {
+        report.leases.iter().map(|lease| format!("{} {}", lease.address, lease.mac)).collect()
     };
-    let report = controller.reported("both are told", |report| report.leases.len() == 2).await;
-    assert_eq!(macs(&report), [cloud::interface(1, 1).mac, cloud::interface(1, 2).mac]);
+    let report = controller.reported("all are told", |report| report.leases.len() == 4).await;
+    assert_eq!(
+        told(&report),
+        [
+            "10.0.4.11 fa:16:3e:00:04:01",
+            "10.0.4.12 fa:16:3e:00:04:02",
+            "fd00:4::b fa:16:3e:00:04:01",
+            "fd00:4::c fa:16:3e:00:04:02"
+        ]
+    );
 
-    controller.change(|world| drop(world.remove_interface(cloud::interface(1, 1).id)));
+    controller.change(|world| drop(world.remove_interface(cloud::interface(4, 1).id)));
     let generation = controller.spec().generation;
     let report = controller.reported("the release is told", |report| report.generation == generation).await;
-    assert_eq!(macs(&report), [cloud::interface(1, 2).mac]);
+    assert_eq!(told(&report), ["10.0.4.12 fa:16:3e:00:04:02", "fd00:4::c fa:16:3e:00:04:02"]);
+
+    controller.change(|world| drop(world.remove_interface(cloud::interface(4, 2).id)));
+    controller.reported("that none is left is told", |report| report.leases.is_empty()).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_kernel_lacks_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::with(&controller.spec());
+    machine.host.lack(Feature::Vlan);
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    let report = controller.reported("anything is told", |_| true).await;
+    assert_eq!(report.missing_features, [Feature::Vlan].into());
+    agent.stop().await;
+}
+
+/// The administrator makes the bridge of a flat network, and may be late.
+#[tokio::test]
+async fn a_port_is_made_when_the_bridge_of_a_flat_network_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(cloud::world(&[(6, 1)]));
+    let mut state = cloud::fresh_state();
+    let bridge = Key::Link(cloud::link_name("docker0"));
+    let object = state.objects.remove(&bridge).unwrap().object;
+    let machine = Machine::new(state);
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    let report = controller.reported("the problem is told", |report| !report.problems.is_empty()).await;
+    let device = Key::Link(cloud::interface(6, 1).device);
+    assert!(
+        report.problems.iter().any(|problem| problem.key == device && problem.code == ProblemCode::Blocked)
+    );
+    machine.host.disturb("ip (pid 7)", "a device", |state| state.put_foreign(bridge, object));
+    controller.content().await;
+    assert!(machine.host.state().objects.contains_key(&device));
     agent.stop().await;
 }
 

@@ -6,12 +6,15 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::Value;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use trestle_agent::host::{Change, Host, LinuxHost};
 use trestle_core::plan::{Plan, plan};
 use trestle_core::spec::{HostSpec, Key, Object};
 use trestle_core::state::HostState;
 use trestle_core::types::Name;
+use trestle_core::world::{Interface, Ipv6Mode, Network, Subnet, World};
+
+use crate::cloud;
 
 /// The host under test, in a namespace where `eth0` to `eth3` are cables to `peer`.
 pub struct Bench {
@@ -147,12 +150,77 @@ pub fn json(command: &str) -> Value {
     serde_json::from_str(&sh(command)).unwrap()
 }
 
+/// IPv6 takes some seconds to begin: addresses are tried out first (RFC 4862 §5.4).
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + Duration::from_secs(15);
     while !is_so() {
-        assert!(std::time::Instant::now() < deadline, "not so after five seconds: {what}");
+        assert!(std::time::Instant::now() < deadline, "not so after fifteen seconds: {what}");
         std::thread::yield_now();
     }
+}
+
+/// What goes over a device, as tcpdump prints it.
+pub struct Capture {
+    tcpdump: Child,
+    printed: NamedTempFile,
+}
+
+impl Capture {
+    /// Begins to listen.
+    pub fn new(namespace: &Namespace, device: &str) -> Self {
+        let printed = NamedTempFile::new().unwrap();
+        let mut tcpdump = Command::new("nsenter");
+        tcpdump.arg(format!("--net={}", namespace.path()));
+        tcpdump.args(["tcpdump", "-l", "--immediate-mode", "-nevv", "-i", device, "arp or icmp6"]);
+        let tcpdump =
+            tcpdump.stdout(printed.reopen().unwrap()).stderr(printed.reopen().unwrap()).spawn().unwrap();
+        let capture = Self { tcpdump, printed };
+        wait_until("tcpdump listens", || capture.text().contains("listening on"));
+        capture
+    }
+
+    /// Everything so far, a packet a line.
+    pub fn text(&self) -> String {
+        std::fs::read_to_string(self.printed.path()).unwrap().replace("\n\t", " ")
+    }
+
+    /// The first packet with all of these words, once there is one.
+    pub fn packet(&self, words: &[&str]) -> String {
+        let is_it = |line: &&str| words.iter().all(|word| line.contains(word));
+        wait_until(&format!("a packet with {words:?} comes"), || {
+            self.text().lines().any(|line| is_it(&line))
+        });
+        self.text().lines().find(is_it).unwrap().to_owned()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = self.tcpdump.kill();
+        let _ = self.tcpdump.wait();
+    }
+}
+
+/// A world where network 1 has IPv6 too.
+pub fn dual_world(mode: Ipv6Mode, interfaces: &[(u8, u8)]) -> World {
+    let mut world = cloud::world(interfaces);
+    let subnet = Subnet { cidr: "fd00:1::/64".parse().unwrap(), gateway: Some("fd00:1::1".parse().unwrap()) };
+    world.put_network(Network { ipv6: Some(subnet), ipv6_mode: mode, ..cloud::network(1) });
+    for &(_, i) in interfaces.iter().filter(|(n, _)| *n == 1) {
+        world.put_interface(dual_interface(mode, i));
+    }
+    world
+}
+
+/// Interface `i` of network 1, with both addresses.
+pub fn dual_interface(mode: Ipv6Mode, i: u8) -> Interface {
+    let mut interface = cloud::interface(1, i);
+    let address = match mode {
+        Ipv6Mode::Dhcpv6 => format!("fd00:1::{:x}", 10 + i).parse().unwrap(),
+        Ipv6Mode::Slaac => interface.mac.eui64("fd00:1::/64".parse().unwrap()).into(),
+    };
+    interface.addresses.push(address);
+    interface
 }
 
 /// The spec less everything that is done by dnsmasq.

@@ -7,6 +7,8 @@ mod bench;
 #[path = "../../../trestle-core/tests/common/mod.rs"]
 mod cloud;
 
+mod ipv6;
 mod notices;
 mod sees;
+mod station;
 mod steps;

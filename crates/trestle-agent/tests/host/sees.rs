@@ -1,21 +1,25 @@
 //! Observing.
 
 use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
 
 use trestle_agent::host::Host;
+use trestle_api::agent::Feature;
 use trestle_core::ownership::Owner;
-use trestle_core::plan::plan_keys;
+use trestle_core::plan::{Step, plan_keys};
 use trestle_core::spec::{HostSpec, Key, Object, Set, Table};
 use trestle_core::types::Name;
 
-use crate::bench::{Bench, in_namespace, json, sh, without_dnsmasq};
+use crate::bench::{Bench, dual_world, in_namespace, json, sh, without_dnsmasq};
 use crate::cloud::{link_name, spec, world};
+use trestle_core::world::Ipv6Mode;
 
 #[test]
 fn what_is_observed_is_what_ip_and_nft_say() {
     in_namespace(|bench| async move {
         sh("ip addr add 192.168.5.10/24 dev eth1; ip route add default via 192.168.5.1 metric 100");
-        let wanted = spec(&world(&[(1, 1), (1, 2), (2, 1)]));
+        sh("ip link add docker0 type bridge");
+        let wanted = spec(&dual_world(Ipv6Mode::Dhcpv6, &[(1, 1), (1, 2), (2, 1), (6, 1)]));
         bench.converge(&wanted).await;
         let seen = bench.observe(&wanted).await;
         let mut links = 0;
@@ -27,7 +31,17 @@ fn what_is_observed_is_what_ip_and_nft_say() {
             assert_eq!(link.master.as_ref().map(|m| m.as_str()), said["master"].as_str());
             links += 1;
         }
-        assert_eq!(links, 7, "eth1 and eth2, two bridges, three taps");
+        assert_eq!(links, 10, "eth0 to eth2, two bridges and docker0, four taps");
+        let mut stations = 0;
+        for (key, observed) in &seen.objects {
+            let (Key::Station(bridge, mac), Object::Station { port, .. }) = (key, &observed.object) else {
+                continue;
+            };
+            let said = &json(&format!("bridge -j fdb get {mac} br {bridge}"))[0];
+            assert_eq!(port.as_str(), said["ifname"]);
+            stations += 1;
+        }
+        assert_eq!(stations, 4);
         let marked = sh("ip -o addr show br101");
         assert!(marked.contains("10.0.1.1/24") && marked.contains("192.168.5.10/24"), "{marked}");
         let owner =
@@ -49,7 +63,8 @@ fn what_is_observed_is_what_ip_and_nft_say() {
 fn random_walks_end_with_nothing_to_do_and_keys_are_seen_as_the_whole_is() {
     in_namespace(|bench| async move {
         sh("ip addr add 192.168.5.10/24 dev eth1; ip route add default via 192.168.5.1 metric 100");
-        let all = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1)];
+        sh("ip link add docker0 type bridge");
+        let all = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (6, 1)];
         let mut random = 0x2545_f491_u32;
         for _ in 0..12 {
             random ^= random << 13;
@@ -57,7 +72,7 @@ fn random_walks_end_with_nothing_to_do_and_keys_are_seen_as_the_whole_is() {
             random ^= random << 5;
             let some: Vec<_> =
                 all.iter().enumerate().filter(|(n, _)| random >> n & 1 == 1).map(|(_, i)| *i).collect();
-            let wanted = spec(&world(&some));
+            let wanted = spec(&dual_world(Ipv6Mode::Dhcpv6, &some));
             bench.converge(&wanted).await;
             let whole = bench.observe(&wanted).await;
             assert_eq!(trestle_core::plan::plan(&wanted, &whole), Default::default(), "{some:?}");
@@ -109,7 +124,7 @@ fn a_table_is_as_its_text_or_edited_and_another_programs_changes_are_not_overloo
 #[test]
 fn an_element_that_another_program_took_or_gave_is_seen_at_once() {
     in_namespace(|bench| async move {
-        let wanted = without_dnsmasq(spec(&world(&[(1, 1)])));
+        let wanted = without_dnsmasq(spec(&dual_world(Ipv6Mode::Dhcpv6, &[(1, 1)])));
         bench.converge(&wanted).await;
         let elements = wanted.objects.keys().filter(|key| matches!(key, Key::Element(..)));
         let elements: BTreeSet<Key> = elements.cloned().collect();
@@ -121,6 +136,60 @@ fn an_element_that_another_program_took_or_gave_is_seen_at_once() {
         assert_eq!(seen().await, 0);
         bench.converge(&wanted).await;
         assert_eq!(seen().await, elements.len());
+    });
+}
+
+/// nft prints an address in one of the ways it can be written, and bytes it does not know in another.
+#[test]
+fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
+    in_namespace(|bench| async move {
+        let mut steps: BTreeSet<Step> = Table::ALL
+            .map(|table| Step::PutRuleset { table, text: trestle_core::render::ruleset(table) })
+            .into();
+        let mac = "fa:16:3e:00:00:01";
+        let addresses =
+            ["fd00::", "2001:0:0:1::1", "2001:db8:0:1:1:1:1:1", "2001:db8::1:0:0:1", "64:ff9b::1.2.3.4"];
+        for address in addresses.map(|text| text.parse::<Ipv6Addr>().unwrap()) {
+            let number = address.to_bits();
+            let elements = [
+                (Set::GuardIp6, format!("tr-000000000001 . {mac} . {address}")),
+                (Set::GuardNd, format!("tr-000000000001 . {mac} . {number:#x}")),
+                (Set::SharedIp6, format!("fwd . {address}")),
+            ];
+            steps.extend(elements.map(|(set, element)| Step::AddElement { set, element }));
+        }
+        let of_devices = [
+            (Set::SharedUplink, "vlan100".to_owned()),
+            (Set::SharedMac, format!("eth0.5 . {mac}")),
+            (Set::SharedIp4, "log . 10.0.0.1".to_owned()),
+            (Set::Network, "br100".to_owned()),
+            (Set::Private, "fwd".to_owned()),
+            (Set::Routed, "br100 . br-101".to_owned()),
+        ];
+        steps.extend(of_devices.map(|(set, element)| Step::AddElement { set, element }));
+        let failures = bench.host.apply(&steps).await;
+        assert!(failures.is_empty(), "{failures:#?}");
+
+        let keys: BTreeSet<Key> = steps.iter().map(Step::key).collect();
+        let whole = bench.observe(&HostSpec::default()).await;
+        assert_eq!(whole.objects.keys().cloned().collect::<BTreeSet<_>>(), keys);
+        assert_eq!(bench.host.observe_keys(&keys).await.unwrap(), whole);
+        let absent =
+            ["element/routed/br-101 . br100", "element/guard_nd/tr-000000000001 . fa:16:3e:00:00:01 . 0x5"];
+        let absent = absent.map(|text| text.parse().unwrap()).into();
+        assert_eq!(bench.host.observe_keys(&absent).await.unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn a_kernel_that_makes_vlans_has_the_feature() {
+    in_namespace(|bench| async move {
+        let made = std::process::Command::new("ip")
+            .args(["link", "add", "link", "eth0", "name", "v", "type", "vlan", "id", "5"])
+            .status()
+            .unwrap();
+        let expected = if made.success() { vec![] } else { vec![Feature::Vlan] };
+        assert_eq!(Vec::from_iter(bench.host.missing_features()), expected);
     });
 }
 

@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use trestle_agent::host::{ApplyError, Host};
+use trestle_api::agent::Feature;
 use trestle_core::plan::Step;
-use trestle_core::spec::{HostSpec, Key, Link, LinkKind, Set, Table};
-use trestle_core::types::{LinkName, Mac};
+use trestle_core::spec::{HostSpec, Key, Link, LinkKind, Object, Set, Table};
+use trestle_core::types::{LinkName, Mac, VlanId};
 
 use crate::bench::{Bench, Namespace, dnsmasq_of, in_namespace, json, sh, wait_until, without_dnsmasq};
 use crate::cloud::{interface, link_name, spec, world};
 
 fn port(kind: LinkKind, bridge: &str) -> Link {
-    Link { kind, mac: None, mtu: 1450, master: Some(link_name(bridge)), up: true, index: None }
+    let master = Some(link_name(bridge));
+    Link { kind, mac: None, mtu: 1450, master, uplink: None, up: true, index: None }
 }
 
 fn device(n: u32) -> LinkName {
@@ -395,16 +397,83 @@ fn a_dnsmasq_that_dies_at_once_is_reported_with_its_last_words() {
     });
 }
 
+/// A dot in a device's name is a slash in a setting's, as sysctl(8) has it.
 #[test]
-fn a_sysctl_is_written_and_read_back() {
+fn a_sysctl_is_written_and_read_back_of_a_device_with_a_dot_too() {
     in_namespace(|bench| async move {
-        let name = "net.ipv4.ip_forward".to_owned();
-        let before = sh("cat /proc/sys/net/ipv4/ip_forward");
-        let value = if before.trim() == "1" { "0" } else { "1" }.to_owned();
-        apply(&bench, [Step::SetSysctl { name: name.clone(), value: value.clone() }]).await;
-        assert_eq!(sh("cat /proc/sys/net/ipv4/ip_forward").trim(), value);
-        let seen = bench.host.observe_keys(&[Key::Sysctl(name.clone())].into()).await.unwrap();
-        let object = &seen.get(&Key::Sysctl(name)).unwrap().object;
-        assert_eq!(*object, trestle_core::spec::Object::Sysctl(value));
+        sh("ip link add eth1.5 type bridge");
+        for (name, path, value) in [
+            ("net.ipv4.ip_forward", "net/ipv4/ip_forward", "0"),
+            ("net.ipv4.ip_forward", "net/ipv4/ip_forward", "1"),
+            ("net.ipv6.conf.eth1/5.accept_ra", "net/ipv6/conf/eth1.5/accept_ra", "2"),
+        ] {
+            apply(&bench, [Step::SetSysctl { name: name.to_owned(), value: value.to_owned() }]).await;
+            assert_eq!(sh(&format!("cat /proc/sys/{path}")).trim(), value);
+            let key = Key::Sysctl(name.to_owned());
+            let seen = bench.host.observe_keys(&[key.clone()].into()).await.unwrap();
+            assert_eq!(seen.get(&key).unwrap().object, Object::Sysctl(value.to_owned()));
+        }
+    });
+}
+
+/// The kernel of a machine that tests run on may have no 802.1Q: then it is said so.
+#[test]
+fn a_vlan_is_a_port_up_and_its_carrier_up_or_the_kernel_is_said_to_have_none() {
+    in_namespace(|bench| async move {
+        sh("ip link set eth3 down");
+        let id = VlanId::try_from(104).unwrap();
+        let vlan = port(LinkKind::Vlan { id, parent: link_name("eth3") }, "br100");
+        let create = Step::CreateVlan { link: id.device(), vlan: vlan.clone() };
+        apply(&bench, [bridge()]).await;
+        if bench.host.missing_features().contains(&Feature::Vlan) {
+            let error = only_failure(&bench, create).await;
+            assert_eq!(
+                error.to_string(),
+                "cannot make vlan104: this kernel has no 802.1Q (CONFIG_VLAN_8021Q)"
+            );
+            return;
+        }
+        apply(&bench, [create.clone()]).await;
+        apply(&bench, [create]).await;
+        let link = &json("ip -j -d link show vlan104")[0];
+        assert_eq!(link["linkinfo"]["info_kind"], "vlan");
+        assert_eq!(link["linkinfo"]["info_data"]["id"], 104);
+        assert_eq!(link["linkinfo"]["info_data"]["protocol"], "802.1Q");
+        assert_eq!((&link["link"], &link["master"]), (&"eth3".into(), &"br100".into()));
+        assert_eq!(link["mtu"], 1450);
+        assert_eq!(link["group"], trestle_core::ownership::LINK_GROUP.to_string());
+        assert_eq!(link["inet6_addr_gen_mode"], "none");
+        assert!(link["flags"].as_array().unwrap().contains(&"UP".into()));
+        assert!(json("ip -j link show eth3")[0]["flags"].as_array().unwrap().contains(&"UP".into()));
+        let seen = bench.observe(&HostSpec::default()).await;
+        assert_eq!(seen.link(&id.device()).unwrap().0.kind, vlan.kind);
+        let key = Key::Link(id.device());
+        assert_eq!(
+            bench.host.observe_keys(&[key].into()).await.unwrap().link(&id.device()).unwrap().0.kind,
+            vlan.kind
+        );
+        apply(&bench, [Step::DeleteVlan { link: id.device() }]).await;
+        assert!(!sh("ip -o link").contains("vlan104"));
+    });
+}
+
+#[test]
+fn a_port_is_in_the_administrators_bridge_once_that_is_made_and_again_once_it_is_made_anew() {
+    in_namespace(|bench| async move {
+        let wanted = spec(&world(&[(6, 1)]));
+        let device = interface(6, 1).device;
+        let problems = bench.plan(&wanted).await.problems;
+        assert!(problems.iter().any(|problem| problem.key == Key::Link(device.clone())), "{problems:#?}");
+        for _ in 0..2 {
+            sh("ip link add docker0 type bridge");
+            let change = bench.changed().await;
+            assert!(change.what.contains("docker0"), "{change:?}");
+            bench.converge(&wanted).await;
+            assert_eq!(json(&format!("ip -j link show {device}"))[0]["master"], "docker0");
+            assert_eq!(bench.plan(&wanted).await, Default::default());
+            sh("ip link del docker0");
+            let change = bench.changed().await;
+            assert!(change.what.starts_with("docker0 was deleted"), "{change:?}");
+        }
     });
 }

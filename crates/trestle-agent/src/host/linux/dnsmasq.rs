@@ -2,17 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use tokio::time::Instant;
-use trestle_core::spec::{Dnsmasq, Object};
-use trestle_core::types::{LinkName, Mac, Name};
+use trestle_core::spec::Dnsmasq;
+use trestle_core::types::Name;
 
 use super::files::Files;
 use super::process::{self, Process};
@@ -20,10 +19,6 @@ use crate::host::error::{ApplyError, ObserveError};
 
 /// The program.
 pub(super) const DNSMASQ: &str = "dnsmasq";
-/// The program that ends a lease as if the guest had.
-pub(super) const DHCP_RELEASE: &str = "dhcp_release";
-/// The same for DHCPv6.
-pub(super) const DHCP_RELEASE6: &str = "dhcp_release6";
 /// Tells of a running dnsmasq which bridge it was started on. It binds its DHCP socket to the
 /// bridge's number at start and goes on silently with nothing when the bridge is made anew.
 const BRIDGE_INDEX: &str = "TRESTLE_BRIDGE_INDEX";
@@ -31,9 +26,9 @@ const BRIDGE_INDEX: &str = "TRESTLE_BRIDGE_INDEX";
 /// and a folder that is made anew is another one, of whose files it never hears.
 const FOLDERS: &str = "TRESTLE_FOLDERS";
 /// How long dnsmasq may take to start, to stop and to end a lease.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long between two looks at what nothing announces.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// A log longer than this is begun anew when dnsmasq starts.
 const LOG_LIMIT: u64 = 1 << 20;
 /// How much of the end of a log an error shows.
@@ -231,115 +226,4 @@ pub(super) fn reload(files: &Files, network: &Name) -> Result<(), ApplyError> {
         None => return Ok(()),
     }
     files.not_stale(network)
-}
-
-/// A lease that is to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lease<'a> {
-    pub(super) network: &'a Name,
-    pub(super) bridge: &'a LinkName,
-    pub(super) address: Ipv4Addr,
-    pub(super) mac: Mac,
-}
-
-/// An IPv6 lease that is to end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Lease6<'a> {
-    pub(super) network: &'a Name,
-    pub(super) bridge: &'a LinkName,
-    pub(super) address: Ipv6Addr,
-    pub(super) client: &'a str,
-    pub(super) iaid: u32,
-}
-
-/// Ends a lease and waits until dnsmasq has written so.
-pub(super) async fn release(files: &Files, lease: Lease<'_>) -> Result<(), ApplyError> {
-    let is_held = || -> Result<bool, ObserveError> {
-        Ok(files.lease(lease.network, lease.mac)? == Some(lease.address))
-    };
-    if !is_held()? {
-        return Ok(());
-    }
-    let (address, mac) = (lease.address.to_string(), lease.mac.to_string());
-    let status = run(DHCP_RELEASE, &[lease.bridge.as_str(), &address, &mac]).await?;
-    let held = Held {
-        network: lease.network,
-        address: lease.address.into(),
-        holder: &mac,
-        program: DHCP_RELEASE,
-        status,
-    };
-    wait_for_end(is_held, held).await
-}
-
-/// The same of an IPv6 lease.
-pub(super) async fn release6(files: &Files, lease: Lease6<'_>) -> Result<(), ApplyError> {
-    let wanted = Object::Lease6 { client: lease.client.to_owned(), iaid: lease.iaid };
-    let is_held = || -> Result<bool, ObserveError> {
-        Ok(files.lease6(lease.network, lease.address)?.as_ref() == Some(&wanted))
-    };
-    if !is_held()? {
-        return Ok(());
-    }
-    let Some(server) = files.server_id(lease.network)? else {
-        return Err(ApplyError::NoServerId { network: lease.network.clone(), address: lease.address });
-    };
-    let (address, iaid) = (lease.address.to_string(), lease.iaid.to_string());
-    let arguments = [
-        "--iface",
-        lease.bridge.as_str(),
-        "--ip",
-        &address,
-        "--iaid",
-        &iaid,
-        "--client-id",
-        lease.client,
-        "--server-id",
-        &server,
-    ];
-    let status = run(DHCP_RELEASE6, &arguments).await?;
-    let held = Held {
-        network: lease.network,
-        address: lease.address.into(),
-        holder: lease.client,
-        program: DHCP_RELEASE6,
-        status,
-    };
-    wait_for_end(is_held, held).await
-}
-
-async fn run(program: &'static str, arguments: &[&str]) -> Result<ExitStatus, ApplyError> {
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().await.map_err(|source| ApplyError::Program { program, source })
-}
-
-/// A lease that should have ended, and what was done for it.
-struct Held<'a> {
-    network: &'a Name,
-    address: IpAddr,
-    holder: &'a str,
-    program: &'static str,
-    status: ExitStatus,
-}
-
-async fn wait_for_end(
-    is_held: impl Fn() -> Result<bool, ObserveError>,
-    held: Held<'_>,
-) -> Result<(), ApplyError> {
-    let deadline = Instant::now() + PATIENCE;
-    while is_held()? {
-        if Instant::now() > deadline {
-            return Err(ApplyError::LeaseHeld {
-                network: held.network.clone(),
-                address: held.address,
-                holder: held.holder.to_owned(),
-                waited: PATIENCE,
-                program: held.program,
-                status: held.status,
-            });
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
-    Ok(())
 }

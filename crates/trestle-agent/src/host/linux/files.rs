@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use trestle_core::spec::{Key, Object};
 use trestle_core::types::{LinkName, Mac, Name};
@@ -278,21 +278,27 @@ impl Files {
         Ok(text.lines().find_map(|line| line.strip_prefix("duid ")).map(str::to_owned))
     }
 
-    /// dnsmasq rewrites the file in place: it is read until two readings are alike and end where a
-    /// line ends. A line that stays without its end was cut off by a full disk and is no lease.
+    /// dnsmasq empties the file and writes it anew, by the buffers of its stdio. What ends within a
+    /// line, is empty or fills whole buffers may be such a moment's: it is read again until the last
+    /// change is a while ago. A line that stays without its end was cut off by a full disk and is no
+    /// lease.
     fn lease_text(&self, network: &Name) -> Result<String, ObserveError> {
-        const READINGS: u32 = 100;
-        let mut before = read(self.lease_file(network))?.unwrap_or_default();
-        for _ in 0..READINGS {
-            let text = read(self.lease_file(network))?.unwrap_or_default();
-            if text == before && (text.is_empty() || text.ends_with('\n')) {
+        /// Far longer than dnsmasq takes, and than the kernel's clock for files stands still.
+        const WHILE: Duration = Duration::from_millis(30);
+        const BUFFER: usize = 4096;
+        loop {
+            let changed = last_change(&self.lease_file(network))?;
+            let mut text = read(self.lease_file(network))?.unwrap_or_default();
+            if text.ends_with('\n') && !text.len().is_multiple_of(BUFFER) {
                 return Ok(text);
             }
-            before = text;
+            // A change from the future is one of long ago, under a clock that was wrong.
+            if changed.is_none_or(|changed| changed.elapsed().map_or(true, |ago| ago > WHILE)) {
+                text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+                return Ok(text);
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
-        let whole_lines = before.rfind('\n').map_or(0, |end| end + 1);
-        before.truncate(whole_lines);
-        Ok(before)
     }
 }
 
@@ -384,6 +390,15 @@ fn read(path: PathBuf) -> Result<Option<String>, ObserveError> {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ObserveError::File { path, source }),
+    }
+}
+
+/// When the file was last written to, if it is there.
+fn last_change(path: &Path) -> Result<Option<SystemTime>, ObserveError> {
+    match fs::metadata(path).and_then(|metadata| metadata.modified()) {
+        Ok(changed) => Ok(Some(changed)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ObserveError::File { path: path.to_owned(), source }),
     }
 }
 

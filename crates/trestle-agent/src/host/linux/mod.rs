@@ -16,6 +16,7 @@ mod nfnetlink;
 mod nftables;
 mod observe;
 mod process;
+mod release;
 mod route;
 mod station;
 mod sysctl;
@@ -38,10 +39,11 @@ use trestle_core::types::{LinkName, Mac, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
 use announce::Role;
-use dnsmasq::{DHCP_RELEASE, DHCP_RELEASE6, DNSMASQ, Lease, Lease6};
+use dnsmasq::DNSMASQ;
 use files::Files;
 use netlink::Netlink;
 use nftables::Nftables;
+use release::{DHCP_RELEASE, DHCP_RELEASE6, Lease4, Lease6};
 use watch::{Touched, Watch};
 
 /// The machine the agent runs on.
@@ -157,12 +159,12 @@ impl LinuxHost {
             }
             Step::StartDnsmasq { network, dnsmasq } => self.start_dnsmasq(network, dnsmasq).await,
             Step::ReleaseLease { network, bridge, address, mac } => {
-                let lease = Lease { network, bridge, address: *address, mac: *mac };
-                dnsmasq::release(files, lease).await
+                let lease = Lease4 { network, bridge, address: *address, mac: *mac };
+                release::release4(files, lease).await
             }
             Step::ReleaseLease6 { network, bridge, address, client, iaid } => {
                 let lease = Lease6 { network, bridge, address: *address, client, iaid: *iaid };
-                dnsmasq::release6(files, lease).await
+                release::release6(files, lease).await
             }
             Step::CreateVlan { link, vlan } => link::create_vlan(netlink, link, vlan).await,
             Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
@@ -299,7 +301,7 @@ fn batch(step: &Step) -> Batch {
         Step::DeletePort { .. } => Batch::Deletions,
         Step::StartDnsmasq { .. } => Batch::Starts,
         Step::StopDnsmasq { .. } => Batch::Stops,
-        Step::ReleaseLease { .. } => Batch::Releases,
+        Step::ReleaseLease { .. } | Step::ReleaseLease6 { .. } => Batch::Releases,
         _ => Batch::Single,
     }
 }
