@@ -75,8 +75,13 @@ impl<'a> ExtFiles<'a> {
         made: &mut Vec<String>,
         script: &mut String,
     ) -> Result<(), InjectError> {
-        if path.is_empty() || made.iter().any(|folder| folder == path) || !self.list(path)?.is_empty() {
+        if path.is_empty() || made.iter().any(|folder| folder == path) {
             return Ok(());
+        }
+        match entry(self, path)?.map(|found| found.kind) {
+            Some(Kind::Folder | Kind::Link) => return Ok(()),
+            Some(_) => return Err(InjectError::NotAFolder(path.to_owned())),
+            None => {}
         }
         self.make_folders(split(path).0, made, script)?;
         let _ = writeln!(script, "mkdir /{path}\n{}", owned_by_root(path, 0o040_755));
@@ -175,7 +180,6 @@ fn listed(line: &str) -> Option<Entry> {
     let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
     let name = fields.nth(2)?.to_owned();
     let is_child = name != "." && name != "..";
-    // A folder is never empty: it has these two.
     is_child.then(|| Entry { name, kind: Kind::of(mode), mode: mode & 0o7777 })
 }
 

@@ -253,6 +253,21 @@ fn what_an_interrupted_run_has_left_is_cleared_away() {
 }
 
 #[test]
+fn a_folder_that_is_there_keeps_its_permissions_and_a_missing_one_is_made() {
+    let disk = Disk::whole("ext4", &[("etc/netplan/", "")]);
+    let stat = |path: &str| run("/sbin/debugfs", &["-R", &format!("stat /{path}"), &plain(&disk)]);
+    run("/sbin/debugfs", &["-w", "-R", "sif /etc/netplan mode 040700", &plain(&disk)]);
+    fs::rename(plain(&disk), &disk.image).unwrap();
+    inject(&disk.image).unwrap();
+    let options = ImageOptions { form: Some(Form::Networkd), ..ImageOptions::default() };
+    inject_image(&disk.image, &web1(), &options).unwrap();
+    for (path, mode) in [("etc/netplan", "0700"), ("etc/systemd", "0755"), ("etc/systemd/network", "0755")] {
+        let stat = stat(path);
+        assert!(stat.contains("Type: directory") && stat.contains(&format!("Mode:  {mode}")), "{stat}");
+    }
+}
+
+#[test]
 fn a_device_is_not_replaced() {
     assert!(matches!(inject(Path::new("/dev/null")), Err(InjectError::NotAnImage(_))));
 }
