@@ -152,6 +152,12 @@ fn what_is_not_there_is_named() {
     --- stderr
     error: no project `alpha`
     ");
+    let escape = ["network", "show", "\u{1b}[2Jpublic"];
+    insta::assert_snapshot!(server.seen(&server.command(&escape).output().unwrap()), @"
+    exit 1
+    --- stderr
+    error: no network `�[2Jpublic`
+    ");
 }
 
 #[test]
