@@ -21,11 +21,13 @@ async fn main() -> Result<(), Failure> {
     let member = Caller::Member(app.create_project(&Caller::Admin, project).await?.id);
     let network = NewNetwork {
         name: format!("n{}", &run[20..]),
-        cidr: "10.0.0.0/8".to_owned(),
+        network_type: Some("flat_dhcp".to_owned()),
+        cidr: Some("10.0.0.0/8".to_owned()),
         bridge: Some("br100".to_owned()),
         ..NewNetwork::default()
     };
-    let network = app.create_network(&Caller::Admin, network).await?.name.to_string();
+    let networks = app.create_networks(&Caller::Admin, network).await?.items;
+    let network = networks.first().map(|network| network.name.to_string()).unwrap_or_default();
     for (clients, each) in [(1, 2000), (8, 1000), (8, 1000)] {
         measure(&app, &member, &network, (clients, each)).await?;
     }

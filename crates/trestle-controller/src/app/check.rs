@@ -1,6 +1,7 @@
 //! Reads requests: text into the vocabulary's types, and a list of everything that is wrong.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use trestle_api::{FieldProblem, Page, PageQuery};
@@ -49,6 +50,16 @@ impl Checks {
         T: FromStr<Err: Display>,
     {
         text.and_then(|text| self.parse(field, code, text))
+    }
+
+    /// The text as an address, if there is one.
+    pub(super) fn address(&mut self, field: &str, text: Option<&str>) -> Option<IpAddr> {
+        let text = text?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            self.add(field, "bad_address", format!("`{text}` is not an IP address"));
+        }
+        address
     }
 
     /// A name for a new thing; one that reads as an id would be ambiguous.

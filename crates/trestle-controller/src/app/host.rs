@@ -112,7 +112,10 @@ impl App {
         let HostRecord { host, .. } = find(write.connection(), caller, host).await?;
         let uses = host::uses(write.connection(), host.id).await?;
         if !uses.is_empty() {
-            return Err(AppError::in_use(&format!("host `{}` still has", host.name), &uses));
+            let error = AppError::in_use(&format!("host `{}` still has", host.name), &uses);
+            return Err(
+                error.hint("detach or move instances, and move gateways with `trestle network set-gateway`")
+            );
         }
         for network in network::of_gateway(write.connection(), host.id).await? {
             network::set_gateway_host(&mut write, &network, None).await?;

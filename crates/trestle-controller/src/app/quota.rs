@@ -69,9 +69,9 @@ fn refuse_over(
         return Ok(());
     }
     let message = format!(
-        "project `{}` may have {limit} {what}: it has {used}, and this takes {more} more",
+        "project `{}` has {used} of the {limit} {what} that it may have, and this takes {more} more",
         project.name
     );
     Err(AppError::conflict("quota_exceeded", message)
-        .hint("delete what is not needed, or have an administrator raise the project's quota"))
+        .hint("delete what is not needed, or raise the limit with `trestle project set-quota`"))
 }

@@ -7,6 +7,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use trestle_api::agent::{Report, SpecQuery};
+use trestle_api::plan::Problem;
 use trestle_api::{
     Client, ClientConfig, ClientError, NewHost, NewInstance, NewNetwork, NewProject, NewToken, Role,
 };
@@ -127,6 +129,108 @@ pub(crate) fn flat_dhcp(name: &str, cidr: &str, bridge: &str) -> NewNetwork {
         cidr: Some(cidr.to_owned()),
         bridge: Some(bridge.to_owned()),
         ..NewNetwork::default()
+    }
+}
+
+impl TestServer {
+    /// Posts what must be refused; gives the answer, and fails if anything was changed by it.
+    pub(crate) async fn refused(&self, path: &str, body: &str) -> String {
+        self.refused_as(Method::POST, path, body).await
+    }
+
+    /// As [`TestServer::refused`], with another method.
+    pub(crate) async fn refused_as(&self, method: Method, path: &str, body: &str) -> String {
+        let before = self.everything().await;
+        let answer = self.raw(method, path, body).await;
+        assert!(answer.starts_with('4'), "not a refusal: {answer}");
+        assert_eq!(self.everything().await, before, "something was changed");
+        answer
+    }
+
+    /// Posts what must be done, and gives the answer's body.
+    pub(crate) async fn done(&self, path: &str, body: &str) -> Value {
+        self.done_as(Method::POST, path, body).await
+    }
+
+    /// As [`TestServer::done`], with another method.
+    pub(crate) async fn done_as(&self, method: Method, path: &str, body: &str) -> Value {
+        let request = reqwest_client().request(method, format!("{}{path}", self.url));
+        let response = request.bearer_auth(&self.admin_token).body(body.to_owned()).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    /// Everything that is kept and can be listed.
+    async fn everything(&self) -> Vec<String> {
+        let mut lists = Vec::new();
+        for list in ["projects", "networks", "instances", "fixed-ips", "hosts", "events"] {
+            lists.push(self.raw(Method::GET, &format!("/v1/{list}?limit=1000"), "").await);
+        }
+        lists
+    }
+
+    /// What happened to things of this kind, one sentence each.
+    pub(crate) async fn told(&self, kind: &str) -> String {
+        let filter = trestle_api::EventFilter { kind: Some(kind.to_owned()), ..Default::default() };
+        let events = self.admin.list_events(&filter, &Default::default()).await.unwrap();
+        let line = |event: trestle_api::Event| {
+            let host = event.host.map_or(String::new(), |host| format!(" on {host}"));
+            let project = event.project.map_or(String::new(), |project| format!(" of {project}"));
+            format!("{}{project}{host}: {}", event.kind, event.message)
+        };
+        events.items.into_iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Reports as the host's agent does: nothing is wrong, but its kernel lacks these.
+    pub(crate) async fn report(&self, host: &str, missing: &[trestle_api::Feature]) {
+        let agent = self.client(&self.agent_token(host).await);
+        let whole = agent.spec(host, &Default::default()).await.unwrap().expect("everything");
+        let report = Report {
+            generation: whole.generation,
+            agent_version: "0.1.0".to_owned(),
+            kernel: "6.12".to_owned(),
+            missing_features: missing.iter().copied().collect(),
+            ..Report::default()
+        };
+        agent.report(host, &report).await.unwrap();
+    }
+
+    /// Plays the host's agent until it is dropped: whatever it is asked for stands at once, but for
+    /// these problems.
+    pub(crate) async fn play_agent(&self, host: &str, problems: Vec<Problem>) -> PlayedAgent {
+        let agent = self.client(&self.agent_token(host).await);
+        let name = host.to_owned();
+        let whole = agent.spec(&name, &SpecQuery::default()).await.unwrap().expect("everything");
+        let mut report = Report {
+            generation: whole.generation,
+            problems: problems.into_iter().collect(),
+            agent_version: "0.1.0".to_owned(),
+            kernel: "6.12".to_owned(),
+            ..Report::default()
+        };
+        agent.report(&name, &report).await.unwrap();
+        PlayedAgent(tokio::spawn(async move {
+            loop {
+                let held = SpecQuery { since: Some(report.generation), wait: Some(20) };
+                let Ok(update) = agent.spec(&name, &held).await else { return };
+                let Some(update) = update else { continue };
+                report.generation = update.generation;
+                if agent.report(&name, &report).await.is_err() {
+                    return;
+                }
+            }
+        }))
+    }
+}
+
+/// An agent that is played.
+pub(crate) struct PlayedAgent(JoinHandle<()>);
+
+impl Drop for PlayedAgent {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -3,11 +3,19 @@
 // Clippy allows it in test functions only, not in what they share.
 #![allow(clippy::unwrap_used)]
 
+mod attaching;
 mod bodies;
 mod document;
 mod events;
+mod gateways;
 mod harness;
 mod listening;
 mod lists;
+mod moving;
+mod networks;
+mod owners;
+mod quotas;
 mod refusals;
+mod reports;
+mod reserving;
 mod service;

@@ -44,7 +44,7 @@ impl Wish {
         let mut addresses: Vec<IpAddr> = Vec::new();
         for (i, text) in new.addresses.iter().enumerate() {
             let place = format!("{field}addresses[{i}]");
-            let Some(address) = checks.parse::<IpAddr>(&place, "bad_address", text) else { continue };
+            let Some(address) = checks.address(&place, Some(text)) else { continue };
             let family = Family::of(address);
             if addresses.iter().any(|other| Family::of(*other) == family) {
                 let message = format!("an interface has one {family} address on a network, this is a second");

@@ -109,7 +109,7 @@ impl App {
             false => reasons.join("; "),
         };
         Err(AppError::conflict("no_gateway_host", format!("no host can route for network `{name}`: {why}"))
-            .hint("give a host the role with `trestle host set HOST --gateway true`, or name one with `trestle network set-gateway`"))
+            .hint("give a host the role with `trestle host set HOST --gateway yes`, or name one with `trestle network set-gateway`"))
     }
 
     async fn give_own_addresses(

@@ -26,6 +26,9 @@ use crate::store::subnet::SubnetRecord;
 /// The largest number that JSON carries without loss (RFC 8259 §6).
 const LARGEST_COUNT: u64 = (1 << 53) - 1;
 
+/// What to do about a network that is in use.
+const LEAVE_FIRST: &str = "delete these instances, or take their interfaces on the network from them";
+
 /// How many addresses of networks are in use.
 type Used = BTreeMap<(NetworkId, Family), u64>;
 
@@ -70,7 +73,8 @@ impl App {
         let (id, name) = (record.network.id, &record.network.name);
         let uses = network::uses(write.connection(), id).await?;
         if !uses.is_empty() {
-            return Err(AppError::in_use(&format!("network `{name}` still has"), &uses));
+            let error = AppError::in_use(&format!("network `{name}` still has"), &uses);
+            return Err(error.hint(LEAVE_FIRST));
         }
         network::delete(write.connection(), id).await?;
         let message = match &record.project_name {

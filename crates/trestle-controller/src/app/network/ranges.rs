@@ -141,7 +141,7 @@ impl Reader<'_> {
     }
 
     fn address(&mut self, field: &str, text: Option<&str>, family: Family) -> Option<IpAddr> {
-        let address: IpAddr = self.checks.optional(field, "bad_address", text)?;
+        let address = self.checks.address(field, text)?;
         if Family::of(address) != family {
             self.checks.add(field, "wrong_family", format!("{address} is not an {family} address"));
             return None;
@@ -211,17 +211,28 @@ impl Reader<'_> {
             Err(problems) => problems,
         };
         for problem in problems {
-            let (field, code) = match problem {
-                LayoutProblem::Size(_) if self.new.network_size.is_some() => ("network_size", "bad_size"),
-                LayoutProblem::Size(_) if wish.split.is_some() => ("num_networks", "does_not_fit"),
-                LayoutProblem::Size(_) | LayoutProblem::NoneLeft(_) => (fields.cidr, "bad_size"),
-                LayoutProblem::NotForHosts(_) => (fields.cidr, "bad_cidr"),
-                LayoutProblem::GatewayOutside { .. } => (fields.gateway, "gateway_outside"),
-                LayoutProblem::DhcpStartOutside { .. } => ("dhcp_start", "dhcp_start_outside"),
-                LayoutProblem::AllowedOutside { .. } => ("allowed_start", "allowed_outside"),
-            };
-            self.checks.add(field, code, problem);
+            self.add_layout_problem(fields, &wish, problem);
         }
         None
+    }
+
+    fn add_layout_problem(&mut self, fields: &Fields, wish: &RangeWish, problem: LayoutProblem) {
+        let (field, code) = match problem {
+            LayoutProblem::Size(_) if self.new.network_size.is_some() => ("network_size", "bad_size"),
+            LayoutProblem::Size(_) if wish.split.is_some() => {
+                let message = format!(
+                    "{} has no room for {} networks: the smallest has 4 addresses",
+                    wish.range(),
+                    self.count
+                );
+                return self.checks.add("num_networks", "does_not_fit", message);
+            }
+            LayoutProblem::Size(_) | LayoutProblem::NoneLeft(_) => (fields.cidr, "bad_size"),
+            LayoutProblem::NotForHosts(_) => (fields.cidr, "bad_cidr"),
+            LayoutProblem::GatewayOutside { .. } => (fields.gateway, "gateway_outside"),
+            LayoutProblem::DhcpStartOutside { .. } => ("dhcp_start", "dhcp_start_outside"),
+            LayoutProblem::AllowedOutside { .. } => ("allowed_start", "allowed_outside"),
+        };
+        self.checks.add(field, code, problem);
     }
 }

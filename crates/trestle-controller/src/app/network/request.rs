@@ -256,7 +256,7 @@ impl Reader<'_> {
                 "a network of this type needs a bridge: name one here, or set the option flat_network_bridge",
             );
         }
-        let Some(bridge) = bridge else { return None };
+        let bridge = bridge?;
         if interface == Some(&bridge) {
             self.checks.add("bridge_interface", "bad_link_name", "a bridge cannot lead out by itself");
         }
@@ -291,9 +291,8 @@ impl Reader<'_> {
     fn guests(&mut self) -> Option<GuestWish> {
         let new = self.new;
         let servers = new.dns.iter().enumerate();
-        let dns = servers
-            .filter_map(|(i, text)| self.checks.parse(&format!("dns[{i}]"), "bad_address", text))
-            .collect();
+        let dns =
+            servers.filter_map(|(i, text)| self.checks.address(&format!("dns[{i}]"), Some(text))).collect();
         let domain = self.checks.optional("domain", "bad_domain", new.domain.as_deref());
         let mtu = new.mtu.map_or(Ok(Mtu::ETHERNET), Mtu::try_from);
         match &mtu {
