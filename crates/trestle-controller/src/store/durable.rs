@@ -58,3 +58,24 @@ impl Log {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_flushed_is_not_flushed_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("trestle.db-wal");
+        File::create(&file).unwrap();
+        let log = Log { file: file.clone(), written: AtomicU64::new(7), flushed: Mutex::new(0) };
+        log.flush(5).await.unwrap();
+        std::fs::remove_file(&file).unwrap();
+        for covered in [5, 4, 7] {
+            log.flush(covered).await.unwrap();
+        }
+        assert_eq!(log.flush(8).await.unwrap_err().to_string(), "cannot flush the database's log");
+        File::create(&file).unwrap();
+        log.flush(8).await.unwrap();
+    }
+}

@@ -169,10 +169,10 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: HostId) -> Result
 /// in on it, and of some networks in use that it is the one gateway of.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: HostId) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
-        "SELECT 'instance `' || hostname || '`' FROM interfaces WHERE host = $1 OR next_host = $1
+        "SELECT 'instance `' || hostname || '`' AS used FROM interfaces WHERE host = $1 OR next_host = $1
          UNION SELECT 'network `' || n.name || '`' FROM networks n WHERE n.gateway_host = $1
              AND EXISTS (SELECT 1 FROM interfaces i WHERE i.network = n.id AND i.host IS NOT NULL)
-         LIMIT 10",
+         ORDER BY used LIMIT 10",
     )
     .bind(id.to_string())
     .fetch_all(connection)

@@ -85,7 +85,7 @@ pub(crate) struct Write {
     at: Timestamp,
     changes: Vec<Change>,
     log: Option<Arc<Log>>,
-    wake: Wake,
+    changed: Arc<Notify>,
 }
 
 /// Wakes who follows the change log when it is dropped: a request may be dropped while it waits for
@@ -167,8 +167,8 @@ impl Store {
             .await
             .during("raise the revision")?;
         let revision = Columns::of(&row).count()?;
-        let (log, wake) = (self.log.clone(), Wake(Arc::clone(&self.changed)));
-        Ok(Write { transaction, revision, at, changes: Vec::new(), log, wake })
+        let (log, changed) = (self.log.clone(), Arc::clone(&self.changed));
+        Ok(Write { transaction, revision, at, changes: Vec::new(), log, changed })
     }
 
     /// Returns when this revision, which was read, survives a power cut.
@@ -222,11 +222,11 @@ impl Write {
     /// Makes it last, and wakes who follows the change log.
     pub(crate) async fn commit(mut self) -> Result<u64, StoreError> {
         change::append(&mut self.transaction, (self.revision, self.at), &self.changes).await?;
+        let _wake = Wake(self.changed);
         self.transaction.commit().await.during("commit the change")?;
         if let Some(log) = &self.log {
             log.flush(self.revision).await?;
         }
-        drop(self.wake);
         Ok(self.revision)
     }
 }

@@ -478,13 +478,12 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: NetworkId) -> Res
 
 /// What keeps it from being deleted: the names of some instances on it.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: NetworkId) -> Result<Vec<String>, StoreError> {
-    let rows =
-        sqlx::query("SELECT 'instance `' || hostname || '`' FROM interfaces WHERE network = $1 LIMIT 10")
-            .bind(id.to_string())
-            .fetch_all(connection)
-            .await
-            .during("look for a network's interfaces")?;
-    rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
+    let rows = sqlx::query("SELECT hostname FROM interfaces WHERE network = $1 ORDER BY hostname LIMIT 10")
+        .bind(id.to_string())
+        .fetch_all(connection)
+        .await
+        .during("look for a network's interfaces")?;
+    rows.iter().map(|row| Ok(format!("instance `{}`", Columns::of(row).text()?))).collect()
 }
 
 /// The type's name on the wire and in the database.

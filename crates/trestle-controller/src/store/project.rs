@@ -145,8 +145,8 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: ProjectId) -> Res
 /// What keeps it from being deleted: the names of some of its instances and networks.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: ProjectId) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
-        "SELECT 'network `' || name || '`' FROM networks WHERE project = $1
-         UNION ALL SELECT 'instance `' || name || '`' FROM instances WHERE project = $1 LIMIT 10",
+        "SELECT 'network `' || name || '`' AS used FROM networks WHERE project = $1
+         UNION ALL SELECT 'instance `' || name || '`' FROM instances WHERE project = $1 ORDER BY used LIMIT 10",
     )
     .bind(id.to_string())
     .fetch_all(connection)

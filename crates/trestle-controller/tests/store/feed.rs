@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cloud::{Cloud, Database};
+use crate::cloud::{Cloud, Database, flat_dhcp};
 use trestle_api::agent::SpecQuery;
 use trestle_api::spec::{Key, SpecUpdate};
-use trestle_api::{Host, HostPatch, Instance};
+use trestle_api::{GatewayRequest, Host, HostPatch, Instance, MovePhase, MoveRequest, NewNetwork};
 use trestle_controller::app::Caller;
 
 crate::on_both!(
@@ -44,6 +44,7 @@ async fn a_poll_gets_exactly_what_an_attach_brings_and_a_detach_takes(database: 
         format!("link/{device}"),
         format!("dhcp-host/n/{mac}"),
         "dns-name/n/second.trestle.internal".to_owned(),
+        format!("station/br-n/{mac}"),
     ];
     let sorted = |(mut put, mut gone): (Vec<String>, Vec<String>)| {
         put.sort();
@@ -79,15 +80,16 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
     let cloud = Cloud::start(database).await;
     let project = cloud.project("p").await;
     let hosts = [cloud.host("h1").await, cloud.host("h2").await];
-    for (name, cidr) in [("n1", "10.1.0.0/24"), ("n2", "10.2.0.0/24"), ("n3", "10.3.0.0/24")] {
-        cloud.network(name, cidr).await;
+    for network in networks_of_each_kind() {
+        cloud.make(network).await.unwrap();
     }
+    let _agents = hosts.each_ref().map(|host| cloud.agent(host));
     cloud.settle().await;
     let mut held = [cloud.whole(&hosts[0]).await, cloud.whole(&hosts[1]).await];
     let mut instances: Vec<Instance> = Vec::new();
     let mut walk = Walk(7);
     let (mut made, mut joined) = (0, 0);
-    for _ in 0..150 {
+    for _ in 0..200 {
         step(&cloud, &project, &hosts, &mut instances, (&mut walk, &mut made)).await;
         if walk.below(3) > 0 {
             continue;
@@ -106,6 +108,24 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
     assert!(joined > 20, "the walk led somewhere: {joined}");
 }
 
+/// A gateway on every host under one address, under one of each host's own, on one host for all; a
+/// VLAN; and none.
+fn networks_of_each_kind() -> [NewNetwork; 5] {
+    let shared = |name: &str, cidr: &str| flat_dhcp(name, cidr, &format!("br-{name}"));
+    let typed =
+        |network: NewNetwork, text: &str| NewNetwork { network_type: Some(text.to_owned()), ..network };
+    let own = NewNetwork { cidr_v6: Some("fd00:2::/64".to_owned()), ..shared("n2", "10.2.0.0/24") };
+    let vlan = NewNetwork { bridge_interface: Some("eth3".to_owned()), ..shared("n4", "10.4.0.0/24") };
+    let flat = NewNetwork { gateway: Some("none".to_owned()), ..shared("n5", "10.5.0.0/24") };
+    [
+        shared("n1", "10.1.0.0/24"),
+        NewNetwork { share_address: Some(false), ..own },
+        NewNetwork { multi_host: Some(false), ..shared("n3", "10.3.0.0/24") },
+        NewNetwork { vlan: Some(7), project: Some("p".to_owned()), ..typed(vlan, "vlan") },
+        typed(flat, "flat"),
+    ]
+}
+
 async fn step(
     cloud: &Cloud,
     project: &Caller,
@@ -115,26 +135,38 @@ async fn step(
 ) {
     let host = &hosts[walk.below(2)];
     let instance = (!instances.is_empty()).then(|| walk.below(instances.len()));
-    match (walk.below(8), instance) {
+    match (walk.below(12), instance) {
         (0..=2, _) | (_, None) => {
             *made += 1;
-            let network = ["n1", "n2", "n3"][walk.below(3)];
+            let network = ["n1", "n2", "n3", "n4", "n5"][walk.below(5)];
             instances.push(cloud.instance(project, &format!("i{made}"), network).await);
         }
-        (3..=4, Some(i)) => drop(cloud.try_attach(&instances[i], host, Default::default()).await),
-        (5, Some(i)) => drop(cloud.app.detach(project, instances[i].name.as_str(), None, None).await),
-        (6, Some(i)) => {
+        // What cannot be is refused and changes nothing.
+        (3..=5, Some(i)) => drop(cloud.try_attach(&instances[i], host, Default::default()).await),
+        (6, Some(i)) => drop(cloud.app.detach(project, instances[i].name.as_str(), None, None).await),
+        (7, Some(i)) => {
             let instance = instances.swap_remove(i);
             cloud.delete(project, instance.name.as_str()).await;
         }
+        (8..=9, Some(i)) => {
+            let phases = [MovePhase::Both, MovePhase::Prepare, MovePhase::Switch, MovePhase::Cancel];
+            let phase = phases[walk.below(4)];
+            let to = matches!(phase, MovePhase::Both | MovePhase::Prepare).then(|| host.name.to_string());
+            let request = MoveRequest { host: to, phase, plug: None };
+            let name = instances[i].name.as_str();
+            drop(cloud.app.move_instance(&Caller::Admin, name, None, request).await);
+        }
+        (10, Some(_)) => {
+            let request = GatewayRequest { host: host.name.to_string() };
+            drop(cloud.app.set_gateway(&Caller::Admin, "n3", request).await);
+        }
         (_, Some(_)) => {
-            let device = ["eth1", "eth2", ""][walk.below(3)].to_owned();
-            let mut patch = HostPatch::default();
-            if walk.below(2) == 0 {
-                patch.flat_interface = Some(device);
-            } else {
-                patch.public_interface = Some(device);
-            }
+            let device = Some(["eth1", "eth2", ""][walk.below(3)].to_owned());
+            let patch = match walk.below(3) {
+                0 => HostPatch { flat_interface: device, ..HostPatch::default() },
+                1 => HostPatch { vlan_interface: device, ..HostPatch::default() },
+                _ => HostPatch { public_interface: device, ..HostPatch::default() },
+            };
             cloud.app.patch_host(&Caller::Admin, host.name.as_str(), patch).await.unwrap();
         }
     }

@@ -6,4 +6,5 @@
 mod addresses;
 mod cloud;
 mod feed;
+mod networks;
 mod requests;

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::cloud::{Cloud, Database, project_id, told};
+use crate::cloud::{Cloud, Database, flat_dhcp, project_id, told};
 use sqlx::{Connection, SqliteConnection};
 use trestle_api::agent::{Drift, Report};
 use trestle_api::spec::Key;
@@ -31,7 +31,7 @@ crate::on_both!(
 );
 
 fn new_network() -> NewNetwork {
-    NewNetwork { name: "n".to_owned(), cidr: "10.0.0.0/24".to_owned(), ..NewNetwork::default() }
+    NewNetwork { bridge: None, ..flat_dhcp("n", "10.0.0.0/24", "") }
 }
 
 fn text(text: &str) -> Option<String> {
@@ -43,7 +43,7 @@ async fn everything_that_is_wrong_with_a_network_is_listed(database: Database) {
     let wrong = NewNetwork {
         name: "Bad Name".to_owned(),
         network_type: text("vxlan"),
-        cidr: "10.0.0.0/24".to_owned(),
+        cidr: text("10.0.0.0/24"),
         gateway: text("10.0.1.1"),
         dhcp_start: text("10.0.0.255"),
         bridge: text("a-bridge-of-17-by"),
@@ -53,28 +53,28 @@ async fn everything_that_is_wrong_with_a_network_is_listed(database: Database) {
         mtu: Some(100),
         ..NewNetwork::default()
     };
-    let wrong = cloud.app.create_network(&Caller::Admin, wrong).await;
-    let bits = NewNetwork { cidr: "10.0.0.5/24".to_owned(), ..new_network() };
-    let bits = cloud.app.create_network(&Caller::Admin, bits).await;
+    let wrong = cloud.app.create_networks(&Caller::Admin, wrong).await;
+    let bits = NewNetwork { cidr: text("10.0.0.5/24"), ..new_network() };
+    let bits = cloud.app.create_networks(&Caller::Admin, bits).await;
     let unknown = NewNetwork { project: text("nobody"), bridge: text("br0"), ..new_network() };
-    let unknown = cloud.app.create_network(&Caller::Admin, unknown).await;
+    let unknown = cloud.app.create_networks(&Caller::Admin, unknown).await;
     insta::allow_duplicates! {
-        insta::assert_snapshot!(told(wrong), @r"
+        insta::assert_snapshot!(told(wrong), @"
         Invalid invalid: 9 things are wrong with the request
           name: bad_name: `Bad Name` is not a name: use 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end
-          type: unknown_type: `vxlan` is not a type of network; there is `flat_dhcp`
+          type: unknown_type: `vxlan` is not a type of network; there are `vlan`, `flat_dhcp` and `flat`
           gateway: gateway_outside: the gateway 10.0.1.1 is not an address between the first and the last of 10.0.0.0/24
           dhcp_start: dhcp_start_outside: the DHCP start 10.0.0.255 is not an address between the first and the last of 10.0.0.0/24
           bridge: bad_link_name: `a-bridge-of-17-by` is not a device name: it has 17 bytes, the kernel takes 15
           bridge_interface: bad_link_name: `tr-0123456789ab` begins with `tr-`, which is kept for instances' devices
-          dns[1]: bad_address: invalid IPv4 address syntax
+          dns[1]: bad_address: `dns` is not an IP address
           domain: bad_domain: `a..b` is not a DNS domain: use labels of a-z, 0-9 and `-` joined by dots, 253 characters at most
           mtu: bad_mtu: an MTU of 100 bytes is not possible: use 576 to 9216
         ");
-        insta::assert_snapshot!(told(bits), @r"
+        insta::assert_snapshot!(told(bits), @"
         Invalid invalid: 2 things are wrong with the request
           cidr: cidr_host_bits: `10.0.0.5/24` has host bits set; the network is 10.0.0.0/24
-          bridge: no_bridge: a flat_dhcp network needs a bridge: name one here, or set the option flat_network_bridge
+          bridge: no_bridge: a network of this type needs a bridge: name one here, or set the option flat_network_bridge
         ");
         insta::assert_snapshot!(told(unknown), @"NotFound not_found: no project `nobody`");
     }
@@ -82,8 +82,11 @@ async fn everything_that_is_wrong_with_a_network_is_listed(database: Database) {
 
 async fn everything_that_is_wrong_with_an_instance_is_listed(database: Database) {
     let cloud = Cloud::start(database).await;
-    let interface =
-        NewInterface { network: String::new(), address: text("x"), mac: text("01:00:5e:00:00:01") };
+    let interface = NewInterface {
+        network: String::new(),
+        addresses: vec!["x".to_owned()],
+        mac: text("01:00:5e:00:00:01"),
+    };
     let wrong = NewInstance { name: String::new(), project: None, interfaces: Some(vec![interface]) };
     let wrong = cloud.app.create_instance(&Caller::Admin, wrong).await;
     let id =
@@ -92,12 +95,12 @@ async fn everything_that_is_wrong_with_an_instance_is_listed(database: Database)
     let id = cloud.app.create_instance(&project, id).await;
     let unknown = cloud.try_instance(&project, "a", "nowhere", None).await;
     insta::allow_duplicates! {
-        insta::assert_snapshot!(told(wrong), @r"
+        insta::assert_snapshot!(told(wrong), @"
         Invalid invalid: 5 things are wrong with the request
           name: required: a name is needed
           project: required: an instance needs a project
           interfaces[0].network: required: an interface needs a network
-          interfaces[0].address: bad_address: invalid IPv4 address syntax
+          interfaces[0].addresses[0]: bad_address: `x` is not an IP address
           interfaces[0].mac: bad_mac: `01:00:5e:00:00:01` is not the MAC address of a station: write six bytes as fa:16:3e:00:00:01, the first one even
         ");
         insta::assert_snapshot!(told(id), @r"
@@ -116,7 +119,7 @@ async fn names_and_macs_are_unique(database: Database) {
     cloud.network("m", "10.0.1.0/24").await;
     let instance = cloud.instance(&one, "web", "n").await;
     let with_mac = |mac: String| {
-        let interface = NewInterface { network: "n".to_owned(), address: None, mac: Some(mac) };
+        let interface = NewInterface { network: "n".to_owned(), addresses: Vec::new(), mac: Some(mac) };
         NewInstance { name: "other".to_owned(), project: None, interfaces: Some(vec![interface]) }
     };
     let mac = cloud.app.create_instance(&one, with_mac(instance.interfaces[0].mac.to_string())).await;
@@ -137,12 +140,12 @@ async fn names_and_macs_are_unique(database: Database) {
         told(cloud.app.instance(&Caller::Admin, "web", None).await),
     ];
     insta::allow_duplicates! {
-        insta::assert_snapshot!(outcomes.join("\n"), @r"
+        insta::assert_snapshot!(outcomes.join("\n"), @"
         Conflict name_taken: there is a project `one` already
         Conflict name_taken: project `one` has an instance `web` already
         Conflict name_taken: network `n` has an interface of an instance called `web` already
         done
-        Conflict name_taken: network `n` has an interface of an instance called `web` already
+        Conflict duplicate_network: instance `web` has an interface on network `n` already
         Conflict name_taken: there is a network `n` already
           name: name_taken: there is a network `n` already
         Invalid invalid: project: several projects have an instance `web`: say which project
@@ -184,12 +187,12 @@ async fn a_member_sees_and_changes_its_own_project_only(database: Database) {
     cloud.network("shared", "10.0.0.0/24").await;
     let private = NewNetwork {
         name: "private".to_owned(),
-        cidr: "10.1.0.0/24".to_owned(),
+        cidr: text("10.1.0.0/24"),
         bridge: text("br-private"),
         project: text("theirs"),
         ..NewNetwork::default()
     };
-    cloud.app.create_network(&Caller::Admin, private).await.unwrap();
+    cloud.app.create_networks(&Caller::Admin, private).await.unwrap();
     let their = cloud.instance(&theirs, "secret", "private").await;
     cloud.instance(&mine, "web", "shared").await;
     let (app, page) = (&cloud.app, PageQuery::default());
@@ -204,7 +207,7 @@ async fn a_member_sees_and_changes_its_own_project_only(database: Database) {
         told(cloud.try_instance(&mine, "y", "private", None).await),
         told(app.create_instance(&mine, as_theirs).await),
         told(app.detach(&mine, &id, None, None).await),
-        told(app.create_network(&mine, new_network()).await),
+        told(app.create_networks(&mine, new_network()).await),
         told(app.list_hosts(&mine, &HostFilter::default(), &page).await),
         told(app.list_tokens(&mine, &page).await),
         told(app.patch_host(&mine, "h", HostPatch::default()).await),
@@ -264,7 +267,7 @@ async fn an_agent_is_its_own_host_only(database: Database) {
         told(app.detach(&agent, "a", None, None).await),
     ];
     insta::allow_duplicates! {
-        insta::assert_snapshot!(outcomes.join("\n"), @r"
+        insta::assert_snapshot!(outcomes.join("\n"), @"
         NotFound not_found: no host `other`
         NotFound not_found: no host `other`
         NotFound not_found: no host `other`
@@ -295,10 +298,10 @@ async fn attaching_again_is_the_same_and_otherwise_refused(database: Database) {
         told(cloud.try_attach(&instance, &host, veth("a b")).await),
     ];
     insta::allow_duplicates! {
-        insta::assert_snapshot!(outcomes.join("\n"), @r"
+        insta::assert_snapshot!(outcomes.join("\n"), @"
         Conflict not_attached: instance `a` was never plugged in on network `n`
         Conflict attached_elsewhere: instance `a` is plugged in on network `n` on host `h1`
-        Conflict already_attached: instance `a` is plugged in on network `n` in another way
+        Conflict already_attached: instance `a` is plugged in on network `n` already, as a tap, not as eth0 in /run/netns/a
         Invalid invalid: plug.netns: `a b` is not a path to a network namespace, such as /run/netns/web1
           plug.netns: bad_path: `a b` is not a path to a network namespace, such as /run/netns/web1
         ");
@@ -312,7 +315,7 @@ async fn a_full_bridge_is_refused(database: Database) {
     let cloud = Cloud::start(database).await;
     let project = cloud.project("p").await;
     let host = cloud.host("h1").await;
-    let patch = HostPatch { flat_interface: text("eth1"), public_interface: None };
+    let patch = HostPatch { flat_interface: text("eth1"), ..HostPatch::default() };
     cloud.app.patch_host(&Caller::Admin, "h1", patch).await.unwrap();
     cloud.network("n", "10.0.0.0/21").await;
     for i in 0..1022 {
@@ -331,7 +334,7 @@ async fn a_second_network_on_one_uplink_is_refused(database: Database) {
     let cloud = Cloud::start(database).await;
     let project = cloud.project("p").await;
     let host = cloud.host("h1").await;
-    let patch = HostPatch { flat_interface: text("eth1"), public_interface: None };
+    let patch = HostPatch { flat_interface: text("eth1"), ..HostPatch::default() };
     cloud.app.patch_host(&Caller::Admin, "h1", patch).await.unwrap();
     cloud.network("n", "10.0.0.0/24").await;
     cloud.network("m", "10.0.1.0/24").await;
@@ -465,11 +468,11 @@ async fn an_instance_joins_the_networks_of_its_project_or_the_shared_ones(databa
     let (one, two) = (cloud.project("one").await, cloud.project("two").await);
     let new = |name: &str| NewInstance { name: name.to_owned(), project: None, interfaces: None };
     let none = cloud.app.create_instance(&one, new("early")).await;
-    assert_eq!(none.unwrap_err().error.problems[0].field, "interfaces");
+    assert_eq!(none.unwrap_err().error.code, "no_free_network");
     cloud.network("shared", "10.0.0.0/24").await;
-    let own = NewNetwork { name: "own".to_owned(), cidr: "10.1.0.0/24".to_owned(), ..new_network() };
+    let own = NewNetwork { name: "own".to_owned(), cidr: text("10.1.0.0/24"), ..new_network() };
     let own = NewNetwork { bridge: text("br-own"), project: text("one"), ..own };
-    cloud.app.create_network(&Caller::Admin, own).await.unwrap();
+    cloud.app.create_networks(&Caller::Admin, own).await.unwrap();
     let mut joined = Vec::new();
     for project in [&one, &two] {
         let instance = cloud.app.create_instance(project, new("a")).await.unwrap();

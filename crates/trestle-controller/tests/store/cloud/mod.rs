@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use trestle_api::agent::{Report, SpecQuery};
 use trestle_api::types::ProjectId;
 use trestle_api::{
-    AttachRequest, Attached, FixedIp, FixedIpFilter, Host, Instance, Network, NewHost, NewInstance,
-    NewInterface, NewNetwork, NewProject, PageQuery, PlugRequest,
+    AttachRequest, Attached, FixedIp, FixedIpFilter, Host, Instance, MovePhase, MoveRequest, Network,
+    NewHost, NewInstance, NewInterface, NewNetwork, NewProject, PageQuery, PlugRequest,
 };
 use trestle_controller::app::{App, Caller, Clock};
 use trestle_controller::config::ControllerConfig;
@@ -108,13 +108,13 @@ impl Cloud {
     }
 
     pub async fn try_network(&self, name: &str, cidr: &str, bridge: &str) -> Result<Network, AppError> {
-        let new = NewNetwork {
-            name: name.to_owned(),
-            cidr: cidr.to_owned(),
-            bridge: Some(bridge.to_owned()),
-            ..NewNetwork::default()
-        };
-        self.app.create_network(&Caller::Admin, new).await
+        self.make(flat_dhcp(name, cidr, bridge)).await
+    }
+
+    /// Makes one network.
+    pub async fn make(&self, new: NewNetwork) -> Result<Network, AppError> {
+        let made = self.app.create_networks(&Caller::Admin, new).await?;
+        Ok(made.items.into_iter().next().unwrap())
     }
 
     pub async fn instance(&self, project: &Caller, name: &str, network: &str) -> Instance {
@@ -128,8 +128,8 @@ impl Cloud {
         network: &str,
         address: Option<&str>,
     ) -> Result<Instance, AppError> {
-        let interface =
-            NewInterface { network: network.to_owned(), address: address.map(str::to_owned), mac: None };
+        let addresses = address.into_iter().map(str::to_owned).collect();
+        let interface = NewInterface { network: network.to_owned(), addresses, mac: None };
         let new = NewInstance { name: name.to_owned(), project: None, interfaces: Some(vec![interface]) };
         self.app.create_instance(project, new).await
     }
@@ -152,7 +152,9 @@ impl Cloud {
         self.app.attach(&Caller::Admin, &instance.id.to_string(), None, request).await
     }
 
+    /// The host says that it has worked through this generation, which it was told of before.
     pub async fn report(&self, host: &Host, generation: u64, problems: impl IntoIterator<Item = Problem>) {
+        self.settle().await;
         let problems: BTreeSet<Problem> = problems.into_iter().collect();
         let report = Report { generation, problems, ..Report::default() };
         self.app.report(&Caller::Agent(host.id), host.name.as_str(), report).await.unwrap();
@@ -163,6 +165,28 @@ impl Cloud {
         let query = SpecQuery { since, wait: Some(30) };
         let update = self.app.spec(&Caller::Agent(host.id), host.name.as_str(), query).await;
         update.unwrap().expect("there is a change within 30 seconds")
+    }
+
+    /// An agent that does at once whatever it is told, until the guard is dropped.
+    pub fn agent(&self, host: &Host) -> Agent {
+        let (app, id, name) = (self.app.clone(), host.id, host.name.to_string());
+        let obeying = async move {
+            let mut query = SpecQuery { since: None, wait: Some(30) };
+            loop {
+                let told = app.spec(&Caller::Agent(id), &name, query.clone()).await.unwrap();
+                let Some(update) = told else { continue };
+                query.since = Some(update.generation);
+                let report = Report { generation: update.generation, ..Report::default() };
+                app.report(&Caller::Agent(id), &name, report).await.unwrap();
+            }
+        };
+        Agent(tokio::spawn(obeying).abort_handle())
+    }
+
+    /// Moves an instance to a host, both of whose agents obey.
+    pub async fn shift(&self, instance: &str, host: &Host, phase: MovePhase) {
+        let request = MoveRequest { host: Some(host.name.to_string()), phase, plug: None };
+        self.app.move_instance(&Caller::Admin, instance, None, request).await.unwrap();
     }
 
     /// Everything an agent without anything is told.
@@ -191,6 +215,26 @@ impl Cloud {
         let lines = self.fixed_ips().await;
         let lines: Vec<String> = lines.iter().map(|ip| format!("{} {:?}", ip.address, ip.state)).collect();
         lines.join(", ")
+    }
+}
+
+/// An agent of [`Cloud::agent`].
+pub struct Agent(tokio::task::AbortHandle);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A Flat DHCP network of all hosts, shared.
+pub fn flat_dhcp(name: &str, cidr: &str, bridge: &str) -> NewNetwork {
+    NewNetwork {
+        name: name.to_owned(),
+        network_type: Some("flat_dhcp".to_owned()),
+        cidr: Some(cidr.to_owned()),
+        bridge: Some(bridge.to_owned()),
+        ..NewNetwork::default()
     }
 }
 
