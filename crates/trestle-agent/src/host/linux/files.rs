@@ -287,12 +287,12 @@ impl Files {
         const WHILE: Duration = Duration::from_millis(30);
         const BUFFER: usize = 4096;
         loop {
-            let changed = last_change(&self.lease_file(network))?;
             let mut text = read(self.lease_file(network))?.unwrap_or_default();
             if text.ends_with('\n') && !text.len().is_multiple_of(BUFFER) {
                 return Ok(text);
             }
-            // A change from the future is one of long ago, under a clock that was wrong.
+            // Asked for after the reading. One from the future was long ago, by a clock that was wrong.
+            let changed = last_change(&self.lease_file(network))?;
             if changed.is_none_or(|changed| changed.elapsed().map_or(true, |ago| ago > WHILE)) {
                 text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
                 return Ok(text);
