@@ -5,7 +5,7 @@ case "$1" in
 bound | renew) ;;
 *) exit 0 ;;
 esac
-ip address flush dev "$interface"
+ip -4 address flush dev "$interface"
 ip address add "$ip/$mask" dev "$interface"
 if [ -n "$mtu" ]; then ip link set "$interface" mtu "$mtu"; fi
 if [ -n "$router" ]; then ip route replace default via "${router%% *}" dev "$interface"; fi
