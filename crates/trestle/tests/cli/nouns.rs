@@ -159,7 +159,7 @@ fn hosts() {
     --- stderr
     changed host kvm1
     ");
-    insta::assert_snapshot!(server.run("host list"), @"
+    insta::assert_snapshot!(server.run_until("host list", "0 of 4"), @"
     exit 0
     --- stdout
     NAME  AGENT       GENERATION  PROBLEMS  GATEWAY  FLAT INTERFACE  VLAN INTERFACE  PUBLIC INTERFACE
@@ -442,7 +442,7 @@ fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
     --- stdout
     NAME  TYPE  PROJECT  RANGES  GATEWAY  USED
     ");
-    insta::assert_snapshot!(server.run("host show kvm2"), @"
+    insta::assert_snapshot!(server.run_until("host show kvm2", "0 of 9"), @"
     exit 0
     --- stdout
     name              kvm2
@@ -736,7 +736,7 @@ fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
             ..Report::default()
         },
     );
-    insta::assert_snapshot!(server.run("host show kvm1"), @"
+    insta::assert_snapshot!(server.run_until("host show kvm1", "0 of 3"), @"
     exit 0
     --- stdout
     name              kvm1
@@ -758,7 +758,7 @@ fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
       agent: cannot write the ledger: �[2Jdisk full
       uplink/eth1: there is no device `eth1`�31m
     ");
-    insta::assert_snapshot!(server.run("host list"), @"
+    insta::assert_snapshot!(server.run_until("host list", "0 of 4"), @"
     exit 0
     --- stdout
     NAME  AGENT       GENERATION  PROBLEMS  LACKS   GATEWAY  FLAT INTERFACE  VLAN INTERFACE  PUBLIC INTERFACE
@@ -906,7 +906,7 @@ fn status_shows_everything_at_a_glance() {
     ] {
         server.given(line);
     }
-    insta::assert_snapshot!(server.run("status"), @"
+    insta::assert_snapshot!(server.run_until("status", "0 of 4"), @"
     exit 0
     --- stdout
     server     healthy (unix:[folder]/trestle.sock)

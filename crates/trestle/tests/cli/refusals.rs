@@ -410,7 +410,7 @@ fn what_is_in_the_way_of_a_network_s_use_is_named() {
     --- stderr
     error: network `mine` of project `alpha` still has instance `web`
 
-    hint: delete or detach these first
+    hint: delete these instances, or take their interfaces on the network from them
     ");
     insta::assert_snapshot!(server.run("network associate mine --project beta"), @"
     exit 1
@@ -429,15 +429,15 @@ fn what_is_in_the_way_of_a_network_s_use_is_named() {
     --- stderr
     error: network `mine` still has instance `web`
 
-    hint: delete or detach these first
+    hint: delete these instances, or take their interfaces on the network from them
     ");
     server.given("project set-quota alpha --fixed-ips 1");
     insta::assert_snapshot!(server.run("instance create db --project alpha"), @"
     exit 1
     --- stderr
-    error: project `alpha` may have 1 fixed IPs: it has 1, and this takes 1 more
+    error: project `alpha` has 1 of the 1 fixed IPs that it may have, and this takes 1 more
 
-    hint: delete what is not needed, or have an administrator raise the project's quota
+    hint: delete what is not needed, or raise the limit with `trestle project set-quota`
     ");
 }
 

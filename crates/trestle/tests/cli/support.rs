@@ -89,6 +89,18 @@ impl Server {
         seen(output, self.folder.path())
     }
 
+    /// What the user sees once this is part of it: what a host is asked for follows a request, it
+    /// does not come with its answer.
+    pub(crate) fn run_until(&self, line: &str, part: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let seen = self.run(line);
+            if seen.contains(part) || begun.elapsed() > DEADLINE {
+                return seen;
+            }
+        }
+    }
+
     /// Runs what a test needs and does not look at.
     pub(crate) fn given(&self, line: &str) {
         let args: Vec<&str> = line.split_whitespace().collect();
