@@ -184,6 +184,8 @@ fn compile_network(world: &World, host: &Host, network: &Network) -> Objects {
     }
     if routes {
         compile_gateway(world, host, network, leads_out.as_ref(), &mut objects);
+    } else if network.ipv6.is_some() {
+        put_element(&mut objects, Set::GatewayMac, network.bridge_mac.to_string());
     }
     objects
 }

@@ -25,6 +25,9 @@ use crate::world::{Ipv6Mode, Network};
 /// What a host says in a guest's name, for a bridge to learn where it came to, does not reach the
 /// guest: it would take its own address for a duplicate (RFC 4862 §5.4.4).
 ///
+/// `gateway_mac`: a host that only bridges a network would take its gateway, on another host, for a
+/// router of its own.
+///
 /// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
 /// that leads to them, and neither is what guests ask of it.
 const GUARD: &str = r#"table bridge trestle {
@@ -51,6 +54,9 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	set shared_ip6 {
 		type ifname . ipv6_addr
+	}
+	set gateway_mac {
+		type ether_addr
 	}
 	chain from_instance {
 		ether type 8021q drop
@@ -104,6 +110,7 @@ const GUARD: &str = r#"table bridge trestle {
 	chain input {
 		type filter hook input priority -300; policy accept;
 		iifname "tr-*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+		icmpv6 type nd-router-advert ether saddr @gateway_mac drop
 	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;

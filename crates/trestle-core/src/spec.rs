@@ -94,6 +94,9 @@ pub enum Set {
     SharedIp4,
     /// `device . address`: the gateway's IPv6 address.
     SharedIp6,
+    /// `MAC`: the gateways, on other hosts, of networks that this host only bridges. It does not
+    /// take them for its own routers.
+    GatewayMac,
     /// `bridge`: the networks that this host routes for.
     Network,
     /// `bridge`: those of them that nobody outside reaches by their own addresses.
@@ -108,7 +111,7 @@ pub enum Set {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -117,6 +120,7 @@ impl Set {
         Self::SharedMac,
         Self::SharedIp4,
         Self::SharedIp6,
+        Self::GatewayMac,
         Self::Network,
         Self::Private,
         Self::Routed,
@@ -135,6 +139,7 @@ impl Set {
             Self::SharedMac => "shared_mac",
             Self::SharedIp4 => "shared_ip4",
             Self::SharedIp6 => "shared_ip6",
+            Self::GatewayMac => "gateway_mac",
             Self::Network => "network",
             Self::Private => "private",
             Self::Routed => "routed",
@@ -153,7 +158,8 @@ impl Set {
             | Self::SharedUplink
             | Self::SharedMac
             | Self::SharedIp4
-            | Self::SharedIp6 => Table::Guard,
+            | Self::SharedIp6
+            | Self::GatewayMac => Table::Guard,
             Self::Network | Self::Private | Self::Routed | Self::NatSource | Self::NatExempt => {
                 Table::Gateway
             }

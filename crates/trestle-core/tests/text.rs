@@ -339,6 +339,9 @@ fn the_tables_are_these() {
     	set shared_ip6 {
     		type ifname . ipv6_addr
     	}
+    	set gateway_mac {
+    		type ether_addr
+    	}
     	chain from_instance {
     		ether type 8021q drop
     		ether type 8021ad drop
@@ -391,6 +394,7 @@ fn the_tables_are_these() {
     	chain input {
     		type filter hook input priority -300; policy accept;
     		iifname "tr-*" ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00 drop
+    		icmpv6 type nd-router-advert ether saddr @gateway_mac drop
     	}
     	chain forward {
     		type filter hook forward priority -300; policy accept;

@@ -371,9 +371,11 @@ enum Part {
 fn parts(set: Set) -> &'static [Part] {
     match set {
         Set::GuardMac | Set::SharedMac => &[Part::Device, Part::Mac],
+        Set::GatewayMac => &[Part::Mac],
         Set::GuardIp4 => &[Part::Device, Part::Mac, Part::Ipv4],
         Set::GuardIp6 => &[Part::Device, Part::Mac, Part::Ipv6],
         Set::GuardNd => &[Part::Device, Part::Mac, Part::Number],
+        Set::GatewayMac => &[Part::Mac],
         Set::SharedUplink | Set::Network | Set::Private => &[Part::Device],
         Set::SharedIp4 => &[Part::Device, Part::Ipv4],
         Set::SharedIp6 => &[Part::Device, Part::Ipv6],

@@ -103,6 +103,9 @@ pub(super) async fn list(netlink: &Netlink, index: Option<u32>) -> Result<Vec<Le
     Ok(led)
 }
 
+/// `RTPROT_RA` (`linux/rtnetlink.h`): a router advertised it.
+const ADVERTISED: u8 = 9;
+
 /// A route, and where it goes from and to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Move<'a> {
@@ -140,7 +143,12 @@ pub(super) async fn shift(netlink: &Netlink, step: Move<'_>) -> Result<(), Apply
         // Only appended may it stand beside the one it replaces.
         let added =
             netlink.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_APPEND).await;
-        added.map_err(|source| failed("move", source))?;
+        match added {
+            // It leads over an address that is the bridge's own now: the network's gateway was on
+            // another host, which advertised it, and has come here.
+            Err(error) if error.errno() == Some(Errno::EINVAL) && step.protocol == ADVERTISED => {}
+            added => drop(added.map_err(|source| failed("move", source))?),
+        }
     }
     let Some(old) = old else { return Ok(()) };
     match netlink.request(RouteNetlinkMessage::DelRoute(old.message), 0).await {
