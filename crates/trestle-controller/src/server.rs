@@ -142,8 +142,10 @@ pub struct Server {
 impl Server {
     /// Takes every address of the configuration, or none.
     pub async fn bind(config: &ControllerConfig) -> Result<Self, ServeError> {
-        let unusable = |source| ServeError::StateDir { path: config.state_dir.clone(), source };
-        config.make_state_dir().map_err(unusable)?;
+        if config.listen.is_none() {
+            let unusable = |source| ServeError::StateDir { path: config.state_dir.clone(), source };
+            config.make_state_dir().map_err(unusable)?;
+        }
         let protection = Protection::from_config(config)?;
         let mut listeners = Vec::new();
         for address in &config.listen_on() {
@@ -219,7 +221,7 @@ async fn accept_connections(listener: Listener, router: Router, shutdown: Shutdo
 
 async fn serve_connection(accepted: Accepted, router: Router, shutdown: Shutdown) {
     let spoke = tokio::select! {
-        spoke = tokio::time::timeout(SILENCE_TIMEOUT, accepted.first_bytes()) => spoke,
+        spoke = tokio::time::timeout(SILENCE_TIMEOUT, accepted.first_byte()) => spoke,
         () = shutdown.requested() => return,
     };
     if !matches!(spoke, Ok(Ok(()))) {

@@ -15,7 +15,7 @@ use crate::store::host::{self, HostRecord};
 use crate::store::{Store, StoreError};
 
 /// How often it is looked who is there.
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Watches which agents are there.
 pub(super) struct Presence {

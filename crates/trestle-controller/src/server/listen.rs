@@ -81,11 +81,12 @@ pub(super) enum Accepted {
 }
 
 impl Accepted {
-    /// Done when the other side has said something, or has hung up.
-    pub(super) async fn first_bytes(&self) -> io::Result<()> {
+    /// Done when the other side has said something, or has hung up. Who may open the local socket
+    /// is not waited for.
+    pub(super) async fn first_byte(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream, _) => stream.readable().await,
-            Self::Unix(stream) => stream.readable().await,
+            Self::Tcp(stream, _) => stream.peek(&mut [0]).await.map(drop),
+            Self::Unix(_) => Ok(()),
         }
     }
 

@@ -124,6 +124,11 @@ impl Store {
         };
         let options =
             AnyConnectOptions::from_str(url).map_err(ConnectError::Connect)?.disable_statement_logging();
+        if backend == Backend::Postgres {
+            // A pool tries until its patience is over, and then says only that.
+            let first = AnyConnection::connect_with(&options).await.map_err(ConnectError::Connect)?;
+            first.close().await.map_err(ConnectError::Connect)?;
+        }
         let writers = if backend == Backend::Sqlite { 1 } else { POSTGRES_WRITERS };
         let writers = connect(backend, writers, &options).await?;
         schema::migrate(backend, &writers).await.map_err(ConnectError::Migrate)?;

@@ -4,10 +4,12 @@ use std::error::Error;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use insta::assert_snapshot;
 use trestle_api::agent::SpecQuery;
 use trestle_api::{Client, ClientConfig, ClientError, EventFilter, PageQuery};
+use trestle_controller::app::App;
 use trestle_controller::config::ControllerConfig;
 use trestle_controller::server::{ServeError, Server};
 
@@ -212,6 +214,41 @@ async fn long_polls_and_streams_end_with_the_server_at_once() {
     server.stop().await;
     assert_eq!(poll.await.unwrap().unwrap(), None);
     assert!(stream.next().await.is_none());
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_is_not_kept() {
+    let server = TestServer::start().await;
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut nothing = Vec::new();
+    let hung_up = tokio::io::AsyncReadExt::read_to_end(&mut silent, &mut nothing);
+    tokio::time::timeout(DEADLINE, hung_up).await.expect("the server hangs up").unwrap();
+    assert_eq!(nothing, b"");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_database_server_that_is_away_is_told_with_its_cause_at_once() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = ControllerConfig::in_state_dir(folder.path());
+    config.database = Some(format!("postgres://trestle:secret@{free}/trestle"));
+    let begun = std::time::Instant::now();
+    let error = App::open(&config).await.err().expect("there is no database");
+    assert!(begun.elapsed() < Duration::from_secs(5), "it is known at once: {error:?}");
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!("\ncaused by: {error}");
+        cause = error.source();
+    }
+    assert_snapshot!(text.replace(&free.to_string(), "db"), @"
+    cannot use the database postgres://trestle:…@db/trestle
+    caused by: cannot connect to it
+    caused by: error communicating with database: Connection refused (os error 111)
+    caused by: Connection refused (os error 111)
+    ");
 }
 
 #[tokio::test]

@@ -1,10 +1,16 @@
 //! What is taken of an agent's word.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use insta::assert_snapshot;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use trestle_api::agent::{Drift, Report, SpecQuery};
 use trestle_api::plan::{Problem, ProblemCode};
-use trestle_api::{ApiError, PageQuery};
+use trestle_api::{ApiError, EventFilter, NewHost, PageQuery};
+use trestle_controller::app::{App, Caller, Clock};
+use trestle_controller::config::ControllerConfig;
 
 use crate::harness::{DEADLINE, TestServer, refused};
 
@@ -108,4 +114,49 @@ async fn the_last_events_are_given_without_reading_all() {
     let mut stream = server.admin.events_stream(&filter, None).await.unwrap();
     assert_eq!(stream.next().await.unwrap().unwrap().kind, "interface.created");
     server.stop().await;
+}
+
+/// A clock that runs ahead as it is told.
+struct Ahead(AtomicI64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[tokio::test]
+async fn that_an_agent_goes_away_and_comes_back_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Ahead(AtomicI64::new(0)));
+    let config = ControllerConfig::in_state_dir(folder.path());
+    let app = App::open_with(&config, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+    let new = NewHost { name: "host1".to_owned(), ..NewHost::default() };
+    let host = app.create_host(&Caller::Admin, new).await.unwrap();
+    let agent = Caller::Agent(host.id);
+    app.report(&agent, "host1", Report::default()).await.unwrap();
+    clock.0.store(60, Ordering::SeqCst);
+    let told = wait_for_event(&app, "host.away").await;
+    assert!(
+        told.starts_with("the agent of host `host1` is away: nothing was heard of it since 20"),
+        "{told}"
+    );
+    app.report(&agent, "host1", Report::default()).await.unwrap();
+    assert_eq!(wait_for_event(&app, "host.back").await, "the agent of host `host1` is back");
+    app.close().await;
+}
+
+async fn wait_for_event(app: &App, kind: &str) -> String {
+    let filter = EventFilter { kind: Some(kind.to_owned()), ..EventFilter::default() };
+    let mut changed = app.subscribe();
+    let told = async {
+        loop {
+            let page = app.list_events(&Caller::Admin, &filter, &PageQuery::default()).await.unwrap();
+            if let [event] = page.items.as_slice() {
+                return event.message.clone();
+            }
+            changed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(DEADLINE, told).await.expect("it is told")
 }
