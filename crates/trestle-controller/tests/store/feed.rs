@@ -77,13 +77,13 @@ impl Walk {
 }
 
 async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database) {
-    let cloud = Cloud::start(database).await;
+    let mut cloud = Cloud::start(database).await;
     let project = cloud.project("p").await;
     let hosts = [cloud.host("h1").await, cloud.host("h2").await];
     for network in networks_of_each_kind() {
         cloud.make(network).await.unwrap();
     }
-    let _agents = hosts.each_ref().map(|host| cloud.agent(host));
+    let agents = hosts.each_ref().map(|host| cloud.agent(host));
     cloud.settle().await;
     let mut held = [cloud.whole(&hosts[0]).await, cloud.whole(&hosts[1]).await];
     let mut instances: Vec<Instance> = Vec::new();
@@ -106,6 +106,13 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
         }
     }
     assert!(joined > 20, "the walk led somewhere: {joined}");
+    drop(agents);
+    cloud.settle().await;
+    let followed = [cloud.whole(&hosts[0]).await.objects, cloud.whole(&hosts[1]).await.objects];
+    cloud.restart().await;
+    let loaded = [cloud.whole(&hosts[0]).await.objects, cloud.whole(&hosts[1]).await.objects];
+    assert_eq!(followed, loaded, "what is followed is what is kept");
+    assert!(followed.iter().all(|objects| !objects.is_empty()));
 }
 
 /// A gateway on every host under one address, under one of each host's own, on one host for all; a
