@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trestle_core::spec::Set;
-use trestle_core::types::{LinkName, Mac, Name};
+use trestle_core::types::{LinkName, Mac, Name, VlanId};
 
 /// Why a host cannot be used at all.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +104,14 @@ pub enum ApplyError {
     No8021q {
         /// The VLAN device.
         link: LinkName,
+    },
+    /// Another program made a device of the VLAN under another name.
+    #[error("VLAN {id} of {parent} is another device's already")]
+    VlanTaken {
+        /// The VLAN.
+        id: VlanId,
+        /// The device that carries it.
+        parent: LinkName,
     },
     /// What is to be held fast at a device is for another bridge than that which the device is in.
     #[error("{link} is no port of {bridge}")]

@@ -35,8 +35,9 @@ async fn a_change_is_applied_and_reported() {
     ");
     controller.change(|world| drop(world.remove_interface(cloud::interface(1, 1).id)));
     controller.content().await;
-    insta::assert_snapshot!(cloud::lines(machine.host.take_applied()), @r"
+    insta::assert_snapshot!(cloud::lines(machine.host.take_applied()), @"
     delete device tr-000000001001
+    let br101 learn where fa:16:3e:00:01:01 is
     delete DHCP entry of fa:16:3e:00:01:01 on net1
     delete DNS name vm1.trestle.internal on net1
     reload DHCP entries of net1

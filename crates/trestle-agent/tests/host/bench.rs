@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 use trestle_agent::host::{Change, Host, LinuxHost};
+use trestle_api::agent::Feature;
 use trestle_core::plan::{Plan, plan};
 use trestle_core::spec::{HostSpec, Key, Object};
 use trestle_core::state::HostState;
@@ -86,6 +87,14 @@ impl Bench {
         assert!(change.what.starts_with("table bridge trestle changed"), "{change:?}");
         sh("nft delete chain bridge trestle marker");
         self.changed().await;
+    }
+
+    /// Interfaces of VLANs, if the kernel here has any.
+    pub fn vlan_interfaces(&self) -> Vec<(u8, u8)> {
+        match self.host.missing_features().contains(&Feature::Vlan) {
+            true => vec![],
+            false => vec![(4, 1), (4, 2), (5, 1)],
+        }
     }
 
     pub fn path(&self, rest: &str) -> std::path::PathBuf {

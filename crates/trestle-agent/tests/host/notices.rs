@@ -2,15 +2,18 @@
 
 use trestle_agent::host::Host;
 use trestle_core::spec::{HostSpec, Key, Object};
+use trestle_core::world::Ipv6Mode;
 
-use crate::bench::{in_namespace, sh, without_dnsmasq};
+use crate::bench::{dual_world, in_namespace, sh, without_dnsmasq};
 use crate::cloud::{spec, world};
 
 #[test]
 fn our_own_changes_are_not_noticed() {
     in_namespace(|bench| async move {
         sh("ip addr add 192.168.5.10/24 dev eth1; ip route add default via 192.168.5.1 metric 100");
-        let wanted = spec(&world(&[(1, 1), (2, 1)]));
+        sh("ip link add docker0 type bridge; ip link set eth3 down");
+        let interfaces = [(1, 1), (2, 1), (6, 1)].into_iter().chain(bench.vlan_interfaces());
+        let wanted = spec(&dual_world(Ipv6Mode::Dhcpv6, &interfaces.collect::<Vec<_>>()));
         bench.converge(&wanted).await;
         bench.assert_silent().await;
         bench.converge(&spec(&world(&[(1, 2)]))).await;

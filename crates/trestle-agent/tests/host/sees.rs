@@ -64,7 +64,8 @@ fn random_walks_end_with_nothing_to_do_and_keys_are_seen_as_the_whole_is() {
     in_namespace(|bench| async move {
         sh("ip addr add 192.168.5.10/24 dev eth1; ip route add default via 192.168.5.1 metric 100");
         sh("ip link add docker0 type bridge");
-        let all = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (6, 1)];
+        let mut all = vec![(1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (6, 1)];
+        all.extend(bench.vlan_interfaces());
         let mut random = 0x2545_f491_u32;
         for _ in 0..12 {
             random ^= random << 13;

@@ -454,6 +454,11 @@ fn a_vlan_is_a_port_up_and_its_carrier_up_or_the_kernel_is_said_to_have_none() {
         );
         apply(&bench, [Step::DeleteVlan { link: id.device() }]).await;
         assert!(!sh("ip -o link").contains("vlan104"));
+
+        sh("ip link add link eth3 name theirs type vlan id 104");
+        let create = Step::CreateVlan { link: id.device(), vlan };
+        let error = only_failure(&bench, create).await;
+        assert_eq!(error.to_string(), "VLAN 104 of eth3 is another device's already");
     });
 }
 

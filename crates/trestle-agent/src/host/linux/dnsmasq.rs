@@ -25,7 +25,10 @@ const BRIDGE_INDEX: &str = "TRESTLE_BRIDGE_INDEX";
 /// Tells of a running dnsmasq which folders it was started with. It listens to them from then on,
 /// and a folder that is made anew is another one, of whose files it never hears.
 const FOLDERS: &str = "TRESTLE_FOLDERS";
-/// How long dnsmasq may take to start, to stop and to end a lease.
+/// How long dnsmasq may take to start. A machine that is emulated, or has much else to do, takes
+/// seconds; who attaches waits for ten.
+const START_PATIENCE: Duration = Duration::from_secs(8);
+/// How long it may take to stop and to end a lease.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long between two looks at what nothing announces.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
@@ -168,7 +171,7 @@ async fn serving(
     process: &Process,
     log_start: u64,
 ) -> Result<i32, ApplyError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + START_PATIENCE;
     loop {
         if let Some(running) = running(files, network)? {
             return Ok(running.pid);
@@ -180,7 +183,8 @@ async fn serving(
         }
         if Instant::now() > deadline {
             let log = log_tail(files, network, log_start);
-            return Err(ApplyError::DnsmasqNotServing { network: network.clone(), waited: PATIENCE, log });
+            let waited = START_PATIENCE;
+            return Err(ApplyError::DnsmasqNotServing { network: network.clone(), waited, log });
         }
     }
 }

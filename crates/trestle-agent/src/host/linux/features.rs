@@ -9,8 +9,9 @@ use nix::sched::{CloneFlags, unshare};
 use trestle_api::agent::Feature;
 use trestle_core::types::{Mac, VlanId};
 
-use super::link::{self, Vlan};
+use super::link;
 use super::netlink::Netlink;
+use super::vlan::{self, Vlan};
 use crate::host::error::{ApplyError, OpenError};
 
 /// The settings of IPv6, without which there is none.
@@ -53,5 +54,5 @@ async fn make_vlan(netlink: &Netlink) -> Result<(), ApplyError> {
     let (id, bridge) = (VlanId::MIN, VlanId::MIN.bridge());
     link::create_bridge(netlink, &bridge, Mac::generated([0; 3]), 1500).await?;
     let parent = link::existing(netlink, &bridge).await?.index;
-    link::add_vlan(netlink, &id.device(), Vlan { id, parent }, 1500).await
+    vlan::add(netlink, &id.device(), Vlan { id, parent }, 1500).await
 }

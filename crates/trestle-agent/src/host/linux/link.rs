@@ -5,14 +5,13 @@ use std::fs::File;
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-    InfoVlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -20,10 +19,11 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 use trestle_core::ownership::{self, LINK_GROUP, Owner};
 use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
-use trestle_core::types::{LinkName, Mac, VlanId};
+use trestle_core::types::{LinkName, Mac};
 
 use super::netlink::Netlink;
 use super::tap;
+use super::vlan::{self, Vlan};
 use crate::host::error::{ApplyError, NetlinkError};
 
 /// `IFLA_TUN_*` (`linux/if_link.h`), which the crate does not name.
@@ -37,9 +37,6 @@ const TYPE_TAP: u8 = 2;
 const LEAVING_GROUPS: RangeInclusive<u32> = 0x7472_0000..=0x7472_ffff;
 /// What the alias of a veth of ours begins with.
 const ALIAS_PREFIX: &str = "trestle ";
-/// Where a kernel with 802.1Q shows its VLANs, in every namespace.
-const VLANS: &str = "/proc/net/vlan";
-
 // `NS_GET_NSTYPE` (`linux/nsfs.h`): of which kind a namespace is, as a `CLONE_NEW…`.
 nix::ioctl_none!(namespace_kind, 0xb7, 0x3);
 
@@ -57,14 +54,6 @@ pub(super) struct Device {
     pub(super) mtu: u32,
     pub(super) master: Option<u32>,
     pub(super) up: bool,
-}
-
-/// What a VLAN device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Vlan {
-    pub(super) id: VlanId,
-    /// The number of the device that carries it.
-    pub(super) parent: u32,
 }
 
 impl Device {
@@ -132,7 +121,7 @@ impl Device {
         device.kind = kind(info, alias, &device);
         // In another namespace the number means another device.
         let parent = parent.filter(|_| !is_elsewhere);
-        device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan_id(info)?, parent }));
+        device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan::id(info)?, parent }));
         device
     }
 }
@@ -152,21 +141,6 @@ fn kind(info: &[LinkInfo], alias: Option<&str>, device: &Device) -> LinkKind {
         Some(InfoKind::Veth) if device.owner() == Owner::Ours => veth_kind(alias, device),
         _ => LinkKind::Other,
     }
-}
-
-/// `None` for what is no VLAN, or one that is told by another tag than 802.1Q's.
-fn vlan_id(info: &[LinkInfo]) -> Option<VlanId> {
-    let data = info.iter().find_map(|info| match info {
-        LinkInfo::Data(InfoData::Vlan(data)) => Some(data),
-        _ => None,
-    })?;
-    if data.contains(&InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)) {
-        return None;
-    }
-    data.iter().find_map(|attribute| match attribute {
-        InfoVlan::Id(id) => VlanId::try_from(u32::from(*id)).ok(),
-        _ => None,
-    })
 }
 
 /// Only a persistent tap is what we make; a tun, or a tap that ends with its program, is not.
@@ -244,7 +218,7 @@ fn device(message: &RouteNetlinkMessage) -> Option<Device> {
     }
 }
 
-fn request(attributes: Vec<LinkAttribute>) -> LinkMessage {
+pub(super) fn request(attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes = attributes;
     message
@@ -255,7 +229,7 @@ fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-fn if_name(name: &LinkName) -> LinkAttribute {
+pub(super) fn if_name(name: &LinkName) -> LinkAttribute {
     LinkAttribute::IfName(name.to_string())
 }
 
@@ -264,7 +238,7 @@ fn up(message: &mut LinkMessage) {
     message.header.change_mask |= LinkFlags::Up;
 }
 
-fn kernel(operation: String) -> impl FnOnce(NetlinkError) -> ApplyError {
+pub(super) fn kernel(operation: String) -> impl FnOnce(NetlinkError) -> ApplyError {
     move |source| ApplyError::Kernel { operation, source }
 }
 
@@ -289,7 +263,7 @@ pub(super) async fn existing_ours(netlink: &Netlink, name: &LinkName) -> Result<
     }
 }
 
-async fn set(
+pub(super) async fn set(
     netlink: &Netlink,
     index: u32,
     attributes: Vec<LinkAttribute>,
@@ -306,7 +280,7 @@ async fn send_set(netlink: &Netlink, message: LinkMessage) -> Result<(), Netlink
 
 /// Puts a device into a bridge and sets it up, in this order (Linux 5.10 on does both in one
 /// request this way round): up outside its bridge it would be a way into the host.
-async fn set_master_up(
+pub(super) async fn set_master_up(
     netlink: &Netlink,
     index: u32,
     name: &LinkName,
@@ -322,7 +296,7 @@ async fn set_master_up(
     })
 }
 
-async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
+pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
     let mut message = request(Vec::new());
     message.header.index = index;
     up(&mut message);
@@ -445,62 +419,13 @@ async fn port_mac(netlink: &Netlink, port: &Link) -> Result<Option<Mac>, ApplyEr
     }
 }
 
-/// Makes a VLAN device, then sets the device that carries it up, without which the kernel does not
-/// set it up itself, then makes it a port of its bridge and sets it up.
-pub(super) async fn create_vlan(netlink: &Netlink, name: &LinkName, vlan: &Link) -> Result<(), ApplyError> {
-    let (LinkKind::Vlan { id, parent }, Some(bridge)) = (&vlan.kind, &vlan.master) else {
-        return Err(ApplyError::LinkDiffers { link: name.clone() });
-    };
-    let carrier = existing(netlink, parent).await?;
-    let made = Vlan { id: *id, parent: carrier.index };
-    add_vlan(netlink, name, made, vlan.mtu).await?;
-    let device = existing_ours(netlink, name).await?;
-    if device.vlan != Some(made) {
-        return Err(ApplyError::LinkDiffers { link: name.clone() });
-    }
-    let attributes = vec![LinkAttribute::Mtu(vlan.mtu)];
-    set(netlink, device.index, attributes, format!("set the MTU of {name}")).await?;
-    without_own_address(netlink, device.index, name).await?;
-    if !carrier.up {
-        set_up(netlink, carrier.index, parent).await?;
-    }
-    set_master_up(netlink, device.index, name, bridge).await
-}
-
-/// Makes the device alone, down, if none of this name is there.
-pub(super) async fn add_vlan(
-    netlink: &Netlink,
-    name: &LinkName,
-    vlan: Vlan,
-    mtu: u32,
-) -> Result<(), ApplyError> {
-    let message = request(vec![
-        if_name(name),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Vlan),
-            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan.id.number())])),
-        ]),
-        LinkAttribute::Link(vlan.parent),
-        LinkAttribute::Group(LINK_GROUP),
-        LinkAttribute::Mtu(mtu),
-    ]);
-    let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
-    match made {
-        Err(source) => match source.errno() {
-            Some(Errno::EEXIST) => Ok(()),
-            // Of a device that can carry no VLANs it says the same.
-            Some(Errno::EOPNOTSUPP) if !Path::new(VLANS).exists() => {
-                Err(ApplyError::No8021q { link: name.clone() })
-            }
-            _ => Err(kernel(format!("make VLAN {} as {name}", vlan.id))(source)),
-        },
-        Ok(_) => Ok(()),
-    }
-}
-
 /// The host must not answer guests from a link-local address on the port itself. A kernel without
 /// IPv6 has none to take away and says so.
-async fn without_own_address(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
+pub(super) async fn without_own_address(
+    netlink: &Netlink,
+    index: u32,
+    name: &LinkName,
+) -> Result<(), ApplyError> {
     let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
     let attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])])];
     let mut message = request(attributes);

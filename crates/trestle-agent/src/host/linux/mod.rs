@@ -21,6 +21,7 @@ mod route;
 mod station;
 mod sysctl;
 mod tap;
+mod vlan;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -166,7 +167,7 @@ impl LinuxHost {
                 let lease = Lease6 { network, bridge, address: *address, client, iaid: *iaid };
                 release::release6(files, lease).await
             }
-            Step::CreateVlan { link, vlan } => link::create_vlan(netlink, link, vlan).await,
+            Step::CreateVlan { link, vlan } => vlan::create(netlink, link, vlan).await,
             Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
             Step::SetStation { bridge, mac, port, addresses } => {
                 let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
