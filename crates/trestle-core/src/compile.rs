@@ -264,8 +264,13 @@ fn hide_gateway(network: &Network, uplink: &LinkName, addresses: &[(IpAddr, Cidr
     put_element(objects, Set::SharedUplink, uplink.to_string());
     put_element(objects, Set::SharedMac, format!("{uplink} . {}", network.bridge_mac));
     for (address, _) in addresses {
-        let set = if address.is_ipv4() { Set::SharedIp4 } else { Set::SharedIp6 };
-        put_element(objects, set, format!("{uplink} . {address}"));
+        match address {
+            IpAddr::V4(address) => put_element(objects, Set::SharedIp4, format!("{uplink} . {address}")),
+            IpAddr::V6(address) => {
+                put_element(objects, Set::SharedIp6, format!("{uplink} . {address}"));
+                put_element(objects, Set::SharedNd, format!("{uplink} . {:#x}", address.to_bits()));
+            }
+        }
     }
 }
 
@@ -274,9 +279,16 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
     let network = world.network(interface.network)?;
     let mut objects = Objects::new();
     if let Some(place) = interface.places().find(|place| place.host == host.id) {
-        compile_port(interface, network, &place.plug, &mut objects);
+        let is_prepared = interface.attachment.as_ref() != Some(place);
+        let link = port(link_kind(&place.plug, interface), network);
+        objects.insert(Key::Link(interface.device.clone()), Object::Link(link));
+        // The guest's end of a veth speaks as soon as it is there, and would be found where nothing
+        // runs yet. A machine that is copied into a tap is silent until it runs there.
+        if !(is_prepared && matches!(place.plug, Plug::Veth { .. })) {
+            compile_guard(interface, network, &mut objects);
+        }
         // One that is only prepared is still reached where it was.
-        if interface.attachment.as_ref() == Some(place) {
+        if !is_prepared {
             let station = Object::Station {
                 port: interface.device.clone(),
                 addresses: interface.addresses.iter().copied().collect(),
@@ -292,11 +304,9 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
     Some(objects)
 }
 
-/// The device and what its guest may send.
-fn compile_port(interface: &Interface, network: &Network, plug: &Plug, objects: &mut Objects) {
+/// What a guest may send.
+fn compile_guard(interface: &Interface, network: &Network, objects: &mut Objects) {
     let Interface { device, mac, .. } = interface;
-    let link = port(link_kind(plug, interface), network);
-    objects.insert(Key::Link(device.clone()), Object::Link(link));
     put_element(objects, Set::GuardMac, format!("{device} . {mac}"));
     for address in interface.guest_addresses(network) {
         match address {

@@ -55,6 +55,9 @@ const GUARD: &str = r#"table bridge trestle {
 	set shared_ip6 {
 		type ifname . ipv6_addr
 	}
+	set shared_nd {
+		typeof oifname . @th,64,128
+	}
 	set gateway_mac {
 		type ether_addr
 	}
@@ -90,6 +93,7 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain asked_through_uplink {
 		oifname . arp daddr ip @shared_ip4 drop
+		icmpv6 type nd-neighbor-solicit oifname . @th,64,128 @shared_nd drop
 		icmpv6 type nd-router-solicit drop
 		udp dport 67 drop
 		udp dport 547 drop

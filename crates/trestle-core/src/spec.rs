@@ -94,6 +94,8 @@ pub enum Set {
     SharedIp4,
     /// `device . address`: the gateway's IPv6 address.
     SharedIp6,
+    /// `device . address as a number`: the same, for neighbours that ask for it.
+    SharedNd,
     /// `MAC`: the gateways, on other hosts, of networks that this host only bridges. It does not
     /// take them for its own routers.
     GatewayMac,
@@ -111,7 +113,7 @@ pub enum Set {
 
 impl Set {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -120,6 +122,7 @@ impl Set {
         Self::SharedMac,
         Self::SharedIp4,
         Self::SharedIp6,
+        Self::SharedNd,
         Self::GatewayMac,
         Self::Network,
         Self::Private,
@@ -139,6 +142,7 @@ impl Set {
             Self::SharedMac => "shared_mac",
             Self::SharedIp4 => "shared_ip4",
             Self::SharedIp6 => "shared_ip6",
+            Self::SharedNd => "shared_nd",
             Self::GatewayMac => "gateway_mac",
             Self::Network => "network",
             Self::Private => "private",
@@ -159,6 +163,7 @@ impl Set {
             | Self::SharedMac
             | Self::SharedIp4
             | Self::SharedIp6
+            | Self::SharedNd
             | Self::GatewayMac => Table::Guard,
             Self::Network | Self::Private | Self::Routed | Self::NatSource | Self::NatExempt => {
                 Table::Gateway

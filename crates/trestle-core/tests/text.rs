@@ -7,7 +7,7 @@ use trestle_core::compile::compile;
 use trestle_core::plan::plan;
 use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set};
 use trestle_core::types::ProjectId;
-use trestle_core::world::{Gateways, Interface, Network, World};
+use trestle_core::world::{Attachment, Gateways, Interface, Network, Plug, World};
 
 #[test]
 fn the_first_instance_brings_everything_it_needs() {
@@ -81,6 +81,7 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add vlan104 . fa:16:3e:ff:00:04 to shared_mac
     add vlan104 . 10.0.4.1 to shared_ip4
     add vlan104 . fd00:4::1 to shared_ip6
+    add vlan104 . 0xfd000004000000000000000000000001 to shared_nd
     add br104 to network
     add br104 to private
     add br104 . br104 to routed
@@ -169,6 +170,13 @@ fn what_is_prepared_for_a_move_is_all_but_where_the_guest_is_found() {
     let missing = here.keys().filter(|key| !prepared.contains_key(key));
     assert_eq!(lines(missing), "station/br101/fa:16:3e:00:01:00");
     assert!(prepared.keys().all(|key| here.contains_key(key)));
+
+    let plug = Plug::Veth { netns: "/run/netns/next".to_owned(), name: common::link_name("eth0") };
+    let moving_to = Some(Attachment { host: HOST, plug });
+    world.put_interface(Interface { attachment: Some(at(OTHER)), moving_to, ..interface(1, 0) });
+    let silent = compile(&world, HOST);
+    let guard = |key: &&Key| matches!(key, Key::Element(Set::GuardMac | Set::GuardIp4, _));
+    assert_eq!(silent.keys().filter(guard).count(), 0, "a guest's end that is not run yet says nothing");
 }
 
 #[test]
@@ -339,6 +347,9 @@ fn the_tables_are_these() {
     	set shared_ip6 {
     		type ifname . ipv6_addr
     	}
+    	set shared_nd {
+    		typeof oifname . @th,64,128
+    	}
     	set gateway_mac {
     		type ether_addr
     	}
@@ -374,6 +385,7 @@ fn the_tables_are_these() {
     	}
     	chain asked_through_uplink {
     		oifname . arp daddr ip @shared_ip4 drop
+    		icmpv6 type nd-neighbor-solicit oifname . @th,64,128 @shared_nd drop
     		icmpv6 type nd-router-solicit drop
     		udp dport 67 drop
     		udp dport 547 drop
