@@ -154,6 +154,11 @@ impl Vm {
         Ok(printed)
     }
 
+    /// It is now the machine that the other one was, which has been migrated into it and ends.
+    pub fn take_over(&mut self, other: Self) {
+        self.commands = other.commands;
+    }
+
     /// Asks it to switch itself off and waits until QEMU has ended.
     ///
     /// # Errors
