@@ -142,11 +142,11 @@ pub struct Server {
 impl Server {
     /// Takes every address of the configuration, or none.
     pub async fn bind(config: &ControllerConfig) -> Result<Self, ServeError> {
+        let protection = Protection::from_config(config)?;
         if config.listen.is_none() {
             let unusable = |source| ServeError::StateDir { path: config.state_dir.clone(), source };
             config.make_state_dir().map_err(unusable)?;
         }
-        let protection = Protection::from_config(config)?;
         let mut listeners = Vec::new();
         for address in &config.listen_on() {
             listeners.push(Listener::bind(address, &protection).await?);
