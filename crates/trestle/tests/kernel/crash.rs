@@ -3,41 +3,16 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
-use trestle_lab::{Lab, NetnsGuest, Plug, Process, until};
+use trestle_lab::{Lab, Plug, until};
 
-use crate::cloud::{DEADLINE, HOST, NETWORK, cloud, create, guest, links, ping, summary, wait_until_whole};
-
-/// A ping that goes on until it is asked to stop, and then says what it lost.
-struct Pinger(Process);
-
-impl Pinger {
-    fn start(lab: &Lab, from: &NetnsGuest, to: &str) -> Result<Self> {
-        let process = lab.spawn(&from.node, &["ping", "-i", "0.02", to])?;
-        until("pings are answered", DEADLINE, || {
-            Ok(process.output()?.contains("icmp_seq=3 ").then_some(()))
-        })?;
-        Ok(Self(process))
-    }
-
-    fn lost_nothing(mut self) -> Result<()> {
-        self.0.signal(nix::sys::signal::Signal::SIGINT)?;
-        self.0.wait(DEADLINE)?;
-        let said = self.0.output()?;
-        // The last request may be on its way when the ping is asked to stop.
-        let counts = said.lines().find(|line| line.contains("packets transmitted")).unwrap_or_default();
-        let number = |word: usize| counts.split_whitespace().nth(word).and_then(|n| n.parse::<i64>().ok());
-        let lost = number(0).unwrap_or(0) - number(3).unwrap_or(-99);
-        ensure!((0..=1).contains(&lost), "packets were lost: {}", summary(&said));
-        Ok(())
-    }
-}
+use crate::cloud::{DEADLINE, HOST, NETWORK, Pinger, cloud, create, guest, links, ping, wait_until_whole};
 
 #[test]
 fn restarting_the_agent_and_the_controller_drops_no_packet() -> Result<()> {
     let lab = cloud("10.0.0.0/24")?;
     let (web, _db) = (guest(&lab, "web1")?, guest(&lab, "db1")?);
     let (inside, outside) =
-        (Pinger::start(&lab, &web, "10.0.0.3")?, Pinger::start(&lab, &web, "198.51.100.10")?);
+        (Pinger::start(&lab, &web.node, "10.0.0.3")?, Pinger::start(&lab, &web.node, "198.51.100.10")?);
     for _ in 0..3 {
         lab.agent(HOST)?.restart()?;
         lab.controller().restart()?;
@@ -85,7 +60,7 @@ fn kills_at_random_during_a_hundred_calls_end_in_what_was_asked_for() -> Result<
     let names: Vec<String> = (0..5).map(|number| format!("vm{number}")).collect();
     names.iter().try_for_each(|name| create(&lab, name))?;
     let (inside, outside) =
-        (Pinger::start(&lab, &web, "10.0.0.3")?, Pinger::start(&lab, &web, "198.51.100.10")?);
+        (Pinger::start(&lab, &web.node, "10.0.0.3")?, Pinger::start(&lab, &web.node, "198.51.100.10")?);
     let mut attached = BTreeSet::new();
     for turn in 0..100 {
         let name = &names[(dice(turn) % 5) as usize];

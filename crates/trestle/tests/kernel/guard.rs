@@ -2,65 +2,13 @@
 //! to others. Frames are made by hand, so that each test can also show the same frame getting
 //! through when it is honest.
 
-use anyhow::{Context, Result, ensure};
-use trestle_lab::{Lab, NetnsGuest, Process, until};
+use anyhow::{Result, ensure};
+use trestle_lab::{Lab, NetnsGuest, until};
 
 use crate::cloud::{DEADLINE, HOST, cloud, guest, ping};
+use crate::frames::{arp, hex_mac, listen, send, udp};
 
 const FOREIGN_MAC: &str = "fa:16:3e:99:99:99";
-
-/// Sends one frame as it is, from `eth0` of the namespace (packet(7)).
-fn send(lab: &Lab, from: &NetnsGuest, frame: &str) -> Result<()> {
-    const PROGRAM: &str = r#"
-        my ($index, $frame) = @ARGV;
-        socket(my $s, 17, 3, 0) or die "socket: $!";
-        my $to = pack("S n i S C C a8", 17, 0x0003, $index, 0, 0, 6, "\xff" x 6);
-        send($s, pack("H*", $frame), 0, $to) or die "send: $!";
-    "#;
-    let index = lab.exec_ok(&from.node, &["cat", "/sys/class/net/eth0/ifindex"])?;
-    lab.exec_ok(&from.node, &["perl", "-e", PROGRAM, index.trim(), frame]).map(drop)
-}
-
-/// A victim's ears: everything its interface receives.
-fn listen(lab: &Lab, at: &NetnsGuest) -> Result<Process> {
-    let process = lab.spawn(&at.node, &["tcpdump", "-n", "-e", "-l", "-Q", "in", "-i", "eth0"])?;
-    until("tcpdump listens", DEADLINE, || Ok(process.output()?.contains("listening").then_some(())))?;
-    Ok(process)
-}
-
-fn hex_mac(mac: &str) -> String {
-    mac.replace(':', "")
-}
-
-fn hex_ip(address: &str) -> Result<String> {
-    let parts: Result<Vec<String>, _> =
-        address.split('.').map(|part| part.parse::<u8>().map(|byte| format!("{byte:02x}"))).collect();
-    Ok(parts.context("an IPv4 address")?.concat())
-}
-
-/// A UDP datagram to everybody on the link; its payload is the mark.
-fn udp(mac: &str, source: &str, ports: (u16, u16)) -> Result<String> {
-    let header = format!("450000200000000040110000{}ffffffff", hex_ip(source)?);
-    let sum = checksum(&header);
-    let header = header.replacen("40110000", &format!("4011{sum:04x}"), 1);
-    Ok(format!("ffffffffffff{}0800{header}{:04x}{:04x}000c00006d61726b", hex_mac(mac), ports.0, ports.1))
-}
-
-/// RFC 1071, over hexadecimal text.
-fn checksum(hex: &str) -> u16 {
-    let words = (0..hex.len() / 4).filter_map(|i| u32::from_str_radix(&hex[4 * i..4 * i + 4], 16).ok());
-    let sum: u32 = words.sum();
-    !(((sum & 0xffff) + (sum >> 16)) as u16)
-}
-
-/// An ARP request of everybody, from this sender.
-fn arp(frame_mac: &str, sender_mac: &str, sender: &str) -> Result<String> {
-    let (frame_mac, sender_mac, sender) = (hex_mac(frame_mac), hex_mac(sender_mac), hex_ip(sender)?);
-    Ok(format!(
-        "ffffffffffff{frame_mac}08060001080006040001{sender_mac}{sender}0000000000000a0000fe{:036}",
-        0
-    ))
-}
 
 struct Stage {
     lab: Lab,
@@ -79,19 +27,19 @@ fn stage() -> Result<Stage> {
 /// sent before it and is not there never came.
 fn only_the_honest_frame_arrives(stage: &Stage, forged: &[String], honest: &str, mark: &str) -> Result<()> {
     let Stage { lab, attacker, victim } = stage;
-    let ears = listen(lab, victim)?;
+    let ears = listen(lab, &victim.node)?;
     for frame in forged {
-        send(lab, attacker, frame)?;
+        send(lab, &attacker.node, frame)?;
     }
-    send(lab, attacker, honest)?;
+    send(lab, &attacker.node, honest)?;
     let heard = until("the honest frame arrives", DEADLINE, || {
         let heard = ears.output()?;
         Ok(heard.contains(mark).then_some(heard))
     })?;
     let frames: Vec<&str> = heard.lines().filter(|line| line.contains(" > ")).collect();
-    // Bridges and routers on the segment report their own multicast groups.
+    // Bridges and routers on the segment report their own multicast groups and look for routers.
     let honest = |line: &&&str| {
-        [mark, "multicast listener report", "igmp v3 report", "neighbor solicitation"]
+        [mark, "multicast listener report", "igmp v3 report", "neighbor solicitation", "router solicitation"]
             .iter()
             .any(|word| line.contains(word))
     };
@@ -155,7 +103,7 @@ fn a_guest_takes_no_others_place_in_the_bridge() -> Result<()> {
     let Stage { lab, attacker, victim } = stage()?;
     let mac = victim.attached.mac.to_string();
     for last in ["02", "03", "0d", "0e", "0f"] {
-        send(&lab, &attacker, &format!("0180c20000{last}{}888e{:0100}", hex_mac(&mac), 0))?;
+        send(&lab, &attacker.node, &format!("0180c20000{last}{}888e{:0100}", hex_mac(&mac), 0))?;
     }
     // On one queue: when the honest ping is answered, the frame before it has been looked at.
     ping(&lab, &attacker.node, "10.0.0.1")?;
@@ -176,14 +124,14 @@ fn forged_frames_arrive_where_there_is_no_guard() -> Result<()> {
     lab.agent(HOST)?.kill9()?;
     lab.exec_ok(HOST, &["nft", "delete", "table", "bridge", "trestle"])?;
     let mac = attacker.attached.mac.to_string();
-    let ears = listen(&lab, &victim)?;
+    let ears = listen(&lab, &victim.node)?;
     for (frame, mark) in [
         (udp(FOREIGN_MAC, "10.0.0.2", (4000, 4001))?, ".4001:"),
         (udp(&mac, "10.0.0.1", (4000, 4003))?, ".4003:"),
         (udp(&mac, "10.0.0.2", (67, 68))?, ".68:"),
         (arp(&mac, &mac, "10.0.0.1")?, "tell 10.0.0.1,"),
     ] {
-        send(&lab, &attacker, &frame)?;
+        send(&lab, &attacker.node, &frame)?;
         until(&format!("`{mark}` arrives"), DEADLINE, || Ok(ears.output()?.contains(mark).then_some(())))?;
     }
     Ok(())
