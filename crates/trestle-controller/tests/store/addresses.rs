@@ -357,7 +357,7 @@ async fn an_address_waits_for_every_host_that_served_it(database: Database) {
     cloud.network("n", "10.0.0.0/30").await;
     let instance = cloud.instance(&project, "a", "n").await;
     cloud.attach(&instance, &old).await;
-    let agent = cloud.agent(&new);
+    let agent = cloud.agent(&new).await;
     cloud.shift("a", &new, MovePhase::Both).await;
     drop(agent);
     let moved = cloud.app.counts().await.unwrap().revision;

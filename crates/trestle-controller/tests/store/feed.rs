@@ -83,7 +83,7 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
     for network in networks_of_each_kind() {
         cloud.make(network).await.unwrap();
     }
-    let agents = hosts.each_ref().map(|host| cloud.agent(host));
+    let agents = [cloud.agent(&hosts[0]).await, cloud.agent(&hosts[1]).await];
     cloud.settle().await;
     let mut held = [cloud.whole(&hosts[0]).await, cloud.whole(&hosts[1]).await];
     let mut instances: Vec<Instance> = Vec::new();

@@ -167,9 +167,10 @@ impl Cloud {
         update.unwrap().expect("there is a change within 30 seconds")
     }
 
-    /// An agent that does at once whatever it is told, until the guard is dropped.
-    pub fn agent(&self, host: &Host) -> Agent {
+    /// An agent that is connected and does at once whatever it is told, until the guard is dropped.
+    pub async fn agent(&self, host: &Host) -> Agent {
         let (app, id, name) = (self.app.clone(), host.id, host.name.to_string());
+        app.spec(&Caller::Agent(id), &name, SpecQuery::default()).await.unwrap();
         let obeying = async move {
             let mut query = SpecQuery { since: None, wait: Some(30) };
             loop {
