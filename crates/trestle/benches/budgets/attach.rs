@@ -25,9 +25,9 @@ pub(crate) fn run() -> Result<()> {
         let mut times = Vec::new();
         for _ in 0..RUNS {
             let started = Instant::now();
-            ask(&lab, &attach_request("probe"))?;
+            ask(&lab, &attach_request("probe", NETWORK))?;
             times.push(started.elapsed());
-            ask(&lab, &detach_request("probe"))?;
+            ask(&lab, &detach_request("probe", NETWORK))?;
         }
         let what = match count {
             1 => "the first on the host, which brings bridge, tables and dnsmasq".to_owned(),
@@ -43,7 +43,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn fill(lab: &Lab, from: usize, to: usize) -> Result<()> {
     for number in from..to {
         create(lab, &format!("vm{number}"))?;
-        ask(lab, &attach_request(&format!("vm{number}")))?;
+        ask(lab, &attach_request(&format!("vm{number}"), NETWORK))?;
     }
     Ok(())
 }
@@ -61,17 +61,17 @@ pub(crate) fn new_instance(name: &str) -> NewInstance {
     }
 }
 
-fn attach_request(name: &str) -> LocalRequest {
+pub(crate) fn attach_request(name: &str, network: &str) -> LocalRequest {
     LocalRequest::Attach {
         instance: name.to_owned(),
         project: None,
-        network: Some(NETWORK.to_owned()),
+        network: Some(network.to_owned()),
         plug: PlugRequest::default(),
     }
 }
 
-fn detach_request(name: &str) -> LocalRequest {
-    LocalRequest::Detach { instance: name.to_owned(), project: None, network: Some(NETWORK.to_owned()) }
+pub(crate) fn detach_request(name: &str, network: &str) -> LocalRequest {
+    LocalRequest::Detach { instance: name.to_owned(), project: None, network: Some(network.to_owned()) }
 }
 
 /// Asks the agent; an error is an error.

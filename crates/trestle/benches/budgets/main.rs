@@ -1,10 +1,13 @@
 //! Measures the budgets of the design on this machine; prints tables for docs/performance.md.
 //!
-//! Each part runs alone with its name as argument: `attach`, `peers`, `restart`, `allocate`.
+//! Each part runs alone with its name as argument: `attach`, `peers`, `restart`, `allocate`, `networks`,
+//! `move`, `gateway`.
 //! Numbers of one run are comparable with each other; the machine's speed drifts between runs.
 
 mod allocate;
 mod attach;
+mod gaps;
+mod networks;
 mod peers;
 mod restart;
 mod times;
@@ -17,16 +20,21 @@ const NETWORK: &str = "public";
 
 fn main() -> Result<()> {
     type Part = (&'static str, fn() -> Result<()>);
-    const PARTS: [Part; 4] = [
+    const PARTS: [Part; 7] = [
         ("attach", attach::run),
         ("peers", peers::run),
         ("restart", restart::run),
         ("allocate", allocate::run),
+        ("networks", networks::run),
+        ("gateway", gaps::gateway),
+        ("move", gaps::migration),
     ];
     let chosen: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     if let Some(unknown) = chosen.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
-        bail!("there is no part `{unknown}`; use attach, peers, restart or allocate");
+        bail!(
+            "there is no part `{unknown}`; use attach, peers, restart, allocate, networks, gateway or move"
+        );
     }
     for (name, part) in PARTS {
         if chosen.is_empty() || chosen.iter().any(|chosen| chosen == name) {
@@ -40,6 +48,16 @@ fn main() -> Result<()> {
 fn cloud(topology: &Topology) -> Result<Lab> {
     let lab = Lab::up(topology, &Programs { trestle: env!("CARGO_BIN_EXE_trestle").into() })?;
     lab.cli_ok(&["project", "create", "demo"])?;
-    lab.cli_ok(&["network", "create", NETWORK, "--cidr", "10.0.0.0/16", "--bridge", "br100"])?;
+    lab.cli_ok(&[
+        "network",
+        "create",
+        NETWORK,
+        "--type",
+        "flat_dhcp",
+        "--cidr",
+        "10.0.0.0/16",
+        "--bridge",
+        "br100",
+    ])?;
     Ok(lab)
 }
