@@ -181,8 +181,9 @@ impl Capture {
         let mut tcpdump = Command::new("nsenter");
         tcpdump.arg(format!("--net={}", namespace.path()));
         tcpdump.args(["tcpdump", "-l", "--immediate-mode", "-nevv", "-i", device, "arp or icmp6"]);
-        let tcpdump =
-            tcpdump.stdout(printed.reopen().unwrap()).stderr(printed.reopen().unwrap()).spawn().unwrap();
+        // One open file, so that neither writes over the other.
+        let file = printed.reopen().unwrap();
+        let tcpdump = tcpdump.stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
         let capture = Self { tcpdump, printed };
         wait_until("tcpdump listens", || capture.text().contains("listening on"));
         capture

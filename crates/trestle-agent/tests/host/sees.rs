@@ -156,6 +156,7 @@ fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
                 (Set::GuardIp6, format!("tr-000000000001 . {mac} . {address}")),
                 (Set::GuardNd, format!("tr-000000000001 . {mac} . {number:#x}")),
                 (Set::SharedIp6, format!("fwd . {address}")),
+                (Set::SharedNd, format!("fwd . {number:#x}")),
             ];
             steps.extend(elements.map(|(set, element)| Step::AddElement { set, element }));
         }
@@ -163,6 +164,7 @@ fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
             (Set::SharedUplink, "vlan100".to_owned()),
             (Set::SharedMac, format!("eth0.5 . {mac}")),
             (Set::SharedIp4, "log . 10.0.0.1".to_owned()),
+            (Set::GatewayMac, mac.to_owned()),
             (Set::Network, "br100".to_owned()),
             (Set::Private, "fwd".to_owned()),
             (Set::Routed, "br100 . br-101".to_owned()),

@@ -395,8 +395,8 @@ fn quoted(set: Set, element: &str) -> String {
     element.split(" . ").zip(parts(set)).map(quote).collect::<Vec<_>>().join(" . ")
 }
 
-/// An element as the kernel has it: the parts one after the other, each filled up to four bytes.
-/// `None` for ranges, and for what is no element of the set.
+/// An element as the kernel has it: the parts one after the other, each of several filled up to four
+/// bytes. `None` for ranges, and for what is no element of the set.
 fn element_key(set: Set, element: &str) -> Option<Vec<u8>> {
     let texts: Vec<&str> = element.split(" . ").collect();
     if texts.len() != parts(set).len() {
@@ -404,20 +404,26 @@ fn element_key(set: Set, element: &str) -> Option<Vec<u8>> {
     }
     let keys: Option<Vec<Vec<u8>>> =
         texts.into_iter().zip(parts(set)).map(|(text, part)| part_key(*part, text)).collect();
-    Some(keys?.concat())
+    let mut keys = keys?;
+    if keys.len() > 1 {
+        keys.iter_mut().for_each(|key| key.resize(key.len().next_multiple_of(4), 0));
+    }
+    Some(keys.concat())
 }
 
 fn part_key(part: Part, text: &str) -> Option<Vec<u8>> {
-    let (mut key, length) = match part {
-        Part::Device => (text.parse::<LinkName>().ok()?.as_str().as_bytes().to_vec(), IFNAMSIZ),
-        Part::Mac => (text.parse::<Mac>().ok()?.bytes().to_vec(), 8),
-        Part::Ipv4 => (text.parse::<Ipv4Addr>().ok()?.octets().to_vec(), 4),
-        Part::Ipv6 => (text.parse::<Ipv6Addr>().ok()?.octets().to_vec(), 16),
-        Part::Number => (u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()?.to_be_bytes().to_vec(), 16),
+    Some(match part {
+        Part::Device => {
+            let mut name = text.parse::<LinkName>().ok()?.as_str().as_bytes().to_vec();
+            name.resize(IFNAMSIZ, 0);
+            name
+        }
+        Part::Mac => text.parse::<Mac>().ok()?.bytes().to_vec(),
+        Part::Ipv4 => text.parse::<Ipv4Addr>().ok()?.octets().to_vec(),
+        Part::Ipv6 => text.parse::<Ipv6Addr>().ok()?.octets().to_vec(),
+        Part::Number => u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()?.to_be_bytes().to_vec(),
         Part::Range => return None,
-    };
-    key.resize(length, 0);
-    Some(key)
+    })
 }
 
 /// The elements of a set in `nft -j list set` (libnftables-json(5)), in the words of our keys.
