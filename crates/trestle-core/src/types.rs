@@ -389,6 +389,7 @@ mod tests {
             VlanId::try_from(4095).unwrap_err().to_string(),
             "3,10.0.0.1".parse::<DhcpOption>().unwrap_err().to_string(),
             "ntp".parse::<DhcpOption>().unwrap_err().to_string(),
+            "42,zzz".parse::<DhcpOption>().unwrap_err().to_string(),
             "10.0.0.9-10.0.0.5".parse::<AddressRange>().unwrap_err().to_string(),
         ];
         insta::assert_snapshot!(messages.join("\n"), @r"
@@ -404,6 +405,7 @@ mod tests {
         4095 is not a VLAN id: use 1 to 4094
         DHCP option 3 is not to be set: the network's own addresses, names and MTU say what it is
         `ntp` is not a DHCP option: write number,value such as 42,192.0.2.1, for DHCPv6 option6:number,value
+        DHCP option 42 is a list of IPv4 addresses, such as 192.0.2.1,192.0.2.2
         `10.0.0.9-10.0.0.5` is not a range of addresses: write it as 10.0.0.5-10.0.0.9, 10.0.0.5 or 10.0.0.0/29
         ");
     }

@@ -1,6 +1,7 @@
 //! DHCP options that an administrator gives.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,9 @@ pub enum InvalidDhcpOption {
         "`{0}` is not a DHCP option: write number,value such as 42,192.0.2.1, for DHCPv6 option6:number,value"
     )]
     Syntax(String),
+    /// Not the addresses that the option is made of; dnsmasq would not start with it.
+    #[error("DHCP option {0} is a list of IPv4 addresses, such as 192.0.2.1,192.0.2.2")]
+    NotAddresses(u16),
     /// One that the network sets by itself, or that says how DHCP itself goes.
     #[error("DHCP option {0} is not to be set: the network's own addresses, names and MTU say what it is")]
     Own(u16),
@@ -34,6 +38,9 @@ impl DhcpOption {
     const OWN: [u16; 16] = [1, 3, 6, 12, 15, 26, 28, 50, 51, 52, 53, 54, 55, 57, 58, 59];
     /// The same in DHCPv6: RFC 8415 §21, RFC 3646.
     const OWN6: [u16; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 23, 24];
+
+    /// Those whose value dnsmasq reads as IPv4 addresses (its src/option.c; RFC 2132 §3 to §8).
+    const ADDRESSES: [u16; 19] = [7, 9, 16, 21, 32, 33, 41, 42, 44, 45, 48, 49, 65, 68, 69, 70, 71, 74, 150];
 
     /// Which DHCP it is for.
     pub fn family(&self) -> Family {
@@ -58,6 +65,11 @@ impl FromStr for DhcpOption {
         };
         if own.contains(&code) {
             return Err(InvalidDhcpOption::Own(code));
+        }
+        let is_address = |part: &str| part.trim().parse::<Ipv4Addr>().is_ok();
+        let is_list = family == Family::Ipv4 && Self::ADDRESSES.contains(&code);
+        if is_list && !value.split(',').all(is_address) {
+            return Err(InvalidDhcpOption::NotAddresses(code));
         }
         if plain { Ok(Self { family, code, value: value.to_owned() }) } else { Err(wrong()) }
     }
