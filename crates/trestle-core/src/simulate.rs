@@ -48,6 +48,9 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             create_link(state, link, bridge);
         }
         Step::CreatePort { link, port } | Step::CreateVlan { link, vlan: port } => {
+            if let LinkKind::Vlan { parent, .. } = &port.kind {
+                change_link(state, parent, &LinkChange::Up);
+            }
             create_link(state, link, port.clone());
         }
         Step::SetStation { port, .. } => {
@@ -156,12 +159,16 @@ fn empty_table(state: &mut HostState, table: crate::spec::Table) {
 }
 
 fn change_link(state: &mut HostState, name: &LinkName, change: &LinkChange) {
+    if let LinkChange::Carrier(device) = change {
+        return change_link(state, device, &LinkChange::Up);
+    }
     let Some(link) = link_mut(state, name) else { return };
     match change {
         LinkChange::Mac(mac) => link.mac = Some(LinkMac::Fixed(*mac)),
         LinkChange::Mtu(mtu) => link.mtu = *mtu,
         LinkChange::Master(bridge) => link.master = Some(bridge.clone()),
         LinkChange::Up => link.up = true,
+        LinkChange::Carrier(_) => {}
     }
 }
 

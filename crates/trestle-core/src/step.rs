@@ -109,6 +109,8 @@ pub enum LinkChange {
     Mac(Mac),
     /// Set this MTU.
     Mtu(u32),
+    /// Set the device up that carries it: with that, it is down too.
+    Carrier(LinkName),
     /// Make it a port of this bridge.
     Master(LinkName),
     /// Set it up; always the last.
@@ -243,6 +245,7 @@ impl fmt::Display for LinkChange {
         match self {
             Self::Mac(mac) => write!(f, "MAC {mac}"),
             Self::Mtu(mtu) => write!(f, "MTU {mtu}"),
+            Self::Carrier(device) => write!(f, "carried by {device}, up"),
             Self::Master(bridge) => write!(f, "port of {bridge}"),
             Self::Up => f.write_str("up"),
         }

@@ -123,6 +123,7 @@ enum Damage {
     StaleLease,
     StaleLease6,
     SmallParent,
+    ParentDown,
     LinkDown(prop::sample::Index),
     OtherMac(prop::sample::Index),
 }
@@ -136,6 +137,7 @@ fn damage() -> impl Strategy<Value = Damage> {
         1 => Just(Damage::StaleLease),
         1 => Just(Damage::StaleLease6),
         1 => Just(Damage::SmallParent),
+        1 => Just(Damage::ParentDown),
         1 => any::<prop::sample::Index>().prop_map(Damage::LinkDown),
         1 => any::<prop::sample::Index>().prop_map(Damage::OtherMac),
     ]
@@ -211,6 +213,18 @@ fn inflict(state: &mut HostState, damage: &Damage) {
                 link.mtu = 1450;
             }
         }
+        Damage::ParentDown => {
+            let parent = link_name("eth3");
+            let on_it =
+                |link: &Link| matches!(&link.kind, LinkKind::Vlan { parent: of, .. } if *of == parent);
+            for (key, have) in &mut state.objects {
+                if let Object::Link(link) = &mut have.object
+                    && (*key == Key::Link(parent.clone()) || on_it(link))
+                {
+                    link.up = false;
+                }
+            }
+        }
         Damage::LinkDown(which) => change_link(state, which, |link| link.up = false),
         Damage::OtherMac(which) => change_link(state, which, |link| {
             link.mac = Some(LinkMac::Fixed(Mac::generated([7, 7, 7])));
@@ -233,7 +247,12 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
                 }
                 fixed => *fixed == have.mac,
             };
-            mac && wanted.kind == have.kind
+            let carried = match &wanted.kind {
+                LinkKind::Vlan { parent, .. } => state.link(parent).is_some_and(|(parent, _)| parent.up),
+                _ => true,
+            };
+            mac && carried
+                && wanted.kind == have.kind
                 && wanted.mtu == have.mtu
                 && wanted.master == have.master
                 && have.up

@@ -57,8 +57,14 @@ impl Planner<'_> {
         let mtu = (have.mtu != wanted.mtu).then_some(wanted.mtu);
         let master = wanted.master.clone().filter(|_| have.master != wanted.master);
         let up = (!have.up).then_some(LinkChange::Up);
+        let carrier = match &wanted.kind {
+            LinkKind::Vlan { parent, .. } => Some(parent),
+            _ => None,
+        };
+        let is_down = |device: &&LinkName| self.state.link(device).is_some_and(|(device, _)| !device.up);
+        let carrier = carrier.filter(is_down).cloned().map(LinkChange::Carrier);
         let changes =
-            [mac.map(LinkChange::Mac), mtu.map(LinkChange::Mtu), master.map(LinkChange::Master), up];
+            [mac.map(LinkChange::Mac), mtu.map(LinkChange::Mtu), carrier, master.map(LinkChange::Master), up];
         changes.into_iter().flatten().collect()
     }
 

@@ -372,6 +372,10 @@ async fn change_all(
                 let attributes = vec![LinkAttribute::Mtu(*mtu)];
                 set(netlink, device.index, attributes, format!("set the MTU of {name}")).await?;
             }
+            LinkChange::Carrier(carrier) => {
+                let index = existing(netlink, carrier).await?.index;
+                set_up(netlink, index, carrier).await?;
+            }
             // A port of ours is in its bridge and up, or neither.
             LinkChange::Master(bridge) => set_master_up(netlink, device.index, name, bridge).await?,
             LinkChange::Up => set_up(netlink, device.index, name).await?,
