@@ -58,7 +58,7 @@ pub fn run(options: &DemoOptions, programs: &Programs, out: &mut dyn Write) -> R
     let seconds = story.started.elapsed().as_secs_f32();
     story.say(&format!("\neverything worked, in {seconds:.1} s\n"))?;
     if !options.once {
-        let from_web = format!("lab exec vm-{WEB} -- ping -c 3 {INTERNET}");
+        let from_web = format!("lab exec --lab {} vm-{WEB} -- ping -c 3 {INTERNET}", options.name);
         story.say(&invitation(&lab, &["instance list", "events", &from_web]))?;
         lab.wait_for_end()?;
     }

@@ -3,10 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use trestle_api::Attached;
+use anyhow::{Context, Result, ensure};
+use trestle_api::types::InstanceId;
+use trestle_api::{Attached, Instance, Interface, Network, NetworkType};
 
 use crate::lab::{Lab, Plug};
+use crate::running::Running;
 
 /// What udhcpc runs when its lease changes.
 pub(crate) const LEASE_SCRIPT: &str = include_str!("guest/lease.sh");
@@ -50,9 +52,8 @@ impl Lab {
     /// # Errors
     /// Whatever step fails; the client's, where it gets no lease.
     pub fn guest_netns(&self, host: &str, instance: &str, network: &str) -> Result<NetnsGuest> {
-        let node = format!("vm-{instance}");
-        self.exec_ok("controller", &["ip", "netns", "add", &node])?;
-        self.exec_ok(&node, &["ip", "link", "set", "lo", "up"])?;
+        let node = node_of(instance);
+        self.running.make_namespace(&node)?;
         let attached = self.attach(host, instance, network, Plug::Netns { name: &node })?;
         self.exec_ok(&node, &["ip", "link", "set", "eth0", "up"])?;
         let lease = self.dhcp(&node)?;
@@ -64,13 +65,105 @@ impl Lab {
     /// # Errors
     /// What the client says where it gets none.
     pub fn dhcp(&self, node: &str) -> Result<Lease> {
-        let script = self.folder().join("lease.sh");
+        self.running.dhcp(node, "eth0")
+    }
+}
+
+impl Running {
+    /// Makes an instance that exists already a network namespace `vm-INSTANCE` and plugs it in on
+    /// the host, on this network or on all of its own. It gets its address by DHCP where there is
+    /// IPv4 and a DHCP server, and has it set where not. What there is already is left as it is.
+    ///
+    /// # Errors
+    /// Whatever step fails; what `trestle` has to say of it is on the standard error by then.
+    pub fn guest(&self, host: &str, instance: &str, network: Option<&str>) -> Result<Vec<NetnsGuest>> {
+        let host = self.hosts.iter().find(|known| *known == host);
+        let host =
+            host.with_context(|| format!("the hosts of lab `{}` are {}", self.name, self.hosts.join(", ")))?;
+        let found: Instance = self.trestle("controller", &["instance", "show", instance, "--json"])?;
+        let node = node_of(found.name.as_str());
+        let is_wanted = |interface: &Interface| network.is_none_or(|name| interface.network.as_str() == name);
+        let wanted: Vec<(usize, &Interface)> =
+            found.interfaces.iter().enumerate().filter(|(_, interface)| is_wanted(interface)).collect();
+        ensure!(!wanted.is_empty(), "instance {} has no such interface", found.name);
+        let is_new =
+            !self.ask("controller", &["ip", "netns", "list"])?.lines().any(|line| first_word(line) == node);
+        if is_new {
+            self.make_namespace(&node)?;
+        }
+        let mut plugged = Vec::new();
+        // The first one last: the default route is the one that was told last.
+        for (number, interface) in wanted.into_iter().rev() {
+            let place = Place { host, node: &node, device: format!("eth{number}") };
+            match self.plug_in(&place, found.id, interface) {
+                Ok(guest) => plugged.push(guest),
+                Err(error) => {
+                    if is_new && plugged.is_empty() {
+                        // What was wrong is worth more than that this failed too.
+                        let _ = self.ask("controller", &["ip", "netns", "delete", &node]);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(plugged)
+    }
+
+    fn plug_in(&self, place: &Place<'_>, instance: InstanceId, interface: &Interface) -> Result<NetnsGuest> {
+        let Place { host, node, device } = place;
+        let network: Network =
+            self.trestle("controller", &["network", "show", interface.network.as_str(), "--json"])?;
+        let instance = instance.to_string();
+        let attached: Attached = self.trestle(
+            *host,
+            &["attach", &instance, "--network", network.name.as_str(), "--netns", node, "--name", device],
+        )?;
+        self.ask(*node, &["ip", "link", "set", device, "up"])?;
+        let has_dhcp = network.network_type != NetworkType::Flat;
+        let lease =
+            if has_dhcp && network.ipv4.is_some() { self.dhcp(node, device)? } else { Lease::default() };
+        // What DHCP has told already is not told again.
+        let is_told = |text: &str| !lease.address.is_empty() && !text.contains(':');
+        for address in attached.addresses.iter().filter(|address| !is_told(address)) {
+            self.ask(*node, &["ip", "address", "replace", address, "dev", device, "nodad"])?;
+        }
+        for gateway in attached.gateways.iter().map(ToString::to_string).filter(|gateway| !is_told(gateway)) {
+            self.ask(*node, &["ip", "route", "replace", "default", "via", &gateway, "dev", device])?;
+        }
+        Ok(NetnsGuest { node: (*node).to_owned(), attached, lease })
+    }
+
+    fn make_namespace(&self, node: &str) -> Result<()> {
+        self.ask("controller", &["ip", "netns", "add", node])?;
+        self.ask(node, &["ip", "link", "set", "lo", "up"]).map(drop)
+    }
+
+    fn dhcp(&self, node: &str, device: &str) -> Result<Lease> {
+        let script = self.folder.join("lease.sh");
         let script = script.to_string_lossy();
-        let argv = ["busybox", "udhcpc", "-f", "-q", "-n", "-t", "10", "-T", "1", "-i", "eth0"];
+        let argv = ["busybox", "udhcpc", "-f", "-q", "-n", "-t", "10", "-T", "1", "-i", device];
         let wanted = ["-O", "mtu", "-O", "domain", "-O", "hostname", "-s", &script];
-        let said = self.exec_ok(node, &[&argv[..], &wanted[..]].concat())?;
+        let said = self.ask(node, &[&argv[..], &wanted[..]].concat())?;
         Lease::find(&said).with_context(|| format!("no lease in what the DHCP client said:\n{said}"))
     }
+}
+
+/// Where an interface is plugged in.
+struct Place<'a> {
+    host: &'a str,
+    /// The guest's namespace.
+    node: &'a str,
+    /// What the guest calls the device.
+    device: String,
+}
+
+/// The network namespace that an instance is.
+fn node_of(instance: &str) -> String {
+    format!("vm-{instance}")
+}
+
+fn first_word(line: &str) -> &str {
+    line.split_whitespace().next().unwrap_or_default()
 }
 
 impl Lease {

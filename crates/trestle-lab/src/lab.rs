@@ -217,8 +217,7 @@ impl Lab {
     /// # Errors
     /// Where it cannot be started or fails.
     pub fn exec_ok<'a>(&self, node: impl Into<Node<'a>>, argv: &[&str]) -> Result<String> {
-        let node = node.into();
-        succeeded(self.exec(node, argv)?, || format!("on {node}: {}", argv.join(" ")))
+        self.running.ask(node, argv)
     }
 
     /// Starts a command on a node and lets it run; what it prints is in its log.

@@ -4,14 +4,16 @@ use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use trestle_api::types::Name;
 
 use crate::machine::Door;
+use crate::process::succeeded;
 use crate::topology::Node;
 use crate::universe::Entrance;
 use crate::wait::until;
@@ -55,7 +57,7 @@ impl Running {
             (Some(lab), true) => Ok(lab),
             (Some(lab), false) => {
                 let others = labs.iter().map(|lab| lab.name.as_str()).collect::<Vec<_>>().join(", ");
-                bail!("several labs are up, name one of them: {}, {others}", lab.name)
+                bail!("several labs are up, say which with --lab NAME: {}, {others}", lab.name)
             }
             (None, _) => match name {
                 Some(name) => bail!("no lab `{name}` is up"),
@@ -64,11 +66,43 @@ impl Running {
         }
     }
 
-    /// The labs that are up.
+    /// The labs that are up, by name.
     pub fn list() -> Vec<Self> {
         let folders = std::fs::read_dir(Self::base()).into_iter().flatten().flatten();
         let found = folders.filter_map(|entry| Self::read(&entry.path()).ok());
-        found.filter(|lab| lab.entrance.is_alive()).collect()
+        let mut labs: Vec<Self> = found.filter(|lab| lab.entrance.is_alive()).collect();
+        labs.sort_by(|one, other| one.name.cmp(&other.name));
+        labs
+    }
+
+    /// Runs a command on a node and gives what it prints.
+    ///
+    /// # Errors
+    /// Where it cannot be started or fails, with what it said.
+    pub(crate) fn ask<'a>(&self, node: impl Into<Node<'a>>, argv: &[&str]) -> Result<String> {
+        let node = node.into();
+        let what = || format!("on {node}: {}", argv.join(" "));
+        let output = self.command(node, argv).stdin(Stdio::null()).output();
+        succeeded(output.with_context(what)?, what)
+    }
+
+    /// Runs the lab's `trestle` on a node and reads the JSON that it prints. What it says besides
+    /// is for the person, on the standard error.
+    ///
+    /// # Errors
+    /// Where it fails, or prints something else.
+    pub(crate) fn trestle<'a, T: DeserializeOwned>(
+        &self,
+        node: impl Into<Node<'a>>,
+        arguments: &[&str],
+    ) -> Result<T> {
+        let program = self.trestle.to_string_lossy();
+        let argv = [&[&*program], arguments].concat();
+        let mut command = self.command(node.into(), &argv);
+        let what = || format!("trestle {}", arguments.join(" "));
+        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().with_context(what)?;
+        ensure!(output.status.success(), "{} failed", what());
+        serde_json::from_slice(&output.stdout).with_context(|| format!("reading the answer of {}", what()))
     }
 
     /// A command that runs these arguments on a node, with the lab's controller as the one that
@@ -82,6 +116,13 @@ impl Running {
         let mut command = self.entrance.command(node, argv);
         self.point(&mut command, node);
         command
+    }
+
+    /// Where the lab is in a machine, a command that runs this `trestle lab` command in there.
+    pub fn over_there(&self, arguments: &[&str]) -> Option<Command> {
+        let mut command = self.is_in_machine.then(|| self.inside(&[]))?;
+        command.arg("lab").args(arguments).args(["--lab", &self.name]);
+        Some(command)
     }
 
     /// A command that runs `trestle`, with what is added to it, in the machine that the lab is in.
@@ -107,6 +148,12 @@ impl Running {
             command.env_remove(foreign);
         }
         command.env("TRESTLE_STATE_DIR", &self.state_dir);
+        // `trestle` is this lab's own, wherever that is.
+        let folders = self.trestle.parent().map(Path::to_owned).into_iter();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if let Ok(path) = std::env::join_paths(folders.chain(std::env::split_paths(&path))) {
+            command.env("PATH", path);
+        }
         if let Node::Named(host) = node
             && self.hosts.iter().any(|known| known == host)
         {
@@ -169,7 +216,9 @@ pub(crate) fn make_folder(base: &Path, name: &str, parts: &[&str]) -> Result<Pat
     name.parse::<Name>().context("naming the lab")?;
     let folder = base.join(name);
     if Running::list().iter().any(|lab| lab.folder == folder) {
-        bail!("a lab `{name}` is up already; end it with `trestle lab down {name}`");
+        bail!(
+            "a lab `{name}` is up already; end it with `trestle lab down {name}`, or give this one another name with --name"
+        );
     }
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -59,7 +59,8 @@ pub struct Topology {
     /// Where the lab's folder is made; [`crate::Running::base`] if absent. It must be short: unix
     /// sockets lie in it, whose paths the kernel limits to 107 bytes.
     pub base: Option<PathBuf>,
-    /// Further arguments for `trestle server`.
+    /// Further arguments for `trestle server`; a bridge for flat networks that name none, unless
+    /// others are given.
     pub server_arguments: Vec<String>,
     /// Leave the folder with its logs behind when the lab ends.
     pub keep_folder: bool,
@@ -95,7 +96,7 @@ impl Topology {
             hosts: (1..=count.min(200)).map(host).collect(),
             networks: None,
             base: None,
-            server_arguments: Vec::new(),
+            server_arguments: ["--flat-network-bridge", "br100"].map(str::to_owned).into(),
             keep_folder: false,
         }
     }

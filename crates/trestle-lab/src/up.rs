@@ -47,11 +47,12 @@ fn make_networks(lab: &Lab, networks: Networks) -> Result<Vec<String>> {
     }
     let name = first.context("no network was made")?.name;
     let host = lab.running().hosts.first().map_or("host1", String::as_str);
-    let trestle = lab.running().trestle.display();
+    let lab = &lab.running().name;
     Ok(vec![
         "network list".into(),
-        format!("instance create web1 --project {PROJECT}"),
-        format!("lab exec {host} -- {trestle} attach web1 --network {name}"),
+        format!("instance create web1 --project {PROJECT} --network {name}"),
+        format!("lab guest --lab {lab} web1 --host {host}"),
+        format!("lab exec --lab {lab} vm-web1 -- ip address"),
     ])
 }
 
@@ -93,10 +94,13 @@ pub(crate) fn invitation(lab: &Lab, more: &[&str]) -> String {
     text += &format!("  export TRESTLE_STATE_DIR={}\n", running.state_dir.display());
     let first = running.hosts.first().map_or("outside", String::as_str);
     let on_host = [
-        format!("lab exec {first} -- ip -br address"),
-        format!("lab exec {first} -- nft list ruleset"),
-        format!("lab shell {first}"),
-        format!("lab exec controller -- sh -c 'tail -f {}/logs/*.log'", running.folder.display()),
+        format!("lab exec --lab {name} {first} -- ip -br address"),
+        format!("lab exec --lab {name} {first} -- nft list ruleset"),
+        format!("lab shell --lab {name} {first}"),
+        format!(
+            "lab exec --lab {name} controller -- sh -c 'tail -f {}/logs/*.log'",
+            running.folder.display()
+        ),
     ];
     let commands =
         ["status"].into_iter().chain(more.iter().copied()).chain(on_host.iter().map(String::as_str));

@@ -42,6 +42,16 @@ fn a_lab_for_vlans_is_used_from_outside_wherever_it_runs() -> Result<()> {
         trestle(&["lab", "exec", "--lab", &name, "host1", "--", "sh", "-c", "ls /sys/class/net; exit 7"])?;
     ensure!(both.status.code() == Some(7), "the exit status is the command's: {both:?}");
     ensure!(String::from_utf8_lossy(&both.stdout).contains("tagged"), "{both:?}");
+    let guest = ["lab", "guest", "web1", "--host", "host1", "--lab", &name];
+    for line in [&["instance", "create", "web1", "--project", "demo"][..], &guest] {
+        let done = trestle(line)?;
+        ensure!(done.status.success(), "{line:?}: {done:?}");
+    }
+    let pinged =
+        trestle(&["lab", "exec", "--lab", &name, "vm-web1", "--", "ping", "-c", "1", "198.51.100.10"])?;
+    ensure!(pinged.status.success(), "the guest has an address and a router: {pinged:?}");
+    let known = trestle(&["lab", "exec", "--lab", &name, "host1", "--", "trestle", "plan"])?;
+    ensure!(known.status.success(), "`trestle` is found there, and its agent: {known:?}");
     let counted = counted_in_the_lab(&name, 300_000)?;
     ensure!(counted == "300000", "all of the standard input arrives: {counted}");
     ensure!(lab.is_in_machine != has_802_1q()?, "in a machine only where the kernel has no VLANs: {lab:?}");

@@ -9,8 +9,9 @@ use std::process::Command;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use trestle_lab::demo::{self, DemoOptions};
-use trestle_lab::{Networks, Node, Programs, Running, Topology, init, keep_door, up};
+use trestle_lab::{NetnsGuest, Networks, Node, Programs, Running, Topology, init, keep_door, up};
 
+use super::Context;
 use crate::printer;
 
 /// A whole cloud on this machine: hosts are namespaces, instances namespaces or virtual machines
@@ -44,14 +45,37 @@ pub(crate) enum LabCommand {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
     },
+    /// Make an instance a namespace `vm-INSTANCE`, plugged in on a host, with its addresses
+    ///
+    /// The instance is there already: `trestle instance create` made it. Its interfaces are eth0,
+    /// eth1 and on, in their order; repeat the command for what has come since.
+    #[command(after_help = "Example: trestle lab guest web1 --host host1")]
+    Guest {
+        /// The instance, by name or id
+        instance: String,
+        /// The host to plug it in on
+        #[arg(long)]
+        host: String,
+        /// Only its interface on this network [default: all it has]
+        #[arg(long)]
+        network: Option<String>,
+        #[command(flatten)]
+        lab: WhichLab,
+    },
     /// Open a shell on a host or in an instance of a lab
     #[command(after_help = "Example: trestle lab shell host1")]
     Shell(PlaceArgs),
+    /// List the labs that are up
+    #[command(after_help = "Example: trestle lab list")]
+    List,
     /// End a lab; nothing of it is left
     #[command(after_help = "Example: trestle lab down")]
     Down {
         /// The lab's name [default: the only one that is up]
         name: Option<String>,
+        /// The same
+        #[arg(long = "lab", alias = "name", value_name = "NAME", conflicts_with = "name")]
+        lab: Option<String>,
     },
     /// Be the first process of a lab
     #[command(hide = true)]
@@ -83,7 +107,7 @@ pub(crate) enum LabCommand {
 #[derive(Debug, Args)]
 pub(crate) struct LabArgs {
     /// The lab's name, unique on this machine
-    #[arg(long, default_value = "lab")]
+    #[arg(long, alias = "lab", default_value = "lab")]
     name: String,
     /// How many hosts it has
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=200))]
@@ -95,12 +119,19 @@ pub(crate) struct LabArgs {
 pub(crate) struct PlaceArgs {
     /// host1, outside, switch, controller, or vm-NAME for an instance that is a namespace
     place: String,
+    #[command(flatten)]
+    lab: WhichLab,
+}
+
+/// One of the labs that are up.
+#[derive(Debug, Args)]
+pub(crate) struct WhichLab {
     /// The lab's name [default: the only one that is up]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, alias = "name", value_name = "NAME")]
     lab: Option<String>,
 }
 
-pub(crate) fn run(command: LabCommand) -> anyhow::Result<()> {
+pub(crate) fn run(command: LabCommand, context: &Context) -> anyhow::Result<()> {
     match command {
         LabCommand::Up { lab: LabArgs { name, hosts }, networks } => {
             let topology = Topology { networks, ..Topology::new(name, hosts) };
@@ -111,12 +142,16 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<()> {
         }
         LabCommand::Exec { place, command } => {
             let argv: Vec<&str> = command.iter().map(String::as_str).collect();
-            let lab = Running::find(place.lab.as_deref())?;
+            let lab = place.lab.find()?;
             become_command(lab.command(place.node(), &argv))
         }
-        LabCommand::Shell(place) => become_command(Running::find(place.lab.as_deref())?.shell(place.node())),
-        LabCommand::Down { name } => {
-            let lab = Running::find(name.as_deref())?;
+        LabCommand::Shell(place) => become_command(place.lab.find()?.shell(place.node())),
+        LabCommand::Guest { instance, host, network, lab } => {
+            guest(&lab.find()?, &instance, &host, network.as_deref())
+        }
+        LabCommand::List => context.printer().show(&Running::list(), |labs| list(labs)),
+        LabCommand::Down { name, lab } => {
+            let lab = Running::find(name.or(lab).as_deref())?;
             lab.down()?;
             printer::say(&format!("ended lab {}", lab.name));
             Ok(())
@@ -131,6 +166,44 @@ pub(crate) fn run(command: LabCommand) -> anyhow::Result<()> {
             let code = status.code().or(status.signal().map(|signal| 128 + signal));
             std::process::exit(code.unwrap_or(1))
         }
+    }
+}
+
+/// Makes an instance a namespace and says how to go on, in the machine that the lab is in if it is
+/// in one: there are the namespaces.
+fn guest(lab: &Running, instance: &str, host: &str, network: Option<&str>) -> anyhow::Result<()> {
+    let mut arguments = vec!["guest", instance, "--host", host];
+    arguments.extend(network.map(|network| ["--network", network]).into_iter().flatten());
+    if let Some(command) = lab.over_there(&arguments) {
+        return become_command(command);
+    }
+    for guest in lab.guest(host, instance, network)? {
+        let NetnsGuest { node, attached, .. } = &guest;
+        let addresses = printer::listed(&attached.addresses);
+        printer::say(&format!("{node} on {} of {host} has {addresses}", attached.network));
+        if let Some(gateway) = attached.gateways.first() {
+            printer::say(&format!("try: trestle lab exec --lab {} {node} -- ping -c 3 {gateway}", lab.name));
+        }
+    }
+    Ok(())
+}
+
+fn list(labs: &[Running]) -> String {
+    let row = |lab: &Running| {
+        let place = if lab.is_in_machine { "a virtual machine" } else { "namespaces" };
+        vec![
+            lab.name.clone(),
+            lab.hosts.len().to_string(),
+            place.to_owned(),
+            lab.state_dir.display().to_string(),
+        ]
+    };
+    printer::table(&["NAME", "HOSTS", "IN", "TRESTLE_STATE_DIR"], labs.iter().map(row))
+}
+
+impl WhichLab {
+    fn find(&self) -> anyhow::Result<Running> {
+        Running::find(self.lab.as_deref())
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
-        Command::Lab(command) => lab::run(command),
+        Command::Lab(command) => lab::run(command, &context),
         Command::Server(args) => service_runtime()?.block_on(server::run(args)),
         Command::Agent(args) => service_runtime()?.block_on(agent::run(args, &context)),
         command => client_runtime()?.block_on(run_client(command, &context)),
