@@ -263,7 +263,8 @@ fn put_nat(world: &World, host: &Host, cidr: Cidr, objects: &mut Objects) {
 fn hide_gateway(network: &Network, uplink: &LinkName, addresses: &[(IpAddr, Cidr)], objects: &mut Objects) {
     put_element(objects, Set::SharedUplink, uplink.to_string());
     put_element(objects, Set::SharedMac, format!("{uplink} . {}", network.bridge_mac));
-    for (address, _) in addresses {
+    let link_local = network.ipv6.map(|_| network.bridge_mac.link_local().into());
+    for address in addresses.iter().map(|(address, _)| *address).chain(link_local) {
         match address {
             IpAddr::V4(address) => put_element(objects, Set::SharedIp4, format!("{uplink} . {address}")),
             IpAddr::V6(address) => {

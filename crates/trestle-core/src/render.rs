@@ -19,6 +19,9 @@ use crate::world::{Ipv6Mode, Network};
 /// Frames to the reserved group addresses of IEEE 802.1D §7.12.6 pass prerouting by and go to the
 /// host alone, which would learn their sender and read them: they are dropped at the input hook.
 ///
+/// A client of DHCP believes whoever writes to its port, from whichever port: only dnsmasq does. A guest
+/// may probe for its own addresses alone (RFC 5227 §2.1.1): who probes for another's denies it to it.
+///
 /// In IPv6 a guest may say of its own addresses alone that they are its (RFC 4861 §7.2; the target
 /// stands 64 bits into the message), and neither advertise routes nor redirect.
 ///
@@ -29,7 +32,8 @@ use crate::world::{Ipv6Mode, Network};
 /// router of its own.
 ///
 /// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
-/// that leads to them, and neither is what guests ask of it.
+/// that leads to them, and neither is what guests ask of it. Guests hear of routers and of DHCP from
+/// their own host alone; tags that nobody there can send are not heard either.
 const GUARD: &str = r#"table bridge trestle {
 	set guard_mac {
 		type ifname . ether_addr
@@ -67,9 +71,10 @@ const GUARD: &str = r#"table bridge trestle {
 		iifname . ether saddr != @guard_mac drop
 		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
 		ip frag-off & 0x1fff == 0 udp sport 67 drop
+		ip frag-off & 0x1fff == 0 udp dport 68 drop
 		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
 		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
-		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
+		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
 		ether type ip6 jump from_instance6
 		drop
 	}
@@ -81,15 +86,26 @@ const GUARD: &str = r#"table bridge trestle {
 		ip6 saddr :: icmpv6 type nd-router-solicit accept
 		ip6 saddr :: icmpv6 type mld2-listener-report accept
 		udp sport 547 drop
+		udp dport 546 drop
 		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
 		drop
 	}
 	chain from_uplink {
+		ether type 8021q drop
+		ether type 8021ad drop
 		iifname . ether saddr @shared_mac drop
 		iifname . ether daddr @shared_mac drop
 		iifname . arp saddr ip @shared_ip4 drop
 		iifname . arp daddr ip @shared_ip4 drop
 		iifname . ip6 saddr @shared_ip6 drop
+		icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @shared_nd drop
+		icmpv6 type nd-neighbor-advert iifname . @th,64,128 @shared_nd drop
+	}
+	chain from_uplink_to_instance {
+		icmpv6 type nd-router-advert drop
+		icmpv6 type nd-redirect drop
+		udp dport 68 drop
+		udp dport 546 drop
 	}
 	chain asked_through_uplink {
 		oifname . arp daddr ip @shared_ip4 drop
@@ -118,6 +134,7 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
+		iifname @shared_uplink jump from_uplink_to_instance
 		oifname @shared_uplink jump asked_through_uplink
 	}
 	chain output {

@@ -81,7 +81,9 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add vlan104 . fa:16:3e:ff:00:04 to shared_mac
     add vlan104 . 10.0.4.1 to shared_ip4
     add vlan104 . fd00:4::1 to shared_ip6
+    add vlan104 . fe80::f816:3eff:feff:4 to shared_ip6
     add vlan104 . 0xfd000004000000000000000000000001 to shared_nd
+    add vlan104 . 0xfe80000000000000f8163efffeff0004 to shared_nd
     add br104 to network
     add br104 to private
     add br104 . br104 to routed
@@ -359,9 +361,10 @@ fn the_tables_are_these() {
     		iifname . ether saddr != @guard_mac drop
     		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
     		ip frag-off & 0x1fff == 0 udp sport 67 drop
+    		ip frag-off & 0x1fff == 0 udp dport 68 drop
     		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
     		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
-    		iifname . arp saddr ether @guard_mac arp saddr ip 0.0.0.0 arp operation request accept
+    		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
     		ether type ip6 jump from_instance6
     		drop
     	}
@@ -373,15 +376,26 @@ fn the_tables_are_these() {
     		ip6 saddr :: icmpv6 type nd-router-solicit accept
     		ip6 saddr :: icmpv6 type mld2-listener-report accept
     		udp sport 547 drop
+    		udp dport 546 drop
     		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
     		drop
     	}
     	chain from_uplink {
+    		ether type 8021q drop
+    		ether type 8021ad drop
     		iifname . ether saddr @shared_mac drop
     		iifname . ether daddr @shared_mac drop
     		iifname . arp saddr ip @shared_ip4 drop
     		iifname . arp daddr ip @shared_ip4 drop
     		iifname . ip6 saddr @shared_ip6 drop
+    		icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @shared_nd drop
+    		icmpv6 type nd-neighbor-advert iifname . @th,64,128 @shared_nd drop
+    	}
+    	chain from_uplink_to_instance {
+    		icmpv6 type nd-router-advert drop
+    		icmpv6 type nd-redirect drop
+    		udp dport 68 drop
+    		udp dport 546 drop
     	}
     	chain asked_through_uplink {
     		oifname . arp daddr ip @shared_ip4 drop
@@ -410,6 +424,7 @@ fn the_tables_are_these() {
     	}
     	chain forward {
     		type filter hook forward priority -300; policy accept;
+    		iifname @shared_uplink jump from_uplink_to_instance
     		oifname @shared_uplink jump asked_through_uplink
     	}
     	chain output {

@@ -113,6 +113,14 @@ pub enum ApplyError {
         /// The device that carries it.
         parent: LinkName,
     },
+    /// A guest is to have the MAC of a device of the host's own.
+    #[error("{mac} is the MAC of a device of this host on {bridge}; give the interface another")]
+    MacOfHost {
+        /// The MAC.
+        mac: Mac,
+        /// The bridge that the host's device is, or is in.
+        bridge: LinkName,
+    },
     /// What is to be held fast at a device is for another bridge than that which the device is in.
     #[error("{link} is no port of {bridge}")]
     NoPort {

@@ -51,7 +51,11 @@ impl Log {
         }
         let covered = self.written.load(Ordering::SeqCst);
         let file = self.file.clone();
-        let flush = tokio::task::spawn_blocking(move || File::open(file)?.sync_data());
+        let flush = tokio::task::spawn_blocking(move || match File::open(file) {
+            // SQLite deletes the log when it has moved all of it into the database, flushed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            opened => opened?.sync_data(),
+        });
         let done = flush.await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
         done.map_err(sqlx::Error::Io).during("flush the database's log")?;
         *flushed = covered;
@@ -71,11 +75,14 @@ mod tests {
         let log = Log { file: file.clone(), written: AtomicU64::new(7), flushed: Mutex::new(0) };
         log.flush(5).await.unwrap();
         std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
         for covered in [5, 4, 7] {
             log.flush(covered).await.unwrap();
         }
+        std::fs::remove_dir(&file).unwrap();
+        std::os::unix::net::UnixListener::bind(&file).unwrap();
         assert_eq!(log.flush(8).await.unwrap_err().to_string(), "cannot flush the database's log");
-        File::create(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
         log.flush(8).await.unwrap();
     }
 }

@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::harness::{TestServer, refused};
+use crate::harness::{TestServer, flat_dhcp, refused};
 
 async fn two_projects() -> TestServer {
     let server = TestServer::start().await;
@@ -227,5 +227,35 @@ async fn a_vlan_network_is_given_and_taken_back_when_nothing_is_on_it() {
     network.associated of red: network `net` belongs to project `red` from now on
     network.disassociated of red: network `net` was taken from project `red` and is free
     ");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_member_gives_no_mac_that_may_be_a_machine_s() {
+    let server = two_projects().await;
+    server.admin.create_networks(&flat_dhcp("shared", "10.7.0.0/24", "br7")).await.unwrap();
+    let red = server.client(&server.member_token("red").await);
+    let asks = |name: &str, mac: &str| -> trestle_api::NewInstance {
+        let interface = format!(r#"{{"network": "shared", "mac": "{mac}"}}"#);
+        serde_json::from_str(&format!(
+            r#"{{"name": "{name}", "project": "red", "interfaces": [{interface}]}}"#
+        ))
+        .unwrap()
+    };
+    assert_snapshot!(refused(red.create_instance(&asks("a", "52:54:00:00:00:01")).await), @r#"
+    400 {
+      "code": "invalid",
+      "message": "interfaces[0].mac: 52:54:00:00:00:01 is for administrators to give: choose one under fa:16:3e",
+      "problems": [
+        {
+          "code": "bad_mac",
+          "field": "interfaces[0].mac",
+          "message": "52:54:00:00:00:01 is for administrators to give: choose one under fa:16:3e"
+        }
+      ]
+    }
+    "#);
+    red.create_instance(&asks("a", "fa:16:3e:00:00:01")).await.unwrap();
+    server.admin.create_instance(&asks("b", "52:54:00:00:00:01")).await.unwrap();
     server.stop().await;
 }

@@ -57,17 +57,23 @@ pub(super) async fn list(netlink: &Netlink) -> Result<Vec<Held>, NetlinkError> {
 
 /// Where this bridge holds the MAC fast, if it does.
 pub(super) async fn find(netlink: &Netlink, bridge: u32, mac: Mac) -> Result<Option<Held>, NetlinkError> {
+    Ok(look_up(netlink, bridge, mac).await?.as_ref().and_then(Held::from_message))
+}
+
+async fn look_up(netlink: &Netlink, bridge: u32, mac: Mac) -> Result<Option<NeighbourMessage>, NetlinkError> {
     let mut request = message();
     request.attributes = vec![
         NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()),
         NeighbourAttribute::Controller(bridge),
     ];
     match netlink.request(RouteNetlinkMessage::GetNeighbour(request), 0).await {
-        Ok(Some(RouteNetlinkMessage::NewNeighbour(message))) => Ok(Held::from_message(&message)),
+        Ok(Some(RouteNetlinkMessage::NewNeighbour(message))) => Ok(Some(message)),
         Ok(_) => Ok(None),
-        // The kernel says `EINVAL` of a bridge that is gone.
-        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EINVAL)) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => match error.errno() {
+            // The kernel says the second of a bridge that is gone, the third of what is no bridge.
+            Some(Errno::ENOENT | Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
@@ -79,22 +85,26 @@ pub(super) struct Place<'a> {
     pub(super) port: &'a LinkName,
 }
 
-/// Holds a MAC fast at a port of ours. Gives the number of the bridge.
+/// Holds a MAC fast at a port of ours. Gives the number of the bridge. The MAC of the host's own
+/// devices is left to them: without its entry the host would not be reached any more.
 pub(super) async fn hold(netlink: &Netlink, place: Place<'_>) -> Result<u32, ApplyError> {
     let bridge = link::existing(netlink, place.bridge).await?.index;
     let port = link::existing_ours(netlink, place.port).await?;
     if port.master != Some(bridge) {
         return Err(ApplyError::NoPort { link: place.port.clone(), bridge: place.bridge.clone() });
     }
+    let failed = |source| {
+        let operation = format!("hold {} fast at {}", place.mac, place.port);
+        ApplyError::Kernel { operation, source }
+    };
+    let known = look_up(netlink, bridge, place.mac).await.map_err(failed)?;
+    if known.is_some_and(|known| known.header.state == NeighbourState::Permanent) {
+        return Err(ApplyError::MacOfHost { mac: place.mac, bridge: place.bridge.clone() });
+    }
     let message = of_port(port.index, place.mac);
     let flags = NLM_F_CREATE | NLM_F_REPLACE;
-    match netlink.request(RouteNetlinkMessage::NewNeighbour(message), flags).await {
-        Err(source) => {
-            let operation = format!("hold {} fast at {}", place.mac, place.port);
-            Err(ApplyError::Kernel { operation, source })
-        }
-        Ok(_) => Ok(bridge),
-    }
+    netlink.request(RouteNetlinkMessage::NewNeighbour(message), flags).await.map_err(failed)?;
+    Ok(bridge)
 }
 
 /// Lets a bridge learn where a MAC is, if it is held fast at a port of ours.

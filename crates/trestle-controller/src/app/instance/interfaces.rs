@@ -9,11 +9,11 @@ use trestle_core::types::{Family, InterfaceId, Mac};
 use trestle_core::world::{self, Ipv6Mode};
 use uuid::Uuid;
 
-use crate::app::App;
 use crate::app::check::{self, Checks};
 use crate::app::instance::{change, plugged_in_on};
 use crate::app::network::gateway::leave_host;
 use crate::app::network::{MacOf, generated_mac};
+use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::fixed_ip::{self, Holder, Refusal};
@@ -23,6 +23,8 @@ use crate::store::network::{self as network_store, NetworkRecord, mac_is_taken};
 
 /// What the MACs of bridges begin with; a guest's must not.
 const BRIDGE_MAC: [u8; 3] = [0xfe, 0x16, 0x3e];
+/// What those of guests begin with that anybody may ask for (reference DM-40).
+const GUEST_MAC: [u8; 3] = [0xfa, 0x16, 0x3e];
 
 /// An interface that was asked for, read.
 #[derive(Default)]
@@ -37,7 +39,7 @@ pub(super) struct Wish {
 
 impl Wish {
     /// Reads a request; notes what is wrong with it.
-    pub(super) fn read(checks: &mut Checks, field: String, new: &NewInterface) -> Self {
+    pub(super) fn read(checks: &mut Checks, caller: &Caller, field: String, new: &NewInterface) -> Self {
         if new.network.is_empty() {
             checks.add(format!("{field}network"), "required", "an interface needs a network");
         }
@@ -55,6 +57,12 @@ impl Wish {
         let mac: Option<Mac> = checks.optional(&format!("{field}mac"), "bad_mac", new.mac.as_deref());
         if let Some(mac) = mac.filter(|mac| mac.bytes().starts_with(&BRIDGE_MAC)) {
             let message = format!("{mac} is not for guests: MACs under fe:16:3e are kept for bridges");
+            checks.add(format!("{field}mac"), "bad_mac", message);
+        } else if let Some(mac) = mac.filter(|mac| !mac.bytes().starts_with(&GUEST_MAC))
+            && *caller != Caller::Admin
+        {
+            // Any other may be that of a machine on the segment, or of the host itself.
+            let message = format!("{mac} is for administrators to give: choose one under fa:16:3e");
             checks.add(format!("{field}mac"), "bad_mac", message);
         }
         Self { field, network: new.network.clone(), addresses, mac }

@@ -132,7 +132,7 @@ impl App {
     ) -> Result<Instance, AppError> {
         caller.must_not_be_agent("adding an interface")?;
         let mut checks = Checks::default();
-        let wish = Wish::read(&mut checks, String::new(), &new);
+        let wish = Wish::read(&mut checks, caller, String::new(), &new);
         checks.finish()?;
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, instance, project).await?;
@@ -197,7 +197,8 @@ fn read(caller: &Caller, new: &NewInstance) -> Result<NewWish, AppError> {
     }
     let interfaces = new.interfaces.as_ref().map(|interfaces| {
         let numbered = interfaces.iter().enumerate();
-        numbered.map(|(i, new)| Wish::read(&mut checks, format!("interfaces[{i}]."), new)).collect::<Vec<_>>()
+        let read = |(i, new)| Wish::read(&mut checks, caller, format!("interfaces[{i}]."), new);
+        numbered.map(read).collect::<Vec<_>>()
     });
     checks.finish()?;
     match name.zip(project) {
