@@ -158,6 +158,23 @@ pub(crate) async fn position(connection: &mut AnyConnection) -> Result<(i64, u64
     Ok((columns.number()?, columns.count()?))
 }
 
+/// The kind of what changed this last.
+pub(crate) async fn last_kind(
+    connection: &mut AnyConnection,
+    entity: Entity,
+) -> Result<Option<String>, StoreError> {
+    let (kind, id) = entity_columns(entity);
+    let row = sqlx::query(
+        "SELECT kind FROM changes WHERE entity_kind = $1 AND entity = $2 ORDER BY id DESC LIMIT 1",
+    )
+    .bind(kind)
+    .bind(id)
+    .fetch_optional(connection)
+    .await
+    .during("look what changed last")?;
+    row.map(|row| Ok(Columns::of(&row).text()?.to_owned())).transpose()
+}
+
 /// Which events.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Filter {

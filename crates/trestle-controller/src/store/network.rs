@@ -201,6 +201,22 @@ pub(crate) async fn is_in_use(connection: &mut AnyConnection, id: NetworkId) -> 
     Ok(row.is_some())
 }
 
+/// Whether an interface of it is or is about to be plugged in on another host than this one.
+pub(crate) async fn is_on_others(
+    connection: &mut AnyConnection,
+    id: NetworkId,
+    host: HostId,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM interfaces WHERE network = $1 AND (host <> $2 OR next_host <> $2) LIMIT 1";
+    let row = sqlx::query(sql)
+        .bind(id.to_string())
+        .bind(host.to_string())
+        .fetch_optional(connection)
+        .await
+        .during("look which hosts have a network")?;
+    Ok(row.is_some())
+}
+
 /// Makes the free VLAN network with the lowest id the project's, if there is one.
 pub(crate) async fn claim_next(
     connection: &mut AnyConnection,

@@ -152,7 +152,7 @@ async fn who_is_plugged_in_otherwise_is_told_how() {
     {
       "error": {
         "code": "attached_elsewhere",
-        "hint": "detach it there first",
+        "hint": "`trestle instance move web --to HOST` moves it to another host",
         "message": "instance `web` is plugged in on network `one` on host `wired`"
       }
     }

@@ -4,7 +4,7 @@ use insta::assert_snapshot;
 use reqwest::Method;
 use trestle_api::Feature;
 
-use crate::harness::TestServer;
+use crate::harness::{PlayedAgent, TestServer};
 
 /// Project `red` and hosts `a`, `b` and `c`, of which `c` is no gateway.
 async fn three_hosts() -> TestServer {
@@ -107,6 +107,17 @@ async fn a_gateway_is_moved_to_a_host_that_can_and_is_there() {
     };
     // Unused, it may wait for its host.
     assert_eq!(set(r#"{"host": "a"}"#).await["gateway_host"], "a");
+    assert_snapshot!(server.refused("/v1/instances/one/attach", r#"{"host": "c"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "gateway_away",
+        "hint": "start its agent, or name another host with `trestle network set-gateway one HOST`",
+        "message": "host `a`, which routes for network `one`, is away"
+      }
+    }
+    "#);
+    let _a = server.play_agent("a", Vec::new()).await;
     server.done("/v1/instances/one/attach", r#"{"host": "c"}"#).await;
     assert_snapshot!(refused("one", r#"{"host": "b"}"#).await, @r#"
     409 Conflict
@@ -169,11 +180,119 @@ async fn a_gateway_is_moved_to_a_host_that_can_and_is_there() {
     server.stop().await;
 }
 
+/// Network `flat`, of which instance `web` is plugged in on host `a`, where its gateway is, too; host
+/// `c` has no devices.
+async fn flat_single_host() -> (TestServer, [PlayedAgent; 2]) {
+    let server = TestServer::start().await;
+    server.done("/v1/projects", r#"{"name": "red"}"#).await;
+    let a = r#"{"name": "a", "flat_interface": "eth1", "public_interface": "eth0"}"#;
+    for host in [a, r#"{"name": "b", "flat_interface": "eth1", "gateway": false}"#, r#"{"name": "c"}"#] {
+        server.done("/v1/hosts", host).await;
+    }
+    let agents = [server.play_agent("a", Vec::new()).await, server.play_agent("c", Vec::new()).await];
+    let flat = r#"{"name": "flat", "type": "flat_dhcp", "cidr": "10.0.0.0/24", "multi_host": false}"#;
+    server.done("/v1/networks", flat).await;
+    for name in ["web", "db"] {
+        let body = format!(r#"{{"name": "{name}", "project": "red"}}"#);
+        server.done("/v1/instances", &body).await;
+    }
+    server.done("/v1/instances/web/attach", r#"{"host": "a"}"#).await;
+    (server, agents)
+}
+
+#[tokio::test]
+async fn a_gateway_that_works_is_not_given_to_a_host_that_serves_guests_less_well() {
+    let (server, _agents) = flat_single_host().await;
+    assert_eq!(gateway_of(&server, "flat").await, "a", "it has the devices that c lacks");
+    let refused = async |body: &str| server.refused_as(Method::PUT, "/v1/networks/flat/gateway", body).await;
+    assert_snapshot!(refused(r#"{"host": "c"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "no_uplink",
+        "hint": "name one with `trestle host set c --flat-interface DEVICE`",
+        "message": "host `c` has no device in the bridge of network `flat`: host `c`, which routes for it, and guests on other hosts do not reach each other"
+      }
+    }
+    "#);
+    server.done_as(Method::PATCH, "/v1/hosts/c", r#"{"flat_interface": "eth1"}"#).await;
+    assert_snapshot!(refused(r#"{"host": "c"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "no_public_interface",
+        "hint": "name one with `trestle host set c --public-interface DEVICE`",
+        "message": "host `c` has no public interface: guests of network `flat` would not get out as they do by host `a`"
+      }
+    }
+    "#);
+    server.done_as(Method::PATCH, "/v1/hosts/c", r#"{"public_interface": "eth0"}"#).await;
+    server.done_as(Method::PUT, "/v1/networks/flat/gateway", r#"{"host": "c"}"#).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_stays_where_it_works_if_the_new_host_does_not_take_over() {
+    let (server, _agents) = flat_single_host().await;
+    server.done_as(Method::PATCH, "/v1/hosts/b", r#"{"public_interface": "eth0"}"#).await;
+    // It was there a moment ago.
+    server.report("b", &[]).await;
+    let answer = server.raw(Method::PUT, "/v1/networks/flat/gateway", r#"{"host": "b"}"#).await;
+    assert_snapshot!(answer, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "host_away",
+        "hint": "host `a` routes for it as before; `trestle host show b` says how the other is",
+        "message": "host `b` did not follow within 10 s"
+      }
+    }
+    "#);
+    assert_eq!(gateway_of(&server, "flat").await, "a");
+    assert_snapshot!(server.told("network.gateway_moved").await, @"
+    network.gateway_moved on b: host `b` routes for network `flat`, host `a` no more
+    network.gateway_moved on a: host `a` routes for network `flat` again: host `b` did not take over
+    ");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn guests_are_plugged_in_where_they_reach_their_gateway_and_are_told_if_that_is_silent() {
+    let (server, agents) = flat_single_host().await;
+    assert_snapshot!(server.refused("/v1/instances/db/attach", r#"{"host": "c"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "no_uplink",
+        "hint": "name one with `trestle host set c --flat-interface DEVICE`",
+        "message": "host `c` has no device in the bridge of network `flat`: host `a`, which routes for it, and guests on other hosts do not reach each other"
+      }
+    }
+    "#);
+    drop(agents);
+    let attach = async || server.raw(Method::POST, "/v1/instances/db/attach", r#"{"host": "b"}"#).await;
+    assert_snapshot!(attach().await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "gateway_silent",
+        "hint": "the same again waits for it once more; `trestle host show a` says how it is",
+        "message": "instance `db` is plugged in, but host `a`, which routes for network `flat`, did not follow within 5 s"
+      }
+    }
+    "#);
+    assert!(attach().await.contains("gateway_silent"), "it waits once more");
+    let _a = server.play_agent("a", Vec::new()).await;
+    assert!(attach().await.starts_with("200"), "it has followed");
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn the_gateway_host_of_a_network_in_use_is_not_forgotten() {
     let server = three_hosts().await;
     single(&server, "one", "10.0.0.0/24").await;
     server.done_as(Method::PUT, "/v1/networks/one/gateway", r#"{"host": "a"}"#).await;
+    let _a = server.play_agent("a", Vec::new()).await;
     server.done("/v1/instances/one/attach", r#"{"host": "c"}"#).await;
     assert_snapshot!(server.refused_as(Method::DELETE, "/v1/hosts/a", "").await, @r#"
     409 Conflict

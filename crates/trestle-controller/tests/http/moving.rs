@@ -1,10 +1,11 @@
 //! Moving an instance to another host.
 
 use insta::assert_snapshot;
+use reqwest::Method;
 use serde_json::{Value, json};
 use trestle_api::plan::{Problem, ProblemCode};
 
-use crate::harness::TestServer;
+use crate::harness::{PlayedAgent, TestServer};
 
 /// Instance `web` of project `red` on two networks, plugged in on host `a`; hosts `b` and `c`.
 async fn plugged_in() -> TestServer {
@@ -44,8 +45,19 @@ async fn all_interfaces_move_together_in_two_phases_each_of_which_can_be_repeate
         let prepared = moved(&server, r#"{"host": "b", "phase": "prepare"}"#).await;
         assert_eq!(prepared, json!([["a", "b"], ["a", "b"]]));
     }
-    for _ in 0..2 {
-        let switched = moved(&server, r#"{"host": "b", "phase": "switch"}"#).await;
+    let attach = r#"{"host": "b", "network": "one"}"#;
+    assert_snapshot!(server.refused("/v1/instances/web/attach", attach).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "attached_elsewhere",
+        "hint": "it is prepared here: run `trestle instance move web --switch` when the guest runs",
+        "message": "instance `web` is plugged in on network `one` on host `a`"
+      }
+    }
+    "#);
+    for host in ["", r#""host": "b", "#, ""] {
+        let switched = moved(&server, &format!(r#"{{{host}"phase": "switch"}}"#)).await;
         assert_eq!(switched, json!([["b", null], ["b", null]]));
     }
     let after = server.admin.instance("web", None).await.unwrap();
@@ -97,7 +109,7 @@ async fn what_was_prepared_can_be_taken_back() {
     {
       "error": {
         "code": "not_prepared",
-        "hint": "do the phase `prepare` first",
+        "hint": "prepare it first: `trestle instance move web --to HOST --prepare`",
         "message": "instance `web` is not prepared on any host on network `one`"
       }
     }
@@ -137,6 +149,77 @@ async fn an_instance_in_a_namespace_leaves_before_it_comes() {
     server.stop().await;
 }
 
+/// `web` in a namespace of host `a`, on network `one` alone, with host `a` played.
+async fn in_a_namespace() -> (TestServer, PlayedAgent) {
+    let server = plugged_in().await;
+    for network in ["one", "two"] {
+        server.done(&format!("/v1/instances/web/detach?network={network}"), "").await;
+    }
+    let a = server.play_agent("a", Vec::new()).await;
+    let veth = r#"{"host": "a", "network": "one", "plug": {"type": "veth", "netns": "/run/netns/web"}}"#;
+    server.done("/v1/instances/web/attach", veth).await;
+    (server, a)
+}
+
+#[tokio::test]
+async fn an_instance_in_a_namespace_is_back_where_it_was_if_the_new_host_does_not_take_it() {
+    let (server, _a) = in_a_namespace().await;
+    let before = server.admin.instance("web", None).await.unwrap();
+    // It was there a moment ago.
+    server.report("b", &[]).await;
+    assert_snapshot!(server.raw(Method::POST, "/v1/instances/web/move", r#"{"host": "b"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "host_away",
+        "hint": "nothing was moved; see its agent with `trestle host show b`",
+        "message": "host `b` did not take instance `web` within 10 s"
+      }
+    }
+    "#);
+    let after = server.admin.instance("web", None).await.unwrap();
+    let kept = |instance: &trestle_api::Instance| {
+        let one = &instance.interfaces[0];
+        (one.host.clone(), one.plug.clone(), one.mac, one.addresses.clone())
+    };
+    assert_eq!(kept(&before), kept(&after));
+    assert_snapshot!(server.told("interface").await, @"
+    interface.created of red: instance `web` got 10.0.0.3 on network `one`
+    interface.created of red: instance `web` got 10.1.0.3 on network `two`
+    interface.attached of red on a: instance `web` is plugged in on host `a`
+    interface.attached of red on a: instance `web` is plugged in on host `a`
+    interface.detached of red on a: instance `web` is plugged in on host `a` no more
+    interface.detached of red on a: instance `web` is plugged in on host `a` no more
+    interface.attached of red on a: instance `web` is plugged in on host `a`
+    interface.detached of red: instance `web` leaves network `one` to be moved
+    interface.moved of red on b: instance `web` moved on network `one` to host `b`
+    interface.attached of red on a: instance `web` is back on network `one` on host `a`: host `b` did not take it
+    ");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_in_a_namespace_is_not_taken_out_for_a_host_that_has_problems_with_its_network() {
+    let (server, _a) = in_a_namespace().await;
+    let problem = Problem {
+        key: "link/br100".parse().unwrap(),
+        code: ProblemCode::InterfaceMissing,
+        detail: "br100 is somebody else's".to_owned(),
+    };
+    let _b = server.play_agent("b", vec![problem]).await;
+    assert_snapshot!(server.refused("/v1/instances/web/move", r#"{"host": "b"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "host_problem",
+        "hint": "nothing was moved; `trestle host show b` lists the host's problems",
+        "message": "host `b` cannot take instance `web`: link/br100: br100 is somebody else's"
+      }
+    }
+    "#);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_host_that_has_a_problem_keeps_the_instance_where_it_is() {
     let server = plugged_in().await;
@@ -146,13 +229,13 @@ async fn a_host_that_has_a_problem_keeps_the_instance_where_it_is() {
         detail: "there is no device eth1".to_owned(),
     };
     let _b = server.play_agent("b", vec![problem]).await;
-    let answer = server.raw(reqwest::Method::POST, "/v1/instances/web/move", r#"{"host": "b"}"#).await;
+    let answer = server.raw(Method::POST, "/v1/instances/web/move", r#"{"host": "b"}"#).await;
     assert_snapshot!(answer, @r#"
     409 Conflict
     {
       "error": {
         "code": "host_problem",
-        "hint": "nothing was moved; `trestle host show` lists the host's problems",
+        "hint": "nothing was moved; `trestle host show b` lists the host's problems",
         "message": "host `b` cannot take instance `web`: link/vlan100: there is no device eth1"
       }
     }
@@ -249,7 +332,7 @@ async fn a_move_that_cannot_be_is_refused_and_changes_nothing() {
     {
       "error": {
         "code": "already_moving",
-        "hint": "switch or cancel that move first",
+        "hint": "end that move first: `trestle instance move web` with `--switch` or `--cancel`",
         "message": "instance `web` is being moved to host `b` on network `one`"
       }
     }
@@ -259,7 +342,7 @@ async fn a_move_that_cannot_be_is_refused_and_changes_nothing() {
     {
       "error": {
         "code": "not_prepared",
-        "hint": "do the phase `prepare` first",
+        "hint": "prepare it first: `trestle instance move web --to HOST --prepare`",
         "message": "instance `web` is not prepared on that host on network `one`"
       }
     }

@@ -7,14 +7,16 @@ mod moving;
 mod plug;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use trestle_api::{AttachRequest, Attached};
 use trestle_core::compile::Entity;
+use trestle_core::types::HostId;
 use trestle_core::world::{Attachment, Host, NetworkType, Plug};
 
 use self::plug::read_plug;
 use crate::app::check::{self, Checks};
-use crate::app::network::gateway::refuse_unfit;
+use crate::app::network::gateway::{leads_out, refuse_cut_off, refuse_unfit};
 use crate::app::{App, Caller, host, instance};
 use crate::error::AppError;
 use crate::store::Write;
@@ -27,10 +29,14 @@ use crate::store::network::{self, NetworkRecord};
 /// The ports that Linux gives a bridge (`BR_MAX_PORTS`, net/bridge/br_private.h, less port 0).
 const BRIDGE_PORTS: u64 = 1023;
 
+/// How long the host that routes for a network may take to serve one guest more: less than the
+/// agent that asks for the guest waits for it all.
+const GATEWAY_PATIENCE: Duration = Duration::from_secs(5);
+
 impl App {
     /// Asks a host to plug an instance's interface in. Admins and the host's agent only. Where
-    /// another host routes for the network, that has heard of it when this returns, if it is
-    /// connected, or two seconds have passed. The same again changes nothing.
+    /// another host routes for the network, that one serves the guest when this succeeds. The same
+    /// again changes nothing.
     pub async fn attach(
         &self,
         caller: &Caller,
@@ -46,19 +52,76 @@ impl App {
         let (record, network) = choose(&mut write, &owner, request.network.as_deref()).await?;
         let attachment = Attachment { host: host.id, plug };
         if refuse_other_plug(&owner, &record, &attachment)? {
+            drop(write);
+            let gateway = network.network.gateway_host().filter(|gateway| *gateway != host.id);
+            if let Some((gateway, since)) = gateway.zip(record.generation) {
+                self.wait_for_gateway(gateway, (&owner, &record), since).await?;
+            }
             return answer(&owner, &record, &network, (host, record.generation));
         }
         refuse_no_place(&mut write, &target, &network).await?;
         let gateway = self.ensure_gateway(&mut write, &network, host).await?;
+        let elsewhere = gateway.filter(|gateway| *gateway != host.id);
+        if let Some(gateway) = elsewhere {
+            self.refuse_gateway_away(&mut write, gateway, &record).await?;
+        }
         let network = network_of(&mut write, &record).await?;
         let revision = write.revision();
         interface::place(&mut write, &record, Some(&attachment), None).await?;
         let message = format!("instance `{}` is plugged in on host `{}`", owner.name, host.name);
         write.log(change("interface.attached", message, &owner, &record).host(host.id, &host.name));
         write.commit().await?;
-        let elsewhere = gateway.filter(|gateway| *gateway != host.id);
-        self.wait_for_hosts(elsewhere.into_iter().collect(), revision).await;
+        if let Some(gateway) = elsewhere {
+            self.wait_for_gateway(gateway, (&owner, &record), revision).await?;
+        }
         answer(&owner, &record, &network, (host, Some(revision)))
+    }
+
+    /// Fails if the host that routes for the network is known to be away: who is plugged in then is
+    /// told no address.
+    async fn refuse_gateway_away(
+        &self,
+        write: &mut Write,
+        gateway: HostId,
+        record: &InterfaceRecord,
+    ) -> Result<(), AppError> {
+        let gateway = host::find(write.connection(), &Caller::Admin, &gateway.to_string()).await?;
+        if self.is_connected(&gateway) {
+            return Ok(());
+        }
+        let (name, network) = (&gateway.host.name, &record.network_name);
+        let message = format!("host `{name}`, which routes for network `{network}`, is away");
+        Err(AppError::conflict("gateway_away", message).hint(format!(
+            "start its agent, or name another host with `trestle network set-gateway {network} HOST`"
+        )))
+    }
+
+    /// Fails unless the host that routes for the network has followed up to this revision in time.
+    async fn wait_for_gateway(
+        &self,
+        gateway: HostId,
+        (owner, record): (&InstanceRecord, &InterfaceRecord),
+        revision: u64,
+    ) -> Result<(), AppError> {
+        if self.has_applied(gateway, revision, GATEWAY_PATIENCE).await? {
+            return Ok(());
+        }
+        // Taken out and plugged in faster than the feed looks, it is nothing new to the gateway.
+        let asked_for = *self.feed().generation(gateway).borrow();
+        if asked_for < revision && self.has_applied(gateway, asked_for, Duration::ZERO).await? {
+            return Ok(());
+        }
+        let mut read = self.store().read().await?;
+        let gateway = host::find(&mut read, &Caller::Admin, &gateway.to_string()).await?.host.name;
+        let message = format!(
+            "instance `{}` is plugged in, but host `{gateway}`, which routes for network `{}`, did not follow within {} s",
+            owner.name,
+            record.network_name,
+            GATEWAY_PATIENCE.as_secs()
+        );
+        Err(AppError::conflict("gateway_silent", message).hint(format!(
+            "the same again waits for it once more; `trestle host show {gateway}` says how it is"
+        )))
     }
 
     /// Asks its host to take an instance's interface out; a connected host has done so when this
@@ -81,7 +144,7 @@ impl App {
             return Err(AppError::conflict("not_attached", message));
         };
         if caller.own_host().is_some_and(|own| own != last_host) {
-            return Err(elsewhere(&owner, &record));
+            return Err(elsewhere(&owner, &record, caller.own_host()));
         }
         let host = host::find(write.connection(), &Caller::Admin, &last_host.to_string()).await?.host;
         if record.interface.attachment.is_none() {
@@ -106,8 +169,12 @@ async fn refuse_no_place(
 ) -> Result<(), AppError> {
     refuse_unfit(write, target, network).await?;
     let host = &target.host;
+    if let Some(gateway) = network.network.gateway_host() {
+        let gateway = host::find(write.connection(), &Caller::Admin, &gateway.to_string()).await?.host;
+        refuse_cut_off(&network.network, &gateway, host)?;
+    }
     let ports = interface::ports(write.connection(), host.id, network.network.id).await?;
-    if ports + u64::from(leads_out(host, network)) < BRIDGE_PORTS {
+    if ports + u64::from(leads_out(host, &network.network)) < BRIDGE_PORTS {
         return Ok(());
     }
     let message = format!(
@@ -115,16 +182,6 @@ async fn refuse_no_place(
         network.network.bridge, host.name
     );
     Err(AppError::conflict("bridge_full", message).hint("plug the interface in on another host"))
-}
-
-/// Whether a port of the bridge is the device that it leads out by. Of what the administrator has
-/// in a flat network's bridge nothing is known.
-fn leads_out(host: &Host, network: &NetworkRecord) -> bool {
-    match network.network.network_type {
-        NetworkType::Vlan => true,
-        NetworkType::FlatDhcp => host.flat_interface.is_some() || network.network.bridge_interface.is_some(),
-        NetworkType::Flat => false,
-    }
 }
 
 /// The host and the plug that a request asks for.
@@ -196,16 +253,24 @@ fn refuse_other_plug(
             );
             Err(AppError::conflict("already_attached", message).hint("detach it first"))
         }
-        Some(_) => Err(elsewhere(owner, record)),
+        Some(_) => Err(elsewhere(owner, record, Some(wanted.host))),
     }
 }
 
-fn elsewhere(owner: &InstanceRecord, record: &InterfaceRecord) -> AppError {
+/// It is plugged in on another host than this one; says how it comes here.
+fn elsewhere(owner: &InstanceRecord, record: &InterfaceRecord, here: Option<HostId>) -> AppError {
+    let name = &owner.name;
     let place =
         record.host_name.as_ref().map_or_else(|| "another host".to_owned(), |name| format!("host `{name}`"));
-    let message =
-        format!("instance `{}` is plugged in on network `{}` on {place}", owner.name, record.network_name);
-    AppError::conflict("attached_elsewhere", message).hint("detach it there first")
+    let message = format!("instance `{name}` is plugged in on network `{}` on {place}", record.network_name);
+    let next = record.interface.moving_to.as_ref().map(|place| place.host);
+    let hint = match next.is_some() && next == here {
+        true => {
+            format!("it is prepared here: run `trestle instance move {name} --switch` when the guest runs")
+        }
+        false => format!("`trestle instance move {name} --to HOST` moves it to another host"),
+    };
+    AppError::conflict("attached_elsewhere", message).hint(hint)
 }
 
 fn change(kind: &'static str, message: String, owner: &InstanceRecord, record: &InterfaceRecord) -> Change {

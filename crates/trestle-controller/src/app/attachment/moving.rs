@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use sqlx::AnyConnection;
 use trestle_api::{Instance, MovePhase, MoveRequest};
+use trestle_core::compile::Entity;
 use trestle_core::plan::Problem;
 use trestle_core::spec::Key;
 use trestle_core::types::{HostId, LinkName, Name};
-use trestle_core::world::{Attachment, Network, Plug};
+use trestle_core::world::{Attachment, Host, Plug};
 
 use crate::app::attachment::plug::read_plug;
 use crate::app::attachment::{change, network_of, refuse_no_place};
 use crate::app::check::{self, Checks};
+use crate::app::network::gateway::network_keys;
 use crate::app::{App, Caller, host, instance};
 use crate::error::AppError;
 use crate::store::Write;
+use crate::store::change::last_kind;
 use crate::store::host::HostRecord;
 use crate::store::instance::InstanceRecord;
 use crate::store::interface::{self, InterfaceRecord};
@@ -27,6 +30,9 @@ use crate::store::observed;
 
 /// How long a host may take to prepare an instance.
 const PREPARE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The kind of change that says that an interface is on another host.
+const MOVED: &str = "interface.moved";
 
 /// What is moved: the instance and its interfaces that are plugged in.
 struct Moved {
@@ -75,13 +81,14 @@ impl App {
     async fn prepare(&self, target: (&str, Option<&str>), request: &MoveRequest) -> Result<(), AppError> {
         let mut write = self.write().await?;
         let moved = find_moved(write.connection(), target).await?;
-        let host = self.find_target(&mut write, &moved, request).await?;
-        let plugs = read_plugs(&moved, request)?;
+        let host = self.find_target(&mut write, (&moved.owner, &moved.interfaces), request).await?;
+        let plugs = read_plugs(&moved.interfaces, request)?;
         let mut revision = None;
         let mut keys = BTreeSet::new();
         for (record, plug) in moved.interfaces.iter().zip(plugs) {
             let network = network_of(&mut write, record).await?;
-            keys.extend(device_keys(record, &network.network));
+            keys.extend(network_keys(&network.network));
+            keys.insert(Key::Link(record.interface.device.clone()));
             let place = Attachment { host: host.host.id, plug };
             if record.interface.moving_to.as_ref() == Some(&place) || is_on(record, host.host.id) {
                 continue;
@@ -122,19 +129,15 @@ impl App {
         let Prepared { host, host_name, revision, keys } = prepared;
         if !self.has_applied(*host, *revision, PREPARE_PATIENCE).await? {
             let message = format!(
-                "host `{host_name}` did not prepare for instance `{}` within {} s",
+                "host `{host_name}` did not take instance `{}` within {} s",
                 owner.name,
                 PREPARE_PATIENCE.as_secs()
             );
             return Err(AppError::conflict("host_away", message)
-                .hint("nothing was changed; see its agent with `trestle host show`"));
+                .hint(format!("nothing was moved; see its agent with `trestle host show {host_name}`")));
         }
         let mut read = self.store().read().await?;
-        let problems = observed::problems(&mut read, *host).await?;
-        let Some(problem) = problems.iter().find(|problem| keys.contains(&problem.key)) else {
-            return Ok(());
-        };
-        Err(cannot_prepare(host_name, owner, problem))
+        refuse_problems(&mut read, (*host, host_name), owner, keys).await
     }
 
     /// The instance runs on the new host from now on. Connected hosts have followed when this
@@ -146,11 +149,13 @@ impl App {
             Some(text) => Some(host::find(write.connection(), &Caller::Admin, text).await?.host),
             None => None,
         };
-        let done = |record: &InterfaceRecord| wanted.as_ref().is_some_and(|host| is_on(record, host.id));
-        let left: Vec<&InterfaceRecord> = moved.interfaces.iter().filter(|record| !done(record)).collect();
+        let wanted = wanted.as_ref().map(|host| host.id);
         let (mut new, mut old) = (BTreeSet::new(), BTreeSet::new());
-        for record in left {
-            let (place, name) = next_place(&moved.owner, record, wanted.as_ref().map(|host| host.id))?;
+        for record in &moved.interfaces {
+            if was_switched(&mut write, record, wanted).await? {
+                continue;
+            }
+            let (place, name) = next_place(&moved.owner, record, wanted)?;
             new.insert(place.host);
             old.extend(record.interface.attachment.iter().map(|before| before.host));
             interface::place(&mut write, record, Some(place), None).await?;
@@ -161,7 +166,7 @@ impl App {
                 record.network_name,
                 record.host_name.as_ref().map_or("", Name::as_str)
             );
-            write.log(change("interface.moved", message, &moved.owner, record).host(place.host, name));
+            write.log(change(MOVED, message, &moved.owner, record).host(place.host, name));
         }
         if new.is_empty() {
             return Ok(());
@@ -209,56 +214,120 @@ impl App {
     ) -> Result<bool, AppError> {
         let mut read = self.store().read().await?;
         let moved = find_moved(&mut read, target).await?;
-        let plugs = read_plugs(&moved, request)?;
+        let plugs = read_plugs(&moved.interfaces, request)?;
         Ok(plugs.iter().any(|plug| matches!(plug, Plug::Veth { .. })))
     }
 
     /// Moves an instance whose guest's side is in a namespace, out first and then in: two devices
-    /// of one name cannot be in it at once.
+    /// of one name cannot be in it at once. If it does not stand on the new host then, it is plugged
+    /// in where it was.
     async fn replug(&self, target: (&str, Option<&str>), request: &MoveRequest) -> Result<(), AppError> {
         let mut write = self.write().await?;
-        let moved = find_moved(write.connection(), target).await?;
-        let host = self.find_target(&mut write, &moved, request).await?;
-        let plugs = read_plugs(&moved, request)?;
-        for record in &moved.interfaces {
-            refuse_other_move(&moved.owner, record)?;
-            let network = network_of(&mut write, record).await?;
-            refuse_no_place(&mut write, &host, &network).await?;
+        let Moved { owner, interfaces } = find_moved(write.connection(), target).await?;
+        let host = self.find_target(&mut write, (&owner, &interfaces), request).await?;
+        let plugs = read_plugs(&interfaces, request)?;
+        let goes = |(record, _): &(InterfaceRecord, Plug)| !is_on(record, host.host.id);
+        let going: Vec<(InterfaceRecord, Plug)> = interfaces.into_iter().zip(plugs).filter(goes).collect();
+        let keys = refuse_troubles(&mut write, (&owner, &host), &going).await?;
+        self.unplug(write, &owner, &going).await?;
+        let standing = match self.plug_on(&host, &owner, &going).await {
+            Ok(revision) => {
+                let Host { id, name, .. } = host.host.clone();
+                let prepared = Prepared { host: id, host_name: name, revision, keys };
+                self.wait_until_prepared(&owner, &prepared).await
+            }
+            Err(error) => Err(error),
+        };
+        if standing.is_err() {
+            self.plug_back(&host, &owner, &going).await?;
         }
-        let old: Vec<HostId> = moved.interfaces.iter().flat_map(instance::hosts_of).collect();
-        for record in &moved.interfaces {
+        standing
+    }
+
+    /// Takes the interfaces out; connected hosts have done so when this returns, or two seconds
+    /// have passed.
+    async fn unplug(
+        &self,
+        mut write: Write,
+        owner: &InstanceRecord,
+        going: &[(InterfaceRecord, Plug)],
+    ) -> Result<(), AppError> {
+        for (record, _) in going {
             interface::place(&mut write, record, None, None).await?;
             instance::leave_hosts(&mut write, record).await?;
-            let message = format!(
-                "instance `{}` leaves network `{}` to be moved",
-                moved.owner.name, record.network_name
-            );
-            write.log(change("interface.detached", message, &moved.owner, record));
+            let message =
+                format!("instance `{}` leaves network `{}` to be moved", owner.name, record.network_name);
+            write.log(change("interface.detached", message, owner, record));
         }
         let revision = write.commit().await?;
+        let old = going.iter().flat_map(|(record, _)| instance::hosts_of(record)).collect();
         self.wait_for_hosts(old, revision).await;
+        Ok(())
+    }
 
+    /// Plugs in on the new host what was taken out; gives the revision at which it is to stand.
+    async fn plug_on(
+        &self,
+        HostRecord { host, .. }: &HostRecord,
+        owner: &InstanceRecord,
+        going: &[(InterfaceRecord, Plug)],
+    ) -> Result<u64, AppError> {
         let mut write = self.write().await?;
-        let interfaces = interface::of_instance(write.connection(), moved.owner.id).await?;
-        for (before, plug) in moved.interfaces.iter().zip(plugs) {
+        let interfaces = interface::of_instance(write.connection(), owner.id).await?;
+        for (before, plug) in going {
             let record = interfaces.iter().find(|record| record.interface.id == before.interface.id);
             // Deleted, or plugged in by somebody else meanwhile.
             let Some(record) = record.filter(|record| record.interface.attachment.is_none()) else {
                 continue;
             };
             let network = network_of(&mut write, record).await?;
-            self.ensure_gateway(&mut write, &network, &host.host).await?;
-            let place = Attachment { host: host.host.id, plug };
+            self.ensure_gateway(&mut write, &network, host).await?;
+            let place = Attachment { host: host.id, plug: plug.clone() };
             interface::place(&mut write, record, Some(&place), None).await?;
             let message = format!(
                 "instance `{}` moved on network `{}` to host `{}`",
-                moved.owner.name, record.network_name, host.host.name
+                owner.name, record.network_name, host.name
             );
-            let change = change("interface.moved", message, &moved.owner, record);
-            write.log(change.host(host.host.id, &host.host.name));
+            write.log(change(MOVED, message, owner, record).host(host.id, &host.name));
+        }
+        Ok(write.commit().await?)
+    }
+
+    /// Plugs in where it was what does not stand on the new host; connected hosts have done so when
+    /// this returns, or two seconds have passed.
+    async fn plug_back(
+        &self,
+        HostRecord { host, .. }: &HostRecord,
+        owner: &InstanceRecord,
+        going: &[(InterfaceRecord, Plug)],
+    ) -> Result<(), AppError> {
+        let mut write = self.write().await?;
+        let interfaces = interface::of_instance(write.connection(), owner.id).await?;
+        let mut old = BTreeSet::new();
+        for (before, _) in going {
+            let is_ours = |record: &&InterfaceRecord| {
+                let now = record.interface.attachment.as_ref();
+                record.interface.id == before.interface.id && now.is_none_or(|now| now.host == host.id)
+            };
+            let Some((record, place)) =
+                interfaces.iter().find(is_ours).zip(before.interface.attachment.as_ref())
+            else {
+                continue;
+            };
+            let home = host::find(write.connection(), &Caller::Admin, &place.host.to_string()).await?.host;
+            let network = network_of(&mut write, record).await?;
+            self.ensure_gateway(&mut write, &network, &home).await?;
+            interface::place(&mut write, record, Some(place), None).await?;
+            instance::leave_hosts(&mut write, record).await?;
+            let message = format!(
+                "instance `{}` is back on network `{}` on host `{}`: host `{}` did not take it",
+                owner.name, record.network_name, home.name, host.name
+            );
+            write.log(change("interface.attached", message, owner, record).host(home.id, &home.name));
+            old.insert(home.id);
         }
         let revision = write.commit().await?;
-        self.wait_for_hosts(vec![host.host.id], revision).await;
+        self.wait_for_hosts(old.into_iter().collect(), revision).await;
         Ok(())
     }
 
@@ -266,15 +335,15 @@ impl App {
     async fn find_target(
         &self,
         write: &mut Write,
-        moved: &Moved,
+        (owner, interfaces): (&InstanceRecord, &[InterfaceRecord]),
         request: &MoveRequest,
     ) -> Result<HostRecord, AppError> {
         let target =
             host::find(write.connection(), &Caller::Admin, request.host.as_deref().unwrap_or_default())
                 .await?;
         let name = &target.host.name;
-        if moved.interfaces.iter().all(|record| is_on(record, target.host.id)) {
-            let message = format!("instance `{}` is on host `{name}` already", moved.owner.name);
+        if interfaces.iter().all(|record| is_on(record, target.host.id)) {
+            let message = format!("instance `{}` is on host `{name}` already", owner.name);
             return Err(AppError::conflict("already_there", message));
         }
         if !self.is_connected(&target) {
@@ -317,10 +386,10 @@ async fn find_moved(
 }
 
 /// The guest's side of each interface on the new host: what the request says, else what it is now.
-fn read_plugs(moved: &Moved, request: &MoveRequest) -> Result<Vec<Plug>, AppError> {
+fn read_plugs(interfaces: &[InterfaceRecord], request: &MoveRequest) -> Result<Vec<Plug>, AppError> {
     let mut checks = Checks::default();
-    let mut plugs: Vec<Plug> = Vec::with_capacity(moved.interfaces.len());
-    for record in &moved.interfaces {
+    let mut plugs: Vec<Plug> = Vec::with_capacity(interfaces.len());
+    for record in interfaces {
         let now = record.interface.attachment.as_ref().map(|place| &place.plug);
         let wanted = match &request.plug {
             Some(wanted) => read_plug(&mut checks, wanted, now),
@@ -349,6 +418,23 @@ fn is_on(record: &InterfaceRecord, host: HostId) -> bool {
     record.interface.attachment.as_ref().is_some_and(|place| place.host == host)
 }
 
+/// Whether the interface is where it was to be switched to: on this host, or, if none is said, where
+/// a move was the last that happened to it.
+async fn was_switched(
+    write: &mut Write,
+    record: &InterfaceRecord,
+    wanted: Option<HostId>,
+) -> Result<bool, AppError> {
+    match wanted {
+        Some(host) => Ok(is_on(record, host)),
+        None if record.interface.moving_to.is_some() => Ok(false),
+        None => {
+            let entity = Entity::Interface(record.interface.id);
+            Ok(last_kind(write.connection(), entity).await?.as_deref() == Some(MOVED))
+        }
+    }
+}
+
 /// Where the interface was prepared to go: to this host, if one is said.
 fn next_place<'a>(
     owner: &InstanceRecord,
@@ -364,7 +450,8 @@ fn next_place<'a>(
             if wanted.is_some() { "on that host" } else { "on any host" },
             record.network_name
         );
-        AppError::conflict("not_prepared", message).hint("do the phase `prepare` first")
+        let hint = format!("prepare it first: `trestle instance move {} --to HOST --prepare`", owner.name);
+        AppError::conflict("not_prepared", message).hint(hint)
     })
 }
 
@@ -374,23 +461,46 @@ fn refuse_other_move(owner: &InstanceRecord, record: &InterfaceRecord) -> Result
         "instance `{}` is being moved to host `{name}` on network `{}`",
         owner.name, record.network_name
     );
-    Err(AppError::conflict("already_moving", message).hint("switch or cancel that move first"))
+    Err(AppError::conflict("already_moving", message).hint(format!(
+        "end that move first: `trestle instance move {}` with `--switch` or `--cancel`",
+        owner.name
+    )))
 }
 
-/// What must be without a problem on a host for the interface to stand there.
-fn device_keys(record: &InterfaceRecord, network: &Network) -> [Key; 4] {
-    let vlan = network.vlan.map_or_else(|| network.bridge.clone(), |id| id.device());
-    [
-        Key::Link(record.interface.device.clone()),
-        Key::Link(network.bridge.clone()),
-        Key::Link(vlan),
-        Key::Device(network.bridge.clone()),
-    ]
+/// Fails if the new host cannot take every one of these as far as is known, so that none is taken
+/// out for nothing. Gives what must be without a problem there for them to stand.
+async fn refuse_troubles(
+    write: &mut Write,
+    (owner, target): (&InstanceRecord, &HostRecord),
+    going: &[(InterfaceRecord, Plug)],
+) -> Result<BTreeSet<Key>, AppError> {
+    let mut of_networks = BTreeSet::new();
+    let mut devices = BTreeSet::new();
+    for (record, _) in going {
+        refuse_other_move(owner, record)?;
+        let network = network_of(write, record).await?;
+        refuse_no_place(write, target, &network).await?;
+        of_networks.extend(network_keys(&network.network));
+        devices.insert(Key::Link(record.interface.device.clone()));
+    }
+    let host = (target.host.id, &target.host.name);
+    refuse_problems(write.connection(), host, owner, &of_networks).await?;
+    Ok(of_networks.into_iter().chain(devices).collect())
 }
 
-fn cannot_prepare(host: &Name, owner: &InstanceRecord, problem: &Problem) -> AppError {
-    let message =
-        format!("host `{host}` cannot take instance `{}`: {}: {}", owner.name, problem.key, problem.detail);
-    AppError::conflict("host_problem", message)
-        .hint("nothing was moved; `trestle host show` lists the host's problems")
+/// Fails if the host last reported a problem with one of these.
+async fn refuse_problems(
+    connection: &mut AnyConnection,
+    (host, name): (HostId, &Name),
+    owner: &InstanceRecord,
+    keys: &BTreeSet<Key>,
+) -> Result<(), AppError> {
+    let problems = observed::problems(connection, host).await?;
+    let Some(Problem { key, detail, .. }) = problems.iter().find(|problem| keys.contains(&problem.key))
+    else {
+        return Ok(());
+    };
+    let message = format!("host `{name}` cannot take instance `{}`: {key}: {detail}", owner.name);
+    Err(AppError::conflict("host_problem", message)
+        .hint(format!("nothing was moved; `trestle host show {name}` lists the host's problems")))
 }

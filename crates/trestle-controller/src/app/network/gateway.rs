@@ -1,6 +1,10 @@
 //! Who routes for a network, and whether a host can.
 
+use std::time::Duration;
+
 use trestle_api::{Feature, GatewayRequest, Network};
+use trestle_core::plan::Problem;
+use trestle_core::spec::Key;
 use trestle_core::types::{HostId, Name};
 use trestle_core::world::{self, Gateways, NetworkType};
 
@@ -12,11 +16,15 @@ use crate::store::fixed_ip;
 use crate::store::host::{self as host_store, HostRecord};
 use crate::store::interface;
 use crate::store::network::{self, NetworkRecord};
+use crate::store::observed;
+
+/// How long a host may take to route for a network in use before the one before it does so again.
+const TAKEOVER_PATIENCE: Duration = Duration::from_secs(10);
 
 impl App {
-    /// Moves the gateway of a single-host network to another host; connected hosts have followed
-    /// when this returns, the new one first, or two seconds each have passed. The same again
-    /// changes nothing. Admins only.
+    /// Moves the gateway of a single-host network to another host. That of a network in use stands
+    /// there when this succeeds; else it is where it was. The same again changes nothing. Admins
+    /// only.
     pub async fn set_gateway(
         &self,
         caller: &Caller,
@@ -36,7 +44,8 @@ impl App {
             return self.shown_again(id).await;
         }
         refuse_unfit(&mut write, &target, &record).await?;
-        if network::is_in_use(write.connection(), id).await? && !self.is_connected(&target) {
+        let is_in_use = network::is_in_use(write.connection(), id).await?;
+        if is_in_use && !self.is_connected(&target) {
             let message = format!(
                 "host `{}` is away: network `{name}` is in use and would have no gateway",
                 target.host.name
@@ -44,19 +53,80 @@ impl App {
             return Err(AppError::conflict("host_away", message)
                 .hint("start its agent first, or choose another host"));
         }
-        let message = match &record.gateway_host_name {
+        let before = match old {
+            Some(old) => Some(host::find(write.connection(), caller, &old.to_string()).await?.host),
+            None => None,
+        };
+        refuse_lesser(&mut write, &record, &target.host, before.as_ref()).await?;
+        let message = match &before {
             Some(before) => {
-                format!("host `{}` routes for network `{name}`, host `{before}` no more", target.host.name)
+                format!(
+                    "host `{}` routes for network `{name}`, host `{}` no more",
+                    target.host.name, before.name
+                )
             }
             None => format!("host `{}` routes for network `{name}`", target.host.name),
         };
         network::set_gateway_host(&mut write, &record, Some(target.host.id)).await?;
         write.log(change("network.gateway_moved", message, &record).host(target.host.id, &target.host.name));
         let revision = write.commit().await?;
+        if let Some(before) = before.as_ref().filter(|_| is_in_use) {
+            self.confirm_gateway(&record, &target.host, before, revision).await?;
+        }
         for host in [Some(target.host.id), old].into_iter().flatten() {
             self.wait_for_hosts(vec![host], revision).await;
         }
         self.shown_again(id).await
+    }
+
+    /// Fails unless the new gateway of a network in use stands; the one before it routes again then.
+    async fn confirm_gateway(
+        &self,
+        record: &NetworkRecord,
+        target: &world::Host,
+        before: &world::Host,
+        revision: u64,
+    ) -> Result<(), AppError> {
+        let name = &record.network.name;
+        let why = match self.has_applied(target.id, revision, TAKEOVER_PATIENCE).await? {
+            false => {
+                let patience = TAKEOVER_PATIENCE.as_secs();
+                ("host_away", format!("host `{}` did not follow within {patience} s", target.name))
+            }
+            true => {
+                let keys = network_keys(&record.network);
+                let mut read = self.store().read().await?;
+                let problems = observed::problems(&mut read, target.id).await?;
+                match problems.into_iter().find(|problem| keys.contains(&problem.key)) {
+                    None => return Ok(()),
+                    Some(Problem { key, detail, .. }) => {
+                        let message = format!(
+                            "host `{}` cannot route for network `{name}`: {key}: {detail}",
+                            target.name
+                        );
+                        ("host_problem", message)
+                    }
+                }
+            }
+        };
+        let mut write = self.write().await?;
+        let now = network::find(write.connection(), &record.network.id.to_string()).await?;
+        // Somebody else may have moved it on, or deleted it, meanwhile.
+        if let Some(now) = now.filter(|now| now.network.gateway_host() == Some(target.id)) {
+            network::set_gateway_host(&mut write, &now, Some(before.id)).await?;
+            let message = format!(
+                "host `{}` routes for network `{name}` again: host `{}` did not take over",
+                before.name, target.name
+            );
+            write.log(change("network.gateway_moved", message, &now).host(before.id, &before.name));
+            let revision = write.commit().await?;
+            self.wait_for_hosts(vec![before.id], revision).await;
+        }
+        let (code, message) = why;
+        Err(AppError::conflict(code, message).hint(format!(
+            "host `{}` routes for it as before; `trestle host show {}` says how the other is",
+            before.name, target.name
+        )))
     }
 
     /// Sees to it that a network that is being plugged in on a host has its gateway: the one of a
@@ -74,7 +144,7 @@ impl App {
         match &record.network.gateways {
             Gateways::Shared => Ok(None),
             Gateways::One(Some(chosen)) => Ok(Some(*chosen)),
-            Gateways::One(None) => self.choose_gateway(write, record).await.map(Some),
+            Gateways::One(None) => self.choose_gateway(write, record, host).await.map(Some),
             Gateways::PerHost(_) => {
                 self.give_own_addresses(write, record, host).await?;
                 Ok(None)
@@ -82,15 +152,26 @@ impl App {
         }
     }
 
-    /// Gives the gateway host of a network that has none yet: of those that can, one that is
-    /// connected, and of these the one with the fewest networks.
-    async fn choose_gateway(&self, write: &mut Write, record: &NetworkRecord) -> Result<HostId, AppError> {
+    /// Gives the gateway host of a network that has none yet and is being plugged in on this host: of
+    /// those that can, one that is connected, leads the network out and has a public interface, as
+    /// far as there are such; of these the one with the fewest networks.
+    async fn choose_gateway(
+        &self,
+        write: &mut Write,
+        record: &NetworkRecord,
+        guests: &world::Host,
+    ) -> Result<HostId, AppError> {
         let mut candidates = host_store::gateways(write.connection()).await?;
-        candidates.sort_by_key(|(host, networks)| (!self.is_connected(host), *networks, host.host.id));
+        candidates.sort_by_key(|(candidate, networks)| {
+            let host = &candidate.host;
+            let lacks = (!leads_out(host, &record.network), host.public_interface.is_none());
+            (!self.is_connected(candidate), lacks, *networks, host.id)
+        });
         let mut reasons = Vec::new();
         for (candidate, _) in candidates {
             let host = &candidate.host;
-            match refuse_unfit(write, &candidate, record).await {
+            let fits = refuse_cut_off(&record.network, host, guests);
+            match fits.and(refuse_unfit(write, &candidate, record).await) {
                 Err(error) => reasons.push(error.to_string()),
                 Ok(()) => {
                     network::set_gateway_host(write, record, Some(host.id)).await?;
@@ -147,6 +228,71 @@ pub(in crate::app) async fn leave_host(
         write.log(change("network.gateway_removed", message, record).host(host, host_name));
     }
     Ok(())
+}
+
+/// Whether a port of the network's bridge on the host is the device that it leads out by. Of what
+/// the administrator has in a flat network's bridge nothing is known.
+pub(in crate::app) fn leads_out(host: &world::Host, network: &world::Network) -> bool {
+    match network.network_type {
+        NetworkType::Vlan => true,
+        NetworkType::FlatDhcp => host.flat_interface.is_some() || network.bridge_interface.is_some(),
+        NetworkType::Flat => false,
+    }
+}
+
+/// What must be without a problem on a host for the network to stand there.
+pub(in crate::app) fn network_keys(network: &world::Network) -> [Key; 3] {
+    let vlan = network.vlan.map_or_else(|| network.bridge.clone(), |id| id.device());
+    [Key::Link(network.bridge.clone()), Key::Link(vlan), Key::Device(network.bridge.clone())]
+}
+
+/// Fails if the guests of a network on one host cannot reach the other host, which routes for it.
+pub(in crate::app) fn refuse_cut_off(
+    network: &world::Network,
+    gateway: &world::Host,
+    guests: &world::Host,
+) -> Result<(), AppError> {
+    let without = [guests, gateway].into_iter().find(|host| !leads_out(host, network));
+    match without.filter(|_| gateway.id != guests.id) {
+        None => Ok(()),
+        Some(host) => Err(no_uplink(network, host, &gateway.name)),
+    }
+}
+
+fn no_uplink(network: &world::Network, without: &world::Host, gateway: &Name) -> AppError {
+    let (name, host) = (&network.name, &without.name);
+    let message = format!(
+        "host `{host}` has no device in the bridge of network `{name}`: host `{gateway}`, which routes for it, and guests on other hosts do not reach each other"
+    );
+    let hint = format!("name one with `trestle host set {host} --flat-interface DEVICE`");
+    AppError::conflict("no_uplink", message).hint(hint)
+}
+
+/// Fails if a host would route for a network less well than the one before: not reached by guests
+/// that others have, or without the source NAT that they go out by.
+async fn refuse_lesser(
+    write: &mut Write,
+    record: &NetworkRecord,
+    target: &world::Host,
+    before: Option<&world::Host>,
+) -> Result<(), AppError> {
+    let network = &record.network;
+    if !leads_out(target, network) && network::is_on_others(write.connection(), network.id, target.id).await?
+    {
+        return Err(no_uplink(network, target, &target.name));
+    }
+    let nat_before = before.filter(|before| before.public_interface.is_some() && network.ipv4.is_some());
+    match nat_before.filter(|_| target.public_interface.is_none()) {
+        None => Ok(()),
+        Some(before) => {
+            let message = format!(
+                "host `{}` has no public interface: guests of network `{}` would not get out as they do by host `{}`",
+                target.name, network.name, before.name
+            );
+            let hint = format!("name one with `trestle host set {} --public-interface DEVICE`", target.name);
+            Err(AppError::conflict("no_public_interface", message).hint(hint))
+        }
+    }
 }
 
 /// Fails if a host cannot have a network: for want of something in its kernel, or of a device to
