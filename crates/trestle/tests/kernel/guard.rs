@@ -74,6 +74,8 @@ fn a_guest_claims_no_address_but_its_own_by_arp() -> Result<()> {
         arp(&mac, FOREIGN_MAC, "10.0.0.2")?,
         arp(FOREIGN_MAC, FOREIGN_MAC, "10.0.0.2")?,
         arp(FOREIGN_MAC, &mac, "10.0.0.1")?,
+        // A probe for an address that is not its own (RFC 5227 §2.1.1).
+        arp(&mac, &mac, "0.0.0.0")?,
     ];
     only_the_honest_frame_arrives(&stage, &forged, &arp(&mac, &mac, "10.0.0.2")?, "tell 10.0.0.2")
 }
@@ -92,7 +94,9 @@ fn a_dhcp_server_or_router_in_a_guest_is_silent_to_others() -> Result<()> {
         hex_mac(&mac)
     );
     let tagged = udp(&mac, "10.0.0.2", (4000, 4007))?.replacen("0800", "810000640800", 1);
-    let forged = [udp(&mac, "10.0.0.2", (67, 68))?, advertisement, dhcpv6, tagged];
+    // Clients look at their own port alone.
+    let servers = [udp(&mac, "10.0.0.2", (67, 68))?, udp(&mac, "10.0.0.2", (4000, 68))?];
+    let forged = [&servers[..], &[advertisement, dhcpv6, tagged]].concat();
     only_the_honest_frame_arrives(&stage, &forged, &udp(&mac, "10.0.0.2", (4000, 4999))?, ".4999:")
 }
 
@@ -129,6 +133,8 @@ fn forged_frames_arrive_where_there_is_no_guard() -> Result<()> {
         (udp(FOREIGN_MAC, "10.0.0.2", (4000, 4001))?, ".4001:"),
         (udp(&mac, "10.0.0.1", (4000, 4003))?, ".4003:"),
         (udp(&mac, "10.0.0.2", (67, 68))?, ".68:"),
+        (udp(&mac, "10.0.0.2", (4008, 68))?, ".4008 >"),
+        (arp(&mac, &mac, "0.0.0.0")?, "tell 0.0.0.0,"),
         (arp(&mac, &mac, "10.0.0.1")?, "tell 10.0.0.1,"),
     ] {
         send(&lab, &attacker.node, &frame)?;

@@ -288,6 +288,7 @@ fn a_router_or_dhcpv6_server_in_a_guest_is_silent_to_others() -> Result<()> {
         hidden_icmp6(&mac, link_local, &redirect(other, own)),
         udp6(&mac, link_local, (547, 546)),
         udp6(&mac, own, (547, 4007)),
+        udp6(&mac, own, (4000, 546)),
     ])?;
     let after = default_route(&stage.lab, &stage.victim.node)?;
     let routers = |routes: &str| routes.matches(" via ").count();
@@ -310,6 +311,7 @@ fn forged_ipv6_frames_arrive_where_there_is_no_guard() -> Result<()> {
         (udp6(&mac, other, (4000, 4001)), ".4001:".to_owned()),
         (udp6(&mac, Ipv6Addr::UNSPECIFIED, (4000, 4005)), ".4005:".to_owned()),
         (udp6(&mac, own, (547, 4007)), ".4007:".to_owned()),
+        (udp6(&mac, own, (4008, 546)), ".4008 >".to_owned()),
         (udp6(&mac, link_local, (547, 546)), ".546:".to_owned()),
         (icmp6(&mac, own, &advertisement(gateway, &mac)), format!("tgt is {GATEWAY}")),
         (icmp6(&mac, Ipv6Addr::UNSPECIFIED, &probe(other)), format!("who has {other}")),
