@@ -48,7 +48,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "qemu-system-x86", sign: Program("qemu-system-x86_64"), why: "runs virtual machines", purposes: &[Run, Test] },
     Package { name: "linux-image-cloud-amd64", sign: File("/boot/vmlinuz-*-cloud-amd64"), why: "the kernel of virtual machines", purposes: &[Run, Test] },
     Package { name: "kmod", sign: Program("modprobe"), why: "finds that kernel's virtio modules", purposes: &[Run, Test] },
-    Package { name: "cpio", sign: Program("cpio"), why: "packs the virtual machines' root file system", purposes: &[Run, Test] },
+    Package { name: "cpio", sign: Program("cpio"), why: "reads and packs root file systems, beside the lab", purposes: &[Test] },
     Package { name: "e2fsprogs", sign: Program("debugfs"), why: "writes into guests' disk images", purposes: &[Run, Test] },
     Package { name: "xorriso", sign: Program("xorriso"), why: "makes the ISOs that tell guests their network", purposes: &[Run, Test] },
     Package { name: "qemu-utils", sign: Program("qemu-img"), why: "makes qcow2 images to write into", purposes: &[Test] },
