@@ -16,6 +16,7 @@ use trestle_inject::InjectError;
 
 use crate::printer::harmless;
 use crate::settings::SettingsError;
+use crate::typed::Typed;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default().bold();
@@ -111,11 +112,11 @@ impl CommandError {
 }
 
 /// Tells the person on stderr and gives the exit status.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(error: &anyhow::Error, typed: &Typed) -> ExitCode {
     if is_closed_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    anstream::eprint!("{}", render(error));
+    anstream::eprint!("{}", render(error, typed));
     let command_error = error.downcast_ref::<CommandError>();
     ExitCode::from(command_error.map_or(1, CommandError::exit_code))
 }
@@ -126,12 +127,14 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(is_pipe)
 }
 
-fn render(error: &anyhow::Error) -> String {
-    let mut text = format!("{RED}error{RED:#}: {}\n", harmless(&error.to_string()));
+fn render(error: &anyhow::Error, typed: &Typed) -> String {
+    let refusal = api_error(error).map(|error| Refusal::new(error, typed));
+    let message = refusal.as_ref().map_or_else(|| error.to_string(), |refusal| refusal.message.clone());
+    let mut text = format!("{RED}error{RED:#}: {}\n", harmless(&message));
     for cause in causes(error) {
         text.push_str(&format!("  {RED}caused by{RED:#}: {}\n", harmless(&cause)));
     }
-    let problems = api_error(error).map(problem_lines).unwrap_or_default();
+    let problems = refusal.map(|refusal| refusal.problems).unwrap_or_default();
     for line in problems.iter().take(PROBLEMS_SHOWN) {
         text.push_str(&format!("  {}\n", harmless(line)));
     }
@@ -139,9 +142,43 @@ fn render(error: &anyhow::Error) -> String {
         text.push_str(&format!("  and {} more\n", problems.len() - PROBLEMS_SHOWN));
     }
     if let Some(hint) = hint(error) {
-        text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {}\n", harmless(hint)));
+        let hint = if api_error(error).is_some() { typed.hint(hint) } else { hint.to_owned() };
+        text.push_str(&format!("\n{CYAN}hint{CYAN:#}: {}\n", harmless(&hint)));
     }
     text
+}
+
+/// What the controller or the agent refused, in the words of who asked.
+struct Refusal {
+    message: String,
+    /// A line for each thing that the message does not say.
+    problems: Vec<String>,
+}
+
+impl Refusal {
+    fn new(error: &ApiError, typed: &Typed) -> Self {
+        let line = |problem: &FieldProblem| {
+            format!("{}: {}", typed.field(&problem.field), typed.message(&problem.message))
+        };
+        let is_told = |problem: &FieldProblem| {
+            problem.message == error.message
+                || error.message == format!("{}: {}", problem.field, problem.message)
+        };
+        match error.problems.as_slice() {
+            // Its message may be that of the problem alone, which says enough then.
+            [only] if is_told(only) && only.message != error.message => {
+                Self { message: line(only), problems: Vec::new() }
+            }
+            [only] if is_told(only) => Self { message: typed.message(&error.message), problems: Vec::new() },
+            several if several.iter().any(is_told) => Self {
+                message: format!("{} things are wrong with the request", several.len()),
+                problems: several.iter().map(line).collect(),
+            },
+            others => {
+                Self { message: typed.message(&error.message), problems: others.iter().map(line).collect() }
+            }
+        }
+    }
 }
 
 /// Why, from the outside in. The layers of an HTTP client between "cannot reach" and what the
@@ -153,14 +190,6 @@ fn causes(error: &anyhow::Error) -> Vec<String> {
     let texts: Vec<String> = error.chain().map(ToString::to_string).collect();
     let is_news = |pair: &&[String]| !pair[0].contains(&pair[1]);
     texts.windows(2).filter(is_news).map(|pair| pair[1].clone()).collect()
-}
-
-/// Everything that is wrong with the request but what the message says already.
-fn problem_lines(error: &ApiError) -> Vec<String> {
-    let line = |problem: &FieldProblem| format!("{}: {}", problem.field, problem.message);
-    let is_news =
-        |problem: &&FieldProblem| problem.message != error.message && line(problem) != error.message;
-    error.problems.iter().filter(is_news).map(line).collect()
 }
 
 /// What the controller said, or the agent, if it was one of them that refused.
@@ -208,7 +237,17 @@ fn hint(error: &anyhow::Error) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+
+    /// What is told of an error, without colours.
+    fn told(error: impl Into<anyhow::Error>) -> String {
+        let mut command = crate::args::Cli::command();
+        let matches = command.try_get_matches_from_mut(["trestle", "status"]).expect("a command line");
+        let text = render(&error.into(), &Typed::new(&command, &matches));
+        anstream::adapter::strip_str(&text).to_string()
+    }
 
     #[test]
     fn every_problem_has_a_line_and_the_hint_comes_last() {
@@ -223,7 +262,7 @@ mod tests {
             hint: Some("correct these fields".into()),
             problems: vec![problem("name", "it is empty"), problem("cidr", "`x` is not a CIDR")],
         };
-        let text = anstream::adapter::strip_str(&render(&error.into())).to_string();
+        let text = told(error);
         insta::assert_snapshot!(text, @r"
         error: the network cannot be made
           name: it is empty
@@ -237,8 +276,7 @@ mod tests {
     fn causes_are_listed_once() {
         let source = std::io::Error::other("permission denied");
         let read = ReadError::Io { path: "/x/admin.token".into(), source };
-        let text = render(&CommandError::NoToken(read).into());
-        insta::assert_snapshot!(anstream::adapter::strip_str(&text), @r"
+        insta::assert_snapshot!(told(CommandError::NoToken(read)), @r"
         error: there is no token to call the controller with
           caused by: cannot read /x/admin.token
           caused by: permission denied
@@ -259,10 +297,10 @@ mod tests {
             hint: None,
             problems: (0..4000).map(problem).collect(),
         };
-        let text = anstream::adapter::strip_str(&render(&error.into())).to_string();
+        let text = told(error);
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "error: there is a network `n-0` already");
-        assert_eq!(lines[1], "  name: there is a network `n-1` already");
-        assert_eq!(lines[21..], ["  and 3979 more"]);
+        assert_eq!(lines[0], "error: 4000 things are wrong with the request");
+        assert_eq!(lines[1], "  name: there is a network `n-0` already");
+        assert_eq!(lines[21..], ["  and 3980 more"]);
     }
 }

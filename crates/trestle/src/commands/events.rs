@@ -1,5 +1,6 @@
 //! `trestle events`
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +13,8 @@ use crate::printer::{self, Printer};
 
 /// How long to wait before the controller is asked again after it went away.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How many events can be asked for as the last ones.
+const MOST: u32 = 1000;
 
 /// Show what happened, and follow what happens
 #[derive(Debug, Args)]
@@ -70,7 +73,18 @@ async fn why_none(client: &Client, filter: &EventFilter) -> anyhow::Result<Strin
     for (what, value) in kind.into_iter().chain(project).chain(host) {
         text.push_str(&format!(" {what} `{value}`"));
     }
+    let seen = if filter.kind.is_some() { seen_kinds(client).await? } else { BTreeSet::new() };
+    if !seen.is_empty() {
+        text.push_str(&format!("; there are some of kind {}", printer::listed(seen)));
+    }
     Ok(text)
+}
+
+/// The kinds of what happened lately.
+async fn seen_kinds(client: &Client) -> anyhow::Result<BTreeSet<String>> {
+    let filter = EventFilter { last: Some(MOST), ..EventFilter::default() };
+    let page = every_page(async |page| client.list_events(&filter, &page).await).await?;
+    Ok(page.items.into_iter().map(|event| event.kind).collect())
 }
 
 /// Who may not see the thing is not told whether it is there.

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use trestle_api::agent::SpecQuery;
 use trestle_api::client::Client;
-use trestle_api::plan::Problem;
+use trestle_api::plan::{Problem, ProblemCode};
 use trestle_api::spec::{Object, SpecUpdate};
 use trestle_api::types::Name;
 use trestle_api::{Feature, Host, HostFilter, HostPatch, HostStatus, NetworkFilter, NewHost};
@@ -196,11 +196,22 @@ pub(crate) fn problem_count(status: &HostStatus) -> usize {
     status.problems.len() + status.agent_problems.len()
 }
 
-/// A line for each thing that is wrong on a host, what its kernel lacks first.
-pub(crate) fn trouble(status: &HostStatus) -> impl Iterator<Item = String> {
+/// A line for each thing that is wrong on a host, what its kernel lacks first. Problems that are
+/// there only because of others are many, and go with them: they are counted.
+pub(crate) fn trouble(status: &HostStatus) -> Vec<String> {
     let lacks = status.missing_features.iter().map(|feature| lack(*feature));
     let agent = status.agent_problems.iter().map(|problem| format!("agent: {}", problem.message));
-    lacks.chain(agent).chain(status.problems.iter().map(problem_line))
+    let (waiting, roots): (Vec<_>, Vec<_>) =
+        status.problems.iter().partition(|problem| problem.code == ProblemCode::Blocked);
+    let mut lines: Vec<String> = lacks.chain(agent).chain(roots.into_iter().map(problem_line)).collect();
+    match waiting.len() {
+        0 => {}
+        // What they wait for is not told here.
+        _ if lines.is_empty() => lines.extend(waiting.into_iter().map(problem_line)),
+        1 => lines.push("and 1 more that waits for these".into()),
+        number => lines.push(format!("and {number} more that wait for these")),
+    }
+    lines
 }
 
 fn lack(feature: Feature) -> String {

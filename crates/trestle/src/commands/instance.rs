@@ -31,7 +31,7 @@ pub(crate) enum InstanceCommand {
         /// family if need be; may be repeated [default: the project's own networks; if it has none,
         /// the next free VLAN network becomes its own; if there is none, the shared ones]
         #[arg(long = "network", value_name = "NETWORK")]
-        networks: Vec<InterfaceArg>,
+        interfaces: Vec<InterfaceArg>,
     },
     /// List instances
     #[command(after_help = "Example: trestle instance list --host kvm1")]
@@ -189,8 +189,9 @@ pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::
     let client = context.client()?;
     let printer = context.printer();
     match command {
-        InstanceCommand::Create { name, project, networks } => {
-            let interfaces: Vec<_> = networks.into_iter().map(|InterfaceArg(interface)| interface).collect();
+        InstanceCommand::Create { name, project, interfaces } => {
+            let interfaces: Vec<_> =
+                interfaces.into_iter().map(|InterfaceArg(interface)| interface).collect();
             let interfaces = (!interfaces.is_empty()).then_some(interfaces);
             let instance = client.create_instance(&NewInstance { name, project, interfaces }).await?;
             let text = format!("created instance {} ({})", instance.name, places(&instance));

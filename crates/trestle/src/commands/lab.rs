@@ -73,7 +73,7 @@ pub(crate) enum LabCommand {
     Down {
         /// The lab's name [default: the only one that is up]
         name: Option<String>,
-        /// The same
+        /// The same, as the other commands take it
         #[arg(long = "lab", alias = "name", value_name = "NAME", conflicts_with = "name")]
         lab: Option<String>,
     },

@@ -310,7 +310,9 @@ fn show(network: &Network) -> String {
     for subnet in subnets(network) {
         let vpn = subnet.vpn.map(|vpn| ("  kept for the VPN", vpn.to_string()));
         rows.push((family_name(subnet), subnet.cidr.to_string()));
-        rows.push(("  router", printer::or_dash(subnet.gateway.as_ref())));
+        if !has_router_of_each_host(network) {
+            rows.push(("  router", printer::or_dash(subnet.gateway.as_ref())));
+        }
         rows.extend(vpn);
         rows.push(("  first given out", subnet.dhcp_start.to_string()));
         rows.push(("  used", subnet_used(subnet)));
@@ -362,6 +364,12 @@ fn whose(network: &Network) -> String {
 /// Whether the next project that needs a network may have it.
 pub(crate) fn is_free(network: &Network) -> bool {
     network.network_type == NetworkType::Vlan && network.project.is_none()
+}
+
+/// Whether each host is the router of its own instances, under an address of its own: the
+/// network's is nobody's then.
+fn has_router_of_each_host(network: &Network) -> bool {
+    network.network_type != NetworkType::Flat && network.multi_host && !network.share_address
 }
 
 /// Who routes for it.

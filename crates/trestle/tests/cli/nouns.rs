@@ -484,7 +484,7 @@ fn ranges_are_reserved_and_given_back() {
     exit 0
     --- stdout
     NETWORK  RANGE        TOTAL  USED  FREE  RESERVED
-    public   10.0.0.0/24  244    0     244   9
+    public   10.0.0.0/24  244    1     243   9
     ");
     insta::assert_snapshot!(server.run("instance create db --project alpha --network public,address=10.0.0.7"), @"
     exit 1
@@ -675,10 +675,10 @@ fn tokens() {
     [id]  admin          [time]  made at the first start
     [id]  agent of kvm1  [time]  rack-7
     ");
-    insta::assert_snapshot!(server.run("token create --role member"), @r"
+    insta::assert_snapshot!(server.run("token create --role member"), @"
     exit 1
     --- stderr
-    error: project: a token of this role is for one project
+    error: --project: a token of this role is for one project
     ");
 }
 
@@ -726,11 +726,18 @@ fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
                 hint: None,
                 problems: Vec::new(),
             }],
-            problems: BTreeSet::from([Problem {
-                key: Key::Uplink("eth1".parse().unwrap()),
-                code: ProblemCode::InterfaceMissing,
-                detail: "there is no device `eth1`\u{9b}31m".to_owned(),
-            }]),
+            problems: BTreeSet::from([
+                Problem {
+                    key: Key::Uplink("eth1".parse().unwrap()),
+                    code: ProblemCode::InterfaceMissing,
+                    detail: "there is no device `eth1`\u{9b}31m".to_owned(),
+                },
+                Problem {
+                    key: Key::Dnsmasq("public".parse().unwrap()),
+                    code: ProblemCode::Blocked,
+                    detail: "its bridge cannot be made".to_owned(),
+                },
+            ]),
             agent_version: "9.9\u{1b}]0;owned\u{7}".to_owned(),
             kernel: "6.1.0".to_owned(),
             ..Report::default()
@@ -753,16 +760,17 @@ fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
     kernel lacks      802.1Q
     last seen         [time]
     generation        0 of 3
-    problems          2
+    problems          3
       the kernel lacks 802.1Q: networks of type vlan cannot be used here
       agent: cannot write the ledger: �[2Jdisk full
       uplink/eth1: there is no device `eth1`�31m
+      and 1 more that waits for these
     ");
     insta::assert_snapshot!(server.run_until("host list", "0 of 4"), @"
     exit 0
     --- stdout
     NAME  AGENT       GENERATION  PROBLEMS  LACKS   GATEWAY  FLAT INTERFACE  VLAN INTERFACE  PUBLIC INTERFACE
-    kvm1  behind      0 of 3      2         802.1Q  yes      -               -               -
+    kvm1  behind      0 of 3      3         802.1Q  yes      -               -               -
     kvm2  never seen  0 of 4      0         -       yes      -               -               -
     ");
     insta::assert_snapshot!(server.run("events --kind host.problem"), @"
@@ -770,28 +778,30 @@ fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
     --- stdout
     TIME                  KIND          HOST  WHAT
     [time]  host.problem  kvm1  uplink/eth1: there is no device `eth1`�31m
+    [time]  host.problem  kvm1  dnsmasq/public: its bridge cannot be made
     [time]  host.problem  kvm1  agent: cannot write the ledger: �[2Jdisk full
     ");
     insta::assert_snapshot!(server.run("status"), @"
     exit 0
     --- stdout
     server     healthy (unix:[folder]/trestle.sock)
-    hosts      2 (1 behind, 1 never seen, 2 problems)
+    hosts      2 (1 behind, 1 never seen, 3 problems)
     networks   0
     instances  0
 
     HOST  AGENT       GENERATION  PROBLEMS  GATEWAY OF
-    kvm1  behind      0 of 3      2         -
+    kvm1  behind      0 of 3      3         -
     kvm2  never seen  0 of 4      0         -
       kvm1: the kernel lacks 802.1Q: networks of type vlan cannot be used here
       kvm1: agent: cannot write the ledger: �[2Jdisk full
       kvm1: uplink/eth1: there is no device `eth1`�31m
+      kvm1: and 1 more that waits for these
 
     TIME                  KIND           HOST  WHAT
-    [time]  host.created   kvm1  host `kvm1` was made known
     [time]  host.created   kvm2  host `kvm2` was made known
     [time]  token.created  -     token [id] was made
     [time]  host.problem   kvm1  uplink/eth1: there is no device `eth1`�31m
+    [time]  host.problem   kvm1  dnsmasq/public: its bridge cannot be made
     [time]  host.problem   kvm1  agent: cannot write the ledger: �[2Jdisk full
     ");
     for line in
@@ -827,14 +837,14 @@ fn events_tell_what_happened() {
     --- stdout
     TIME  KIND  HOST  WHAT
     --- stderr
-    there are no events of kind `nope`
+    there are no events of kind `nope`; there are some of kind controller.started, host.created, project.created, token.created
     ");
     insta::assert_snapshot!(server.run("events --kind instance --host kvm1"), @"
     exit 0
     --- stdout
     TIME  KIND  HOST  WHAT
     --- stderr
-    there are no events of kind `instance` about host `kvm1`
+    there are no events of kind `instance` about host `kvm1`; there are some of kind controller.started, host.created, project.created, token.created
     ");
     insta::assert_snapshot!(server.run("events --host nope"), @"
     exit 1

@@ -13,7 +13,7 @@ fn every_command_has_a_man_page() {
         .map(|page| page.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort_unstable();
-    insta::assert_snapshot!(names.join("\n"), @r"
+    insta::assert_snapshot!(names.join("\n"), @"
     trestle-agent.1
     trestle-attach.1
     trestle-completions.1
@@ -39,6 +39,8 @@ fn every_command_has_a_man_page() {
     trestle-instance.1
     trestle-lab-down.1
     trestle-lab-exec.1
+    trestle-lab-guest.1
+    trestle-lab-list.1
     trestle-lab-run.1
     trestle-lab-shell.1
     trestle-lab-up.1

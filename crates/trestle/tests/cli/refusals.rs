@@ -132,9 +132,9 @@ fn every_problem_of_a_request_is_listed() {
     --- stderr
     error: 4 things are wrong with the request
       name: `Public` is not a name: use 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end
-      cidr: `10.0.0.5/24` has host bits set; the network is 10.0.0.0/24
-      bridge: `a-very-long-bridge` is not a device name: it has 18 bytes, the kernel takes 15
-      mtu: an MTU of 100 bytes is not possible: use 576 to 9216
+      --cidr: `10.0.0.5/24` has host bits set; the network is 10.0.0.0/24
+      --bridge: `a-very-long-bridge` is not a device name: it has 18 bytes, the kernel takes 15
+      --mtu: an MTU of 100 bytes is not possible: use 576 to 9216
     "
     );
 }
@@ -282,15 +282,14 @@ fn a_network_that_cannot_be_is_refused_whole() {
     insta::assert_snapshot!(server.run("network create x --cidr 10.1.0.0/24 --vlan 4095"), @"
     exit 1
     --- stderr
-    error: vlan: 4095 is not a VLAN id: use 1 to 4094
+    error: --vlan: 4095 is not a VLAN id: use 1 to 4094
     ");
     insta::assert_snapshot!(server.run("network create x --cidr 10.1.0.0/24 --vlan 100"), @"
     exit 1
     --- stderr
-    error: bridge `br100` is that of network `taken`; two networks cannot share one
-      vlan: VLAN 100 is that of network `taken`
+    error: VLAN 100 is that of network `taken`
 
-    hint: name another bridge with `bridge`
+    hint: leave `--vlan` out to have the lowest free one
     ");
     insta::assert_snapshot!(
         server.run("network create x --cidr 10.1.0.0/16 --num-networks 10 --vlan-start 4090"),
@@ -299,7 +298,7 @@ fn a_network_that_cannot_be_is_refused_whole() {
     --- stderr
     error: of the VLAN ids 4090 to 4094, 5 are free and 10 are needed
 
-    hint: begin lower with `vlan_start`, or delete networks that are not needed
+    hint: begin lower with `--vlan-start`, or delete networks that are not needed
     "
     );
     insta::assert_snapshot!(
@@ -307,7 +306,7 @@ fn a_network_that_cannot_be_is_refused_whole() {
         @"
     exit 1
     --- stderr
-    error: num_networks: 10.1.0.0/24 has room for 2 more networks of /25, not for 3
+    error: --num-networks: 10.1.0.0/24 has room for 2 more networks of /25, not for 3
     "
     );
     insta::assert_snapshot!(
@@ -316,17 +315,17 @@ fn a_network_that_cannot_be_is_refused_whole() {
     exit 1
     --- stderr
     error: 3 things are wrong with the request
-      vlan: not possible with several networks, each of which has its own
-      bridge: not possible with several networks, each of which has its own
-      gateway: not possible with several networks, each of which has its own
+      --vlan: not possible with several networks, each of which has its own
+      --bridge: not possible with several networks, each of which has its own
+      --gateway: not possible with several networks, each of which has its own
     "
     );
     insta::assert_snapshot!(server.run("network create x --type flat_dhcp --cidr 10.1.0.0/24 --gateway none"), @"
     exit 1
     --- stderr
     error: 2 things are wrong with the request
-      gateway: only a network of type `flat` can do without a gateway
-      bridge: a network of this type needs a bridge: name one here, or set the option flat_network_bridge
+      --gateway: only a network of type `flat` can do without a gateway
+      --bridge: a network of this type needs a bridge: name one here, or set the option flat_network_bridge
     ");
     insta::assert_snapshot!(
         server.run("network create x --type flat --cidr 10.1.0.0/24 --bridge br1 --dhcp-option 42,192.0.2.1 --single-host"),
@@ -334,8 +333,8 @@ fn a_network_that_cannot_be_is_refused_whole() {
     exit 1
     --- stderr
     error: 2 things are wrong with the request
-      multi_host: Trestle does not route for a network of type `flat`
-      dhcp_options: a network of type `flat` has no DHCP
+      --single-host: Trestle does not route for a network of type `flat`
+      --dhcp-option: a network of type `flat` has no DHCP
     "
     );
     insta::assert_snapshot!(
@@ -389,14 +388,14 @@ fn what_is_in_the_way_of_a_network_s_use_is_named() {
     insta::assert_snapshot!(server.run("instance create db --project alpha --network mine --network mine"), @"
     exit 1
     --- stderr
-    error: interfaces[1].network is network `mine`, which interfaces[0].network is too
+    error: --network mine is network `mine`, which --network mine is too
 
     hint: an instance has one interface on a network, with one address of each family
     ");
     insta::assert_snapshot!(server.run("instance create db --project alpha --network mine,address=10.9.9.9"), @"
     exit 1
     --- stderr
-    error: interfaces[0].addresses[0]: 10.9.9.9 is not an address for instances on network `mine`: these are 10.0.0.1 to 10.0.0.254 but the router's 10.0.0.1 and the VPN's 10.0.0.2
+    error: --network mine,address=10.9.9.9: 10.9.9.9 is not an address for instances on network `mine`: these are 10.0.0.1 to 10.0.0.254 but the router's 10.0.0.1 and the VPN's 10.0.0.2
     ");
     insta::assert_snapshot!(server.run("instance create db --project alpha --network mine,address=10.0.0.3"), @"
     exit 1
@@ -410,7 +409,7 @@ fn what_is_in_the_way_of_a_network_s_use_is_named() {
     --- stderr
     error: network `mine` of project `alpha` still has instance `web`
 
-    hint: delete these instances, or take their interfaces on the network from them
+    hint: take each out with `trestle instance remove-interface INSTANCE mine`, or delete it with `trestle instance delete INSTANCE`
     ");
     insta::assert_snapshot!(server.run("network associate mine --project beta"), @"
     exit 1
@@ -429,7 +428,7 @@ fn what_is_in_the_way_of_a_network_s_use_is_named() {
     --- stderr
     error: network `mine` still has instance `web`
 
-    hint: delete these instances, or take their interfaces on the network from them
+    hint: take each out with `trestle instance remove-interface INSTANCE mine`, or delete it with `trestle instance delete INSTANCE`
     ");
     server.given("project set-quota alpha --fixed-ips 1");
     insta::assert_snapshot!(server.run("instance create db --project alpha"), @"
@@ -488,7 +487,7 @@ fn an_instance_that_cannot_move_stays_and_says_why() {
     --- stderr
     error: instance `web` is not prepared on any host on network `public`
 
-    hint: do the phase `prepare` first
+    hint: prepare it first: `trestle instance move web --to HOST --prepare`
     ");
     insta::assert_snapshot!(server.run("instance move web --cancel"), @"
     exit 0

@@ -61,8 +61,8 @@ struct RangeArgs {
     #[arg(long, value_name = "ADDRESS")]
     dhcp_start: Option<String>,
     /// Addresses to keep from instances: FIRST-LAST, one, or a CIDR; may be repeated
-    #[arg(long, value_name = "RANGE")]
-    reserve: Vec<String>,
+    #[arg(long = "reserve", value_name = "RANGE")]
+    reserved: Vec<String>,
     /// How guests come by IPv6 addresses: dhcpv6, or slaac, of their MACs [default: dhcpv6]
     #[arg(long, value_name = "MODE")]
     ipv6_mode: Option<String>,
@@ -146,7 +146,7 @@ impl From<CreateArgs> for NewNetwork {
             allowed_start: ranges.allowed_start,
             allowed_end: ranges.allowed_end,
             dhcp_start: ranges.dhcp_start,
-            reserved: ranges.reserve,
+            reserved: ranges.reserved,
             ipv6_mode: ranges.ipv6_mode,
             gateway: gateway.gateway,
             gateway_v6: gateway.gateway_v6,
