@@ -3,7 +3,7 @@
 //! this program; it ends with the program.
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use trestle_lab::{Machine, MachineOptions, has_802_1q};
@@ -12,6 +12,8 @@ static MACHINE: LazyLock<Result<Machine>> = LazyLock::new(|| {
     let this = std::env::current_exe().context("finding this program")?;
     Machine::boot(&MachineOptions::for_test(env!("CARGO_BIN_EXE_trestle"), vec![this]))
 });
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs a test where VLANs are. It must be the whole of the test function, written as
 ///
@@ -30,6 +32,8 @@ pub(crate) fn where_vlans_are<F: FnOnce() -> Result<()>>(test: F) -> Result<()> 
     let name = name_of::<F>()?;
     let this: PathBuf = std::env::current_exe().context("finding this program")?;
     let machine = MACHINE.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+    // One after the other: two labs at once on an emulated processor make each other miss deadlines.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let output = machine.door().output(&[&this.to_string_lossy(), "--exact", name, "--nocapture"]);
     let output = output.with_context(|| machine.console())?;
     let told = String::from_utf8_lossy(&output.stdout);
