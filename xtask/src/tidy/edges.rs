@@ -14,7 +14,17 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ("trestle-agent", &["trestle-core", "trestle-api"]),
     ("trestle-inject", &["trestle-core"]),
     ("trestle-lab", &["trestle-api"]),
-    ("trestle", &["trestle-core", "trestle-api", "trestle-controller", "trestle-agent", "trestle-inject", "trestle-lab"]),
+    (
+        "trestle",
+        &[
+            "trestle-core",
+            "trestle-api",
+            "trestle-controller",
+            "trestle-agent",
+            "trestle-inject",
+            "trestle-lab",
+        ],
+    ),
 ];
 
 /// What one crate alone may use: SQL and the HTTP server, netlink and nftables.

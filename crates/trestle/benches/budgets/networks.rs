@@ -48,9 +48,19 @@ fn many_at_once(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Every dnsmasq takes an instance of inotify(7), of which Linux gives a user 128 unless told otherwise.
+fn enough_inotify() -> Result<()> {
+    const SETTING: &str = "/proc/sys/fs/inotify/max_user_instances";
+    let instances: usize = std::fs::read_to_string(SETTING)?.trim().parse()?;
+    let hint = "run `sysctl fs.inotify.max_user_instances=8192` as on a host with that many networks";
+    ensure!(instances >= 2 * ON_ONE_HOST, "{instances} instances of inotify are too few: {hint}");
+    Ok(())
+}
+
 /// One more instance on the last of 200 networks, each with a bridge and a dnsmasq of its own. They
 /// lead nowhere: this host's device can be in one bridge only.
 fn many_on_one_host(lab: &Lab) -> Result<()> {
+    enough_inotify()?;
     let client = lab.client()?;
     let no_uplink = HostPatch { flat_interface: Some(String::new()), ..HostPatch::default() };
     lab.ask(client.patch_host(HOST, &no_uplink))?;
