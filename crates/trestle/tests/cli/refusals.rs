@@ -343,14 +343,14 @@ fn a_network_that_cannot_be_is_refused_whole() {
     exit 1
     --- stderr
     error: 2 things are wrong with the request
-      cidr_v6: guests make addresses of a /64 only, not of fd00::/72
-      mtu: IPv6 needs an MTU of 1280 bytes at least, not 1000
+      --cidr-v6: guests make addresses of a /64 only, not of fd00::/72
+      --mtu: IPv6 needs an MTU of 1280 bytes at least, not 1000
     "
     );
     insta::assert_snapshot!(server.run("network create x --cidr-v6 fd00::/64"), @"
     exit 1
     --- stderr
-    error: cidr: a network of type `vlan` needs an IPv4 range, such as 10.0.0.0/24
+    error: --cidr: a network of type `vlan` needs an IPv4 range, such as 10.0.0.0/24
     ");
     insta::assert_snapshot!(server.run("network list"), @"
     exit 0
