@@ -93,7 +93,6 @@ impl AppError {
     /// It is still used, and by what: ``network `x` still has``, and the things.
     pub(crate) fn in_use(sentence: &str, uses: &[String]) -> Self {
         Self::conflict("in_use", format!("{sentence} {}", uses.join(", ")))
-            .hint("delete or detach these first")
     }
 
     /// A defect of ours; `what` is for the log.

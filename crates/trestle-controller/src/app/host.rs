@@ -10,12 +10,18 @@ use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
 use crate::app::network::change as network_change;
+use crate::app::network::gateway::uplink;
 use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::feed;
+use crate::store::Write;
 use crate::store::change::Change;
 use crate::store::host::{self, HostRecord};
-use crate::store::{network, observed};
+use crate::store::network::{self, NetworkRecord};
+use crate::store::observed;
+
+/// How a host comes out of use.
+const LEAVE_FIRST: &str = "move instances with `trestle instance move INSTANCE --to HOST` or detach them, and gateways with `trestle network set-gateway NETWORK HOST`";
 
 impl App {
     /// Makes a host known. Admins only.
@@ -71,7 +77,8 @@ impl App {
         self.with_status(&mut read, record).await
     }
 
-    /// Changes a host's devices. Admins only.
+    /// Changes a host's devices, but for those that lead networks in use out of it, and whether it may
+    /// be chosen to route. Admins only.
     pub async fn patch_host(&self, caller: &Caller, host: &str, patch: HostPatch) -> Result<Host, AppError> {
         caller.must_be_admin("changing a host")?;
         let mut checks = Checks::default();
@@ -97,8 +104,9 @@ impl App {
         }
         record.gateway = patch.gateway.unwrap_or(record.gateway);
         if (&record.host, record.gateway) != (&before.0, before.1) {
+            refuse_used_devices(&mut write, &before.0, &record.host).await?;
             host::update(write.connection(), &record).await?;
-            write.log(change("host.changed", changed_message(&before.0, &record), &record.host));
+            write.log(change("host.changed", changed_message((&before.0, before.1), &record), &record.host));
             write.commit().await?;
         }
         let mut read = self.store().read().await?;
@@ -113,9 +121,7 @@ impl App {
         let uses = host::uses(write.connection(), host.id).await?;
         if !uses.is_empty() {
             let error = AppError::in_use(&format!("host `{}` still has", host.name), &uses);
-            return Err(
-                error.hint("detach or move instances, and move gateways with `trestle network set-gateway`")
-            );
+            return Err(error.hint(LEAVE_FIRST));
         }
         for network in network::of_gateway(write.connection(), host.id).await? {
             network::set_gateway_host(&mut write, &network, None).await?;
@@ -187,13 +193,46 @@ fn device(checks: &mut Checks, field: &str, text: Option<&str>) -> Option<LinkNa
     text.filter(|text| !text.is_empty()).and_then(|text| checks.link(field, text))
 }
 
-fn changed_message(before: &world::Host, record: &HostRecord) -> String {
-    let name = &record.host.name;
-    match (*before == record.host, record.gateway) {
-        (false, _) => format!("the devices of host `{name}` were changed"),
-        (true, true) => format!("host `{name}` may be chosen to route for single-host networks"),
-        (true, false) => format!("host `{name}` is not chosen to route for single-host networks any more"),
+/// Fails if a network that stands on the host is led out of it by a device that would be another.
+async fn refuse_used_devices(
+    write: &mut Write,
+    before: &world::Host,
+    after: &world::Host,
+) -> Result<(), AppError> {
+    let networks = network::on_host(write.connection(), before.id).await?;
+    let changes = |record: &&NetworkRecord| {
+        let device = uplink(before, &record.network);
+        device.is_some() && device != uplink(after, &record.network)
+    };
+    let used = |record: &NetworkRecord| format!("network `{}`", record.network.name);
+    let uses: Vec<String> = networks.iter().filter(changes).map(used).collect();
+    if uses.is_empty() {
+        return Ok(());
     }
+    let sentence = format!("the devices of host `{}` cannot be changed while they lead out", before.name);
+    Err(AppError::in_use(&sentence, &uses).hint(LEAVE_FIRST))
+}
+
+fn changed_message((before, was_gateway): (&world::Host, bool), record: &HostRecord) -> String {
+    let (now, name) = (&record.host, &record.host.name);
+    let device =
+        |device: &Option<LinkName>| device.as_ref().map_or_else(|| "none".into(), LinkName::to_string);
+    let devices: Vec<String> = [
+        ("flat_interface", &before.flat_interface, &now.flat_interface),
+        ("vlan_interface", &before.vlan_interface, &now.vlan_interface),
+        ("public_interface", &before.public_interface, &now.public_interface),
+    ]
+    .into_iter()
+    .filter(|(_, old, new)| old != new)
+    .map(|(field, old, new)| format!("{field} {} → {}", device(old), device(new)))
+    .collect();
+    let devices = (!devices.is_empty())
+        .then(|| format!("the devices of host `{name}` were changed: {}", devices.join(", ")));
+    let gateway = (was_gateway != record.gateway).then(|| match record.gateway {
+        true => format!("host `{name}` may be chosen to route for single-host networks"),
+        false => format!("host `{name}` is not chosen to route for single-host networks any more"),
+    });
+    devices.into_iter().chain(gateway).collect::<Vec<_>>().join("; ")
 }
 
 fn change(kind: &'static str, message: String, host: &world::Host) -> Change {

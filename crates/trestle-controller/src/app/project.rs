@@ -98,7 +98,10 @@ impl App {
         let project = find(write.connection(), caller, project).await?;
         let uses = project::uses(write.connection(), project.id).await?;
         if !uses.is_empty() {
-            return Err(AppError::in_use(&format!("project `{}` still owns", project.name), &uses));
+            let error = AppError::in_use(&format!("project `{}` still owns", project.name), &uses);
+            return Err(error.hint(
+                "delete instances with `trestle instance delete`, and take networks from it with `trestle network disassociate` or `delete`",
+            ));
         }
         project::delete(write.connection(), project.id).await?;
         write.log(change("project.deleted", format!("project `{}` was deleted", project.name), &project));

@@ -284,8 +284,9 @@ pub(crate) async fn release_host(
     Ok(!rows.is_empty())
 }
 
-/// How many of the addresses for instances are taken or not yet free again, in each family of each
-/// network; where none are, there is no entry.
+/// How many addresses are in use, in each family of each network: those that an instance has,
+/// wherever they lie, and of those that are given out what is taken otherwise or not yet free again.
+/// Where none are, there is no entry.
 pub(crate) async fn used(
     connection: &mut AnyConnection,
     networks: &[NetworkRecord],
@@ -298,8 +299,10 @@ pub(crate) async fn used(
     let places: Vec<String> = (3..networks.len() + 3).map(|place| format!("${place}")).collect();
     let sql = format!(
         "SELECT s.network, s.family, COUNT(*) FROM subnets s
-         JOIN fixed_ips f ON f.address BETWEEN s.dhcp_start AND s.allowed_last
-         WHERE s.network IN ({}) AND NOT {} AND (f.released_at IS NULL OR NOT {})
+         JOIN fixed_ips f ON f.address BETWEEN s.first_address AND s.last_address
+         WHERE s.network IN ({}) AND (f.interface IS NOT NULL
+             OR (f.address BETWEEN s.dhcp_start AND s.allowed_last
+                 AND NOT {} AND (f.released_at IS NULL OR NOT {})))
          GROUP BY s.network, s.family",
         places.join(", "),
         is_reserved!(),

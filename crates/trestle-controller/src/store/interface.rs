@@ -116,15 +116,25 @@ pub(crate) async fn ports(
     Columns::of(&row).count()
 }
 
-/// The name of another network that has this device in its bridge on the host: because something of
-/// it is or is about to be plugged in there, or because the host routes for it.
+/// A network that has a device in its bridge on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UplinkHolder {
+    /// Its name.
+    pub(crate) network: Name,
+    /// Whether something of it is or is about to be plugged in there; else the host routes for it.
+    pub(crate) is_plugged_in: bool,
+}
+
+/// Another network that has this device in its bridge on the host, if one has.
 pub(crate) async fn uplink_holder(
     connection: &mut AnyConnection,
     host: HostId,
     network: NetworkId,
     uplink: &LinkName,
-) -> Result<Option<Name>, StoreError> {
-    let sql = "SELECT n.name FROM networks n JOIN hosts h ON h.id = $1
+) -> Result<Option<UplinkHolder>, StoreError> {
+    let sql = "SELECT n.name, CASE WHEN EXISTS (SELECT 1 FROM interfaces i WHERE i.network = n.id
+              AND (i.host = h.id OR i.next_host = h.id)) THEN 1 ELSE 0 END
+        FROM networks n JOIN hosts h ON h.id = $1
         WHERE n.network_type = 'flat_dhcp' AND n.id <> $2
           AND COALESCE(h.flat_interface, n.bridge_interface) = $3
           AND EXISTS (SELECT 1 FROM interfaces i WHERE i.network = n.id AND (
@@ -137,7 +147,11 @@ pub(crate) async fn uplink_holder(
         .fetch_optional(connection)
         .await
         .during("look who has an uplink")?;
-    row.map(|row| Columns::of(&row).parse()).transpose()
+    row.map(|row| {
+        let mut columns = Columns::of(&row);
+        Ok(UplinkHolder { network: columns.parse()?, is_plugged_in: columns.flag()? })
+    })
+    .transpose()
 }
 
 /// Puts a new one in, without its addresses, unless its MAC, device or host name is taken: then

@@ -1,5 +1,7 @@
 //! Networks, with their subnets, reserved ranges and gateways.
 
+mod collision;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -8,21 +10,18 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::network::ReservedRange;
 use trestle_core::alloc::Layout;
-use trestle_core::types::{
-    AddressRange, Cidr, Family, HostId, LinkName, Mac, Name, NetworkId, ProjectId, VlanId,
-};
+use trestle_core::types::{Family, HostId, Mac, Name, NetworkId, ProjectId, VlanId};
 use trestle_core::world::{Gateways, Ipv6Mode, Network, NetworkType};
 
 use crate::store::Write;
-use crate::store::columns::{self, Columns, address_text};
+use crate::store::columns::{self, Columns};
 use crate::store::error::{During, StoreError};
 use crate::store::subnet::{self, SubnetRecord};
 
+pub(crate) use collision::{Collision, collisions, taken_ranges};
+
 /// How many rows one statement inserts.
 const ROWS: usize = 50;
-
-/// How many collisions are told of.
-const COLLISIONS_TOLD: usize = 10;
 
 /// A network as it is kept.
 #[derive(Clone, Debug)]
@@ -191,6 +190,21 @@ pub(crate) async fn of_gateway(
     rows.iter().map(from_row).collect()
 }
 
+/// The networks that stand on this host: something of theirs is or is about to be plugged in there,
+/// or the host routes for what is elsewhere.
+pub(crate) async fn on_host(
+    connection: &mut AnyConnection,
+    host: HostId,
+) -> Result<Vec<NetworkRecord>, StoreError> {
+    let query = sqlx::query(select!(
+        "WHERE EXISTS (SELECT 1 FROM interfaces i WHERE i.network = n.id AND (
+             i.host = $1 OR i.next_host = $1 OR (i.host IS NOT NULL AND n.gateway_host = $1)))
+         ORDER BY n.id"
+    ));
+    let rows = query.bind(host.to_string()).fetch_all(connection).await.during("list a host's networks")?;
+    rows.iter().map(from_row).collect()
+}
+
 /// Whether it has an interface plugged in anywhere.
 pub(crate) async fn is_in_use(connection: &mut AnyConnection, id: NetworkId) -> Result<bool, StoreError> {
     let row = sqlx::query("SELECT 1 FROM interfaces WHERE network = $1 AND host IS NOT NULL LIMIT 1")
@@ -280,127 +294,6 @@ pub(crate) async fn set_gateway_host(
     .await
     .during("note what a network's gateways serve")?;
     Ok(())
-}
-
-/// What a new network would collide with, by name of the other network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Collision {
-    /// It has the name.
-    Name(Name),
-    /// It has the bridge.
-    Bridge(LinkName, Name),
-    /// It has the VLAN.
-    Vlan(VlanId, Name),
-    /// Of the first range it has some addresses, which lie in the second one.
-    Range(Cidr, Name, Cidr),
-}
-
-/// What these new networks collide with: the first ones of each kind.
-pub(crate) async fn collisions(
-    connection: &mut AnyConnection,
-    wanted: &[Network],
-) -> Result<Vec<Collision>, StoreError> {
-    let mut collisions = identity_collisions(connection, wanted).await?;
-    for family in [Family::Ipv4, Family::Ipv6] {
-        collisions.extend(range_collisions(connection, wanted, family).await?);
-    }
-    Ok(collisions)
-}
-
-/// For one network the database picks; for many it is asked once for all there are.
-async fn identity_collisions(
-    connection: &mut AnyConnection,
-    wanted: &[Network],
-) -> Result<Vec<Collision>, StoreError> {
-    let only = if let [only] = wanted { Some(only) } else { None };
-    let rows = sqlx::query(
-        "SELECT name, bridge, vlan FROM networks
-         WHERE CAST($1 AS TEXT) IS NULL OR name = $1 OR bridge = $2 OR vlan = CAST($3 AS BIGINT) ORDER BY id",
-    )
-    .bind(only.map(|network| network.name.as_str()))
-    .bind(only.map(|network| network.bridge.as_str()))
-    .bind(only.and_then(|network| network.vlan).map(|vlan| i64::from(vlan.number())))
-    .fetch_all(connection)
-    .await
-    .during("look for networks in the way")?;
-    let names: BTreeSet<&Name> = wanted.iter().map(|network| &network.name).collect();
-    let bridges: BTreeSet<&LinkName> = wanted.iter().map(|network| &network.bridge).collect();
-    let vlans: BTreeSet<VlanId> = wanted.iter().filter_map(|network| network.vlan).collect();
-    let mut collisions = Vec::new();
-    for row in &rows {
-        let mut columns = Columns::of(row);
-        let (name, bridge): (Name, LinkName) = (columns.parse()?, columns.parse()?);
-        let vlan = vlan_from(&mut columns)?;
-        if names.contains(&name) {
-            collisions.push(Collision::Name(name.clone()));
-        }
-        if bridges.contains(&bridge) {
-            collisions.push(Collision::Bridge(bridge, name.clone()));
-        }
-        if let Some(vlan) = vlan.filter(|vlan| vlans.contains(vlan)) {
-            collisions.push(Collision::Vlan(vlan, name));
-        }
-        if collisions.len() >= COLLISIONS_TOLD {
-            break;
-        }
-    }
-    Ok(collisions)
-}
-
-async fn range_collisions(
-    connection: &mut AnyConnection,
-    wanted: &[Network],
-    family: Family,
-) -> Result<Vec<Collision>, StoreError> {
-    let subnets = wanted.iter().flat_map(Network::subnets).map(|subnet| subnet.cidr);
-    let ranges = subnets.filter(|cidr| cidr.family() == family).map(|cidr| (AddressRange::from(cidr), cidr));
-    let wanted: BTreeMap<IpAddr, (AddressRange, Cidr)> =
-        ranges.map(|(range, cidr)| (range.first(), (range, cidr))).collect();
-    let last = wanted.values().map(|(range, _)| range.last()).max();
-    let Some((first, last)) = wanted.keys().next().copied().zip(last) else { return Ok(Vec::new()) };
-    let mut collisions = Vec::new();
-    for (holder, there) in overlapping(connection, (first, last)).await? {
-        let taken = AddressRange::from(there);
-        // Those that are wanted do not overlap, so they end in the order in which they begin.
-        let before = wanted.range(..=taken.last()).rev();
-        let overlapping = before.take_while(|(_, (range, _))| range.last() >= taken.first());
-        collisions.extend(overlapping.map(|(_, (_, cidr))| Collision::Range(*cidr, holder.clone(), there)));
-        if collisions.len() >= COLLISIONS_TOLD {
-            break;
-        }
-    }
-    Ok(collisions)
-}
-
-/// The subnets that overlap with this range.
-pub(crate) async fn taken_ranges(
-    connection: &mut AnyConnection,
-    range: Cidr,
-) -> Result<Vec<Cidr>, StoreError> {
-    let range = AddressRange::from(range);
-    let taken = overlapping(connection, (range.first(), range.last())).await?;
-    Ok(taken.into_iter().map(|(_, cidr)| cidr).collect())
-}
-
-async fn overlapping(
-    connection: &mut AnyConnection,
-    (first, last): (IpAddr, IpAddr),
-) -> Result<Vec<(Name, Cidr)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT n.name, s.cidr FROM subnets s JOIN networks n ON n.id = s.network
-         WHERE s.first_address <= $2 AND s.last_address >= $1 ORDER BY s.first_address",
-    )
-    .bind(address_text(first))
-    .bind(address_text(last))
-    .fetch_all(connection)
-    .await
-    .during("look for overlapping networks")?;
-    rows.iter()
-        .map(|row| {
-            let mut columns = Columns::of(row);
-            Ok((columns.parse()?, columns.parse()?))
-        })
-        .collect()
 }
 
 /// The VLAN ids from this one on that no network has, in order.

@@ -121,8 +121,72 @@ async fn a_device_is_in_the_bridge_of_one_network_only() {
     {
       "error": {
         "code": "interface_taken",
-        "hint": "a device can be in one bridge only: use another host, or a device of its own for each network",
+        "hint": "a device can be in one bridge only, and a host's flat_interface wins over the networks' bridge_interface: use another host, or, when nothing is plugged in here, `trestle host set wired --flat-interface ''` and networks with a `--bridge-interface` each",
         "message": "on host `wired` eth1 is in the bridge of network `one`"
+      }
+    }
+    "#);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_is_not_changed_under_a_network_that_is_led_out_by_it() {
+    let server = with(&[
+        r#"{"name": "one", "type": "flat_dhcp", "cidr": "10.0.0.0/24", "bridge": "br1"}"#,
+        r#"{"name": "tenant", "cidr": "10.1.0.0/24", "bridge_interface": "eth2", "project": "red", "multi_host": false, "gateway_host": "wired"}"#,
+    ])
+    .await;
+    let _wired = server.play_agent("wired", Vec::new()).await;
+    for (name, network) in [("web", "one"), ("db", "tenant")] {
+        server.done("/v1/instances", &instance(name, network)).await;
+    }
+    server.done("/v1/instances/web/attach", r#"{"host": "wired"}"#).await;
+    server.done("/v1/instances/db/attach", r#"{"host": "bare"}"#).await;
+    let body = r#"{"flat_interface": "eth5", "vlan_interface": "eth6"}"#;
+    assert_snapshot!(server.refused_as(Method::PATCH, "/v1/hosts/wired", body).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "in_use",
+        "hint": "move instances with `trestle instance move INSTANCE --to HOST` or detach them, and gateways with `trestle network set-gateway NETWORK HOST`",
+        "message": "the devices of host `wired` cannot be changed while they lead out network `one`, network `tenant`"
+      }
+    }
+    "#);
+    // The network names the same device; nothing is led out of the other host yet.
+    let same = r#"{"vlan_interface": "", "public_interface": "eth0", "gateway": false}"#;
+    server.done_as(Method::PATCH, "/v1/hosts/wired", same).await;
+    server.done_as(Method::PATCH, "/v1/hosts/bare", r#"{"flat_interface": "eth5"}"#).await;
+    server.done("/v1/instances/web/detach", "").await;
+    server.done_as(Method::PATCH, "/v1/hosts/wired", r#"{"flat_interface": ""}"#).await;
+    assert_snapshot!(server.told("host.changed").await, @"
+    host.changed on wired: the devices of host `wired` were changed: vlan_interface eth2 → none, public_interface none → eth0; host `wired` is not chosen to route for single-host networks any more
+    host.changed on bare: the devices of host `bare` were changed: flat_interface none → eth5
+    host.changed on wired: the devices of host `wired` were changed: flat_interface eth1 → none
+    ");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_network_that_the_host_only_routes_for_has_its_device_too() {
+    let server = with(&[
+        r#"{"name": "one", "type": "flat_dhcp", "cidr": "10.0.0.0/24", "bridge": "br1", "multi_host": false, "gateway_host": "wired"}"#,
+        r#"{"name": "two", "type": "flat_dhcp", "cidr": "10.1.0.0/24", "bridge": "br2"}"#,
+    ])
+    .await;
+    let _wired = server.play_agent("wired", Vec::new()).await;
+    server.done("/v1/hosts", r#"{"name": "other", "flat_interface": "eth1"}"#).await;
+    for (name, network) in [("web", "one"), ("db", "two")] {
+        server.done("/v1/instances", &instance(name, network)).await;
+    }
+    server.done("/v1/instances/web/attach", r#"{"host": "other"}"#).await;
+    assert_snapshot!(server.refused("/v1/instances/db/attach", r#"{"host": "wired"}"#).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "interface_taken",
+        "hint": "a device can be in one bridge only, and a host's flat_interface wins over the networks' bridge_interface: use another host, or, when nothing is plugged in here, `trestle host set wired --flat-interface ''` and networks with a `--bridge-interface` each",
+        "message": "on host `wired` eth1 is in the bridge of network `one` (wired routes for it)"
       }
     }
     "#);

@@ -294,12 +294,12 @@ async fn the_gateway_host_of_a_network_in_use_is_not_forgotten() {
     server.done_as(Method::PUT, "/v1/networks/one/gateway", r#"{"host": "a"}"#).await;
     let _a = server.play_agent("a", Vec::new()).await;
     server.done("/v1/instances/one/attach", r#"{"host": "c"}"#).await;
-    assert_snapshot!(server.refused_as(Method::DELETE, "/v1/hosts/a", "").await, @r#"
+    assert_snapshot!(server.raw(Method::DELETE, "/v1/hosts/a", "").await, @r#"
     409 Conflict
     {
       "error": {
         "code": "in_use",
-        "hint": "detach or move instances, and move gateways with `trestle network set-gateway`",
+        "hint": "move instances with `trestle instance move INSTANCE --to HOST` or detach them, and gateways with `trestle network set-gateway NETWORK HOST`",
         "message": "host `a` still has network `one`"
       }
     }

@@ -631,11 +631,6 @@ async fn whatever_is_in_the_way_is_listed_at_once() {
             "message": "there is a network `a` already"
           },
           {
-            "code": "bridge_taken",
-            "field": "bridge",
-            "message": "bridge `br100` is that of network `a`; two networks cannot share one"
-          },
-          {
             "code": "vlan_taken",
             "field": "vlan",
             "message": "VLAN 100 is that of network `a`"
@@ -666,7 +661,7 @@ async fn a_network_in_use_is_not_deleted() {
     {
       "error": {
         "code": "in_use",
-        "hint": "delete these instances, or take their interfaces on the network from them",
+        "hint": "take each out with `trestle instance remove-interface INSTANCE cellar`, or delete it with `trestle instance delete INSTANCE`",
         "message": "network `cellar` still has instance `web`"
       }
     }

@@ -212,7 +212,7 @@ async fn a_vlan_network_is_given_and_taken_back_when_nothing_is_on_it() {
     {
       "error": {
         "code": "in_use",
-        "hint": "delete these instances, or take their interfaces on the network from them",
+        "hint": "take each out with `trestle instance remove-interface INSTANCE net`, or delete it with `trestle instance delete INSTANCE`",
         "message": "network `net` of project `red` still has instance `web`"
       }
     }

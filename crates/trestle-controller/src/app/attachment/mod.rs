@@ -16,7 +16,7 @@ use trestle_core::world::{Attachment, Host, NetworkType, Plug};
 
 use self::plug::read_plug;
 use crate::app::check::{self, Checks};
-use crate::app::network::gateway::{leads_out, refuse_cut_off, refuse_unfit};
+use crate::app::network::gateway::{refuse_cut_off, refuse_unfit, uplink};
 use crate::app::{App, Caller, host, instance};
 use crate::error::AppError;
 use crate::store::Write;
@@ -174,7 +174,7 @@ async fn refuse_no_place(
         refuse_cut_off(&network.network, &gateway, host)?;
     }
     let ports = interface::ports(write.connection(), host.id, network.network.id).await?;
-    if ports + u64::from(leads_out(host, &network.network)) < BRIDGE_PORTS {
+    if ports + u64::from(uplink(host, &network.network).is_some()) < BRIDGE_PORTS {
         return Ok(());
     }
     let message = format!(

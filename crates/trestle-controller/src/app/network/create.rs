@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use trestle_api::{FieldProblem, NetworksCreated, NewNetwork, ReservedRange};
 use trestle_core::alloc::{Layout, LayoutProblem, split};
-use trestle_core::types::{AddressRange, Cidr, Family, Mac, NetworkId, VlanId};
+use trestle_core::types::{AddressRange, Cidr, Family, LinkName, Mac, NetworkId, VlanId};
 use trestle_core::world::{self, Gateways, NetworkType};
 use uuid::Uuid;
 
@@ -93,7 +93,7 @@ async fn place(write: &mut Write, mut draft: Draft<'_>) -> Result<Vec<NetworkRec
         let bridges = draft.vlans_of_taken_bridges(&collisions);
         if bridges.is_empty() {
             way.problems.extend(full);
-            way.problems.extend(collisions.iter().map(problem_of));
+            way.problems.extend(told(&collisions).map(problem_of));
             way.finish()?;
             if let Some((host, first)) = draft.gateway_host.as_ref().zip(records.first()) {
                 refuse_unfit(write, host, first).await?;
@@ -253,6 +253,22 @@ impl InTheWay {
 
 fn problem(field: &str, code: &str, message: String) -> FieldProblem {
     FieldProblem { field: field.to_owned(), code: code.to_owned(), message }
+}
+
+/// The collisions without those of bridges that are called after a VLAN that is taken itself.
+fn told(collisions: &[Collision]) -> impl Iterator<Item = &Collision> {
+    let vlans: BTreeSet<LinkName> = collisions
+        .iter()
+        .filter_map(|collision| match collision {
+            Collision::Vlan(id, _) => Some(id.bridge()),
+            _ => None,
+        })
+        .collect();
+    let follows = move |collision: &Collision| match collision {
+        Collision::Bridge(bridge, _) => vlans.contains(bridge),
+        _ => false,
+    };
+    collisions.iter().filter(move |collision| !follows(collision))
 }
 
 fn problem_of(collision: &Collision) -> FieldProblem {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use trestle_api::{Feature, GatewayRequest, Network};
 use trestle_core::plan::Problem;
 use trestle_core::spec::Key;
-use trestle_core::types::{HostId, Name};
+use trestle_core::types::{HostId, LinkName, Name};
 use trestle_core::world::{self, Gateways, NetworkType};
 
 use crate::app::network::{change, find};
@@ -14,7 +14,7 @@ use crate::error::AppError;
 use crate::store::Write;
 use crate::store::fixed_ip;
 use crate::store::host::{self as host_store, HostRecord};
-use crate::store::interface;
+use crate::store::interface::{self, UplinkHolder};
 use crate::store::network::{self, NetworkRecord};
 use crate::store::observed;
 
@@ -164,14 +164,14 @@ impl App {
         let mut candidates = host_store::gateways(write.connection()).await?;
         candidates.sort_by_key(|(candidate, networks)| {
             let host = &candidate.host;
-            let lacks = (!leads_out(host, &record.network), host.public_interface.is_none());
+            let lacks = (uplink(host, &record.network).is_none(), host.public_interface.is_none());
             (!self.is_connected(candidate), lacks, *networks, host.id)
         });
         let mut reasons = Vec::new();
         for (candidate, _) in candidates {
             let host = &candidate.host;
-            let fits = refuse_cut_off(&record.network, host, guests);
-            match fits.and(refuse_unfit(write, &candidate, record).await) {
+            let fits = refuse_unfit(write, &candidate, record).await;
+            match fits.and_then(|()| refuse_cut_off(&record.network, host, guests)) {
                 Err(error) => reasons.push(error.to_string()),
                 Ok(()) => {
                     network::set_gateway_host(write, record, Some(host.id)).await?;
@@ -230,13 +230,13 @@ pub(in crate::app) async fn leave_host(
     Ok(())
 }
 
-/// Whether a port of the network's bridge on the host is the device that it leads out by. Of what
-/// the administrator has in a flat network's bridge nothing is known.
-pub(in crate::app) fn leads_out(host: &world::Host, network: &world::Network) -> bool {
+/// The device by which a network is led out of a host: the host's own wins over the network's. Of
+/// what the administrator has in a flat network's bridge nothing is known.
+pub(in crate::app) fn uplink<'a>(host: &'a world::Host, network: &'a world::Network) -> Option<&'a LinkName> {
     match network.network_type {
-        NetworkType::Vlan => true,
-        NetworkType::FlatDhcp => host.flat_interface.is_some() || network.bridge_interface.is_some(),
-        NetworkType::Flat => false,
+        NetworkType::Vlan => host.vlan_interface.as_ref().or(network.bridge_interface.as_ref()),
+        NetworkType::FlatDhcp => host.flat_interface.as_ref().or(network.bridge_interface.as_ref()),
+        NetworkType::Flat => None,
     }
 }
 
@@ -252,7 +252,7 @@ pub(in crate::app) fn refuse_cut_off(
     gateway: &world::Host,
     guests: &world::Host,
 ) -> Result<(), AppError> {
-    let without = [guests, gateway].into_iter().find(|host| !leads_out(host, network));
+    let without = [guests, gateway].into_iter().find(|host| uplink(host, network).is_none());
     match without.filter(|_| gateway.id != guests.id) {
         None => Ok(()),
         Some(host) => Err(no_uplink(network, host, &gateway.name)),
@@ -264,7 +264,11 @@ fn no_uplink(network: &world::Network, without: &world::Host, gateway: &Name) ->
     let message = format!(
         "host `{host}` has no device in the bridge of network `{name}`: host `{gateway}`, which routes for it, and guests on other hosts do not reach each other"
     );
-    let hint = format!("name one with `trestle host set {host} --flat-interface DEVICE`");
+    let option = match network.vlan {
+        Some(_) => "--vlan-interface",
+        None => "--flat-interface",
+    };
+    let hint = format!("name one with `trestle host set {host} {option} DEVICE`");
     AppError::conflict("no_uplink", message).hint(hint)
 }
 
@@ -277,7 +281,8 @@ async fn refuse_lesser(
     before: Option<&world::Host>,
 ) -> Result<(), AppError> {
     let network = &record.network;
-    if !leads_out(target, network) && network::is_on_others(write.connection(), network.id, target.id).await?
+    if uplink(target, network).is_none()
+        && network::is_on_others(write.connection(), network.id, target.id).await?
     {
         return Err(no_uplink(network, target, &target.name));
     }
@@ -304,28 +309,38 @@ pub(in crate::app) async fn refuse_unfit(
 ) -> Result<(), AppError> {
     refuse_missing_features(record, &network.network)?;
     let (host, name) = (&record.host, &network.network.name);
-    match network.network.network_type {
-        NetworkType::Flat => Ok(()),
-        NetworkType::Vlan if host.vlan_interface.is_none() && network.network.bridge_interface.is_none() => {
+    match (network.network.network_type, uplink(host, &network.network)) {
+        (NetworkType::Vlan, None) => {
             let message = format!("host `{}` has no device for the VLAN of network `{name}`", host.name);
             Err(AppError::conflict("no_vlan_interface", message)
                 .hint(format!("name one with `trestle host set {} --vlan-interface DEVICE`", host.name)))
         }
-        NetworkType::Vlan => Ok(()),
-        NetworkType::FlatDhcp => {
-            let uplink = host.flat_interface.as_ref().or(network.network.bridge_interface.as_ref());
-            let Some(uplink) = uplink else { return Ok(()) };
+        (NetworkType::FlatDhcp, Some(device)) => {
             let id = network.network.id;
-            match interface::uplink_holder(write.connection(), host.id, id, uplink).await? {
+            match interface::uplink_holder(write.connection(), host.id, id, device).await? {
                 None => Ok(()),
-                Some(holder) => Err(AppError::conflict(
-                    "interface_taken",
-                    format!("on host `{}` {uplink} is in the bridge of network `{holder}`", host.name),
-                )
-                .hint("a device can be in one bridge only: use another host, or a device of its own for each network")),
+                Some(holder) => Err(interface_taken(host, device, &holder)),
             }
         }
+        _ => Ok(()),
     }
+}
+
+fn interface_taken(host: &world::Host, device: &LinkName, holder: &UplinkHolder) -> AppError {
+    let why = match holder.is_plugged_in {
+        true => String::new(),
+        false => format!(" ({} routes for it)", host.name),
+    };
+    let message =
+        format!("on host `{}` {device} is in the bridge of network `{}`{why}", host.name, holder.network);
+    let hint = match host.flat_interface {
+        Some(_) => format!(
+            "a device can be in one bridge only, and a host's flat_interface wins over the networks' bridge_interface: use another host, or, when nothing is plugged in here, `trestle host set {} --flat-interface ''` and networks with a `--bridge-interface` each",
+            host.name
+        ),
+        None => "a device can be in one bridge only: use another host, or networks with a `--bridge-interface` each".to_owned(),
+    };
+    AppError::conflict("interface_taken", message).hint(hint)
 }
 
 fn refuse_missing_features(record: &HostRecord, network: &world::Network) -> Result<(), AppError> {

@@ -26,9 +26,6 @@ use crate::store::subnet::SubnetRecord;
 /// The largest number that JSON carries without loss (RFC 8259 §6).
 const LARGEST_COUNT: u64 = (1 << 53) - 1;
 
-/// What to do about a network that is in use.
-const LEAVE_FIRST: &str = "delete these instances, or take their interfaces on the network from them";
-
 /// How many addresses of networks are in use.
 type Used = BTreeMap<(NetworkId, Family), u64>;
 
@@ -73,8 +70,7 @@ impl App {
         let (id, name) = (record.network.id, &record.network.name);
         let uses = network::uses(write.connection(), id).await?;
         if !uses.is_empty() {
-            let error = AppError::in_use(&format!("network `{name}` still has"), &uses);
-            return Err(error.hint(LEAVE_FIRST));
+            return Err(still_has(&format!("network `{name}` still has"), &uses, &record));
         }
         network::delete(write.connection(), id).await?;
         let message = match &record.project_name {
@@ -154,6 +150,14 @@ pub(super) fn generated_mac(of: MacOf) -> Result<Mac, AppError> {
         MacOf::Bridge => Mac::new([0xfe, 0x16, 0x3e, b, c, d])
             .map_err(|error| AppError::defect("a generated MAC is none").caused_by(error)),
     }
+}
+
+/// A network is in use by these instances, and how they leave it.
+fn still_has(sentence: &str, uses: &[String], record: &NetworkRecord) -> AppError {
+    AppError::in_use(sentence, uses).hint(format!(
+        "take each out with `trestle instance remove-interface INSTANCE {}`, or delete it with `trestle instance delete INSTANCE`",
+        record.network.name
+    ))
 }
 
 /// A change of this network, for the log.

@@ -4,7 +4,7 @@ use trestle_api::{AssociateRequest, Network};
 use trestle_core::types::Name;
 use trestle_core::world::NetworkType;
 
-use crate::app::network::{LEAVE_FIRST, change, find};
+use crate::app::network::{change, find, still_has};
 use crate::app::{App, Caller, project};
 use crate::error::AppError;
 use crate::store::Write;
@@ -50,7 +50,7 @@ impl App {
         let uses = network::uses(write.connection(), id).await?;
         if !uses.is_empty() {
             let sentence = format!("network `{name}` of project `{owner}` still has");
-            return Err(AppError::in_use(&sentence, &uses).hint(LEAVE_FIRST));
+            return Err(still_has(&sentence, &uses, &record));
         }
         network::set_project(write.connection(), id, None).await?;
         let message = format!("network `{name}` was taken from project `{owner}` and is free");
