@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use trestle_core::spec::{Key, Object};
 use trestle_core::types::{LinkName, Mac, Name};
@@ -24,6 +24,16 @@ use crate::host::error::{ApplyError, ObserveError};
 const DHCP_HOSTS: &str = "dhcp-hosts";
 const DNS_NAMES: &str = "dns-names";
 const STALE: &str = "stale";
+
+/// How a lease file that may just be written to is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    /// To observe, which is done again and must cost nothing where there is no lease yet: by when the
+    /// file was changed. ext4 empties a file a moment before it says so.
+    Glance,
+    /// To end a lease, which is never looked at again once it seems to have ended: by waiting.
+    Patient,
+}
 
 /// Where the files are.
 #[derive(Clone, Debug)]
@@ -254,19 +264,29 @@ impl Files {
             let of_address = |(address, lease)| (Key::Lease6(network.clone(), address), lease);
             parse_lease(line).map(of_mac).or_else(|| parse_lease6(line).map(of_address))
         };
-        Ok(self.lease_text(network)?.lines().filter_map(lease).collect())
+        Ok(self.lease_text(network, Reading::Glance)?.lines().filter_map(lease).collect())
     }
 
     /// The address that a MAC has a lease for.
-    pub(super) fn lease(&self, network: &Name, mac: Mac) -> Result<Option<Ipv4Addr>, ObserveError> {
-        let (text, of_mac) = (self.lease_text(network)?, format!(" {mac} "));
+    pub(super) fn lease(
+        &self,
+        network: &Name,
+        mac: Mac,
+        reading: Reading,
+    ) -> Result<Option<Ipv4Addr>, ObserveError> {
+        let (text, of_mac) = (self.lease_text(network, reading)?, format!(" {mac} "));
         let lease = text.lines().filter(|line| line.contains(&of_mac)).find_map(parse_lease);
         Ok(lease.map(|(_, address)| address))
     }
 
     /// Who leases an IPv6 address.
-    pub(super) fn lease6(&self, network: &Name, address: Ipv6Addr) -> Result<Option<Object>, ObserveError> {
-        let (text, of_address) = (self.lease_text(network)?, format!(" {address} "));
+    pub(super) fn lease6(
+        &self,
+        network: &Name,
+        address: Ipv6Addr,
+        reading: Reading,
+    ) -> Result<Option<Object>, ObserveError> {
+        let (text, of_address) = (self.lease_text(network, reading)?, format!(" {address} "));
         let lease = text.lines().filter(|line| line.contains(&of_address)).find_map(parse_lease6);
         Ok(lease.map(|(_, lease)| lease))
     }
@@ -274,30 +294,43 @@ impl Files {
     /// The id under which dnsmasq serves DHCPv6 (RFC 8415 §11); it makes one up and keeps it with the
     /// leases.
     pub(super) fn server_id(&self, network: &Name) -> Result<Option<String>, ObserveError> {
-        let text = self.lease_text(network)?;
+        let text = self.lease_text(network, Reading::Patient)?;
         Ok(text.lines().find_map(|line| line.strip_prefix("duid ")).map(str::to_owned))
     }
 
     /// dnsmasq empties the file and writes it anew, by the buffers of its stdio. What ends within a
-    /// line, is empty or fills whole buffers may be such a moment's: it is read again until the last
-    /// change is a while ago. A line that stays without its end was cut off by a full disk and is no
-    /// lease.
-    fn lease_text(&self, network: &Name) -> Result<String, ObserveError> {
-        /// Far longer than dnsmasq takes, and than the kernel's clock for files stands still.
-        const WHILE: Duration = Duration::from_millis(30);
+    /// line, is empty or fills whole buffers may be such a moment's: it is read again until it can be
+    /// believed. A line that stays without its end was cut off by a full disk and is no lease.
+    fn lease_text(&self, network: &Name, reading: Reading) -> Result<String, ObserveError> {
         const BUFFER: usize = 4096;
+        let (path, begun) = (self.lease_file(network), Instant::now());
         loop {
-            let mut text = read(self.lease_file(network))?.unwrap_or_default();
+            let Some(mut text) = read(path.clone())? else { return Ok(String::new()) };
             if text.ends_with('\n') && !text.len().is_multiple_of(BUFFER) {
                 return Ok(text);
             }
-            // Asked for after the reading. One from the future was long ago, by a clock that was wrong.
-            let changed = last_change(&self.lease_file(network))?;
-            if changed.is_none_or(|changed| changed.elapsed().map_or(true, |ago| ago > WHILE)) {
+            // In this order: what was written to meanwhile is read again.
+            if reading.believes(&path, begun)? {
                 text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
                 return Ok(text);
             }
             std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+impl Reading {
+    fn believes(self, path: &Path, begun: Instant) -> Result<bool, ObserveError> {
+        /// Longer than dnsmasq takes, and than the kernel's clock for files stands still.
+        const AGO: Duration = Duration::from_millis(30);
+        /// Longer than a file system takes that has others' writes to finish first.
+        const PATIENCE: Duration = Duration::from_millis(200);
+        match self {
+            // A change from the future was long ago, by a clock that was wrong.
+            Self::Glance => {
+                Ok(last_change(path)?.is_none_or(|changed| changed.elapsed().map_or(true, |ago| ago > AGO)))
+            }
+            Self::Patient => Ok(begun.elapsed() > PATIENCE),
         }
     }
 }
@@ -462,7 +495,36 @@ mod tests {
         let key = Key::Lease(network.clone(), "fa:16:3e:00:00:01".parse().unwrap());
         let key6 = Key::Lease6(network.clone(), "fd00::5".parse().unwrap());
         assert_eq!(leases, [(key, Object::Lease(Ipv4Addr::new(10, 0, 0, 5))), (key6, lease6.clone())]);
-        assert_eq!(files.lease6(&network, "fd00::5".parse().unwrap()).unwrap(), Some(lease6));
+        let lease = files.lease6(&network, "fd00::5".parse().unwrap(), Reading::Glance);
+        assert_eq!(lease.unwrap(), Some(lease6));
         assert_eq!(files.server_id(&network).unwrap().unwrap(), "00:01:00");
+    }
+
+    /// As dnsmasq does, on a file system that is slow to say that a file was changed.
+    #[test]
+    fn a_lease_has_not_ended_while_its_file_is_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (files, network): (_, Name) = (Files::new(folder.path().to_owned()), "public".parse().unwrap());
+        files.create_network(&network).unwrap();
+        let text = "duid 00:01:00\n1795462913 9 fd00::5 web 00:03:00:01:fa:16:3e:00:00:01\n";
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        let rewrite = || {
+            let file = fs::File::create(files.lease_file(&network)).unwrap();
+            file.set_modified(long_ago).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+            fs::write(files.lease_file(&network), text).unwrap();
+        };
+        rewrite();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (0..20).for_each(|_| rewrite()));
+            while !writer.is_finished() {
+                let lease = files.lease6(&network, "fd00::5".parse().unwrap(), Reading::Patient);
+                assert!(lease.unwrap().is_some());
+                assert!(files.server_id(&network).unwrap().is_some());
+            }
+        });
+        fs::write(files.lease_file(&network), "").unwrap();
+        let lease = files.lease6(&network, "fd00::5".parse().unwrap(), Reading::Patient);
+        assert_eq!(lease.unwrap(), None, "an empty file is believed in the end");
     }
 }

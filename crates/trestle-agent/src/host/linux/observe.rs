@@ -9,6 +9,7 @@ use trestle_core::state::{HostState, Observed};
 use trestle_core::types::{LinkName, Name};
 
 use super::address::Held;
+use super::files::Reading;
 use super::link::Device;
 use super::nftables::Tables;
 use super::route::Led;
@@ -198,8 +199,8 @@ impl LinuxHost {
             Key::DhcpHost(network, mac) => self.files.dhcp_host(network, *mac)?,
             Key::DhcpHost6(network, address) => self.files.dhcp_host6(network, *address)?,
             Key::DnsName(network, name) => self.files.dns_name(network, name)?,
-            Key::Lease(network, mac) => self.files.lease(network, *mac)?.map(Object::Lease),
-            Key::Lease6(network, address) => self.files.lease6(network, *address)?,
+            Key::Lease(network, mac) => self.files.lease(network, *mac, Reading::Glance)?.map(Object::Lease),
+            Key::Lease6(network, address) => self.files.lease6(network, *address, Reading::Glance)?,
             Key::Dnsmasq(network) => dnsmasq::running(&self.files, network)?.map(|running| {
                 self.watch.add_process(network, running.pid);
                 Object::Dnsmasq(running.dnsmasq)

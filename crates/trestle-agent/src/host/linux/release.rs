@@ -10,7 +10,7 @@ use trestle_core::spec::Object;
 use trestle_core::types::{LinkName, Mac, Name};
 
 use super::dnsmasq::{LOOK_AGAIN, PATIENCE};
-use super::files::Files;
+use super::files::{Files, Reading};
 use crate::host::error::{ApplyError, ObserveError};
 
 /// The program for IPv4 leases.
@@ -39,7 +39,7 @@ pub(super) struct Lease6<'a> {
 
 /// Ends a lease and waits until dnsmasq has written so.
 pub(super) async fn release4(files: &Files, lease: Lease4<'_>) -> Result<(), ApplyError> {
-    let is_held = || Ok(files.lease(lease.network, lease.mac)? == Some(lease.address));
+    let is_held = || Ok(files.lease(lease.network, lease.mac, Reading::Patient)? == Some(lease.address));
     let (address, mac) = (lease.address.to_string(), lease.mac.to_string());
     let ending = Ending {
         network: lease.network,
@@ -55,7 +55,10 @@ pub(super) async fn release4(files: &Files, lease: Lease4<'_>) -> Result<(), App
 /// its lease file.
 pub(super) async fn release6(files: &Files, lease: Lease6<'_>) -> Result<(), ApplyError> {
     let wanted = Object::Lease6 { client: lease.client.to_owned(), iaid: lease.iaid };
-    let is_held = || Ok(files.lease6(lease.network, lease.address)?.as_ref() == Some(&wanted));
+    let is_held = || {
+        let held = files.lease6(lease.network, lease.address, Reading::Patient)?;
+        Ok(held.as_ref() == Some(&wanted))
+    };
     let Some(server) = files.server_id(lease.network)? else {
         return Err(ApplyError::NoServerId { network: lease.network.clone(), address: lease.address });
     };
