@@ -6,7 +6,7 @@ use trestle_lab::{Lab, NetnsGuest, Networks, Plug, Topology, until};
 
 use crate::cloud::{
     DEADLINE, HOST, PROJECT, create_on, empty_cloud_with, everything, has_link, link, no_ping, ping,
-    processes, told,
+    processes, told, wait_until_whole,
 };
 
 /// The bridge that the administrator of such a lab made on every host.
@@ -94,6 +94,7 @@ fn a_missing_bridge_is_said_clearly_and_used_when_it_comes() -> Result<()> {
         let ports = lab.exec_ok(HOST, &["bridge", "link", "show"])?;
         Ok(ports.lines().any(|port| port.contains("tr-") && port.contains("master br-lan")).then_some(()))
     })?;
+    wait_until_whole(&lab)?;
     let attached = lab.attach(HOST, "one", "lan", Plug::Tap)?;
     ensure!(attached.gateways.is_empty(), "{attached:?}");
     until("the problem is gone", DEADLINE, || {

@@ -5,7 +5,7 @@ use trestle_lab::{Lab, Plug, has_802_1q, not_run, until};
 
 use crate::cloud::{
     DEADLINE, HOST, INTERNET, PROJECT, Watch, addresses, create_on, delete, empty_cloud, everything,
-    has_link, leaves_as, link, no_ping, ping, processes, refusal, told,
+    has_link, leaves_as, link, no_ping, ping, processes, refusal, told, wait_until_whole,
 };
 use crate::vm::where_vlans_are;
 
@@ -179,6 +179,7 @@ fn a_hosts_own_vlan_interface_wins_and_one_without_any_is_told_at_once() -> Resu
         until("it is made when the device comes", DEADLINE, || {
             Ok(has_link(&lab, HOST, "vlan101")?.then_some(()))
         })?;
+        wait_until_whole(&lab)?;
         attach()?;
         lab.detach(HOST, "one", "tenants")?;
         delete(&lab, "one")?;
