@@ -64,16 +64,31 @@ const PACKAGES: &[Package] = &[
 
 /// Installs what is missing for this purpose, or says how to.
 pub(crate) fn install(purpose: Purpose) -> Result<()> {
-    let needed = PACKAGES.iter().filter(|package| package.purposes.contains(&purpose));
-    let missing: Vec<&Package> = needed.filter(|package| !is_there(package.sign)).collect();
-    if missing.is_empty() {
-        return Ok(());
+    // Twice: a program of a newer release than the others may have to make room for them.
+    for _ in 0..2 {
+        let missing = missing(purpose);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        install_all(&missing)?;
     }
+    match missing(purpose).first() {
+        Some(package) => bail!("{} is installed, but it did not bring {:?}", package.name, package.sign),
+        None => Ok(()),
+    }
+}
+
+fn missing(purpose: Purpose) -> Vec<&'static Package> {
+    let needed = PACKAGES.iter().filter(|package| package.purposes.contains(&purpose));
+    needed.filter(|package| !is_there(package.sign)).collect()
+}
+
+fn install_all(packages: &[&Package]) -> Result<()> {
     println!("Debian packages that are missing:");
-    for package in &missing {
+    for package in packages {
         println!("  {:<28} {}", package.name, package.why);
     }
-    let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
+    let names: Vec<&str> = packages.iter().map(|package| package.name).collect();
     if !is_root() {
         bail!(
             "packages are missing\nhint: run `sudo apt-get install --no-install-recommends {}`",
@@ -87,11 +102,7 @@ pub(crate) fn install(purpose: Purpose) -> Result<()> {
         command
     };
     succeed(apt().arg("update"))?;
-    succeed(apt().args(["install", "-y", "--no-install-recommends"]).args(&names))?;
-    match missing.iter().find(|package| !is_there(package.sign)) {
-        Some(package) => bail!("{} is installed, but it did not bring {:?}", package.name, package.sign),
-        None => Ok(()),
-    }
+    succeed(apt().args(["install", "-y", "--no-install-recommends"]).args(&names))
 }
 
 fn is_there(sign: Sign) -> bool {
