@@ -6,9 +6,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{self, Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep};
 
 use crate::config::AgentConfig;
 use crate::controller::{ConnectError, Connection, Controller, Follower, RemoteController, Reporter};
@@ -20,6 +22,11 @@ use crate::socket::{ListenError, LocalServer, listen};
 
 /// How many spec updates, changes or questions may wait for the loop.
 const QUEUE: usize = 64;
+
+/// How long an agent waits for the one before it to be gone.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long between two looks at whether it is.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Why an agent cannot start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +79,7 @@ pub async fn run<H: Host, C: Controller>(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     make_state_dir(&config.state_dir)?;
-    let _lock = lock(&config.state_dir)?;
+    let _lock = lock(&config.state_dir).await?;
     let (ledger, content) = Ledger::open(&config.state_dir).map_err(ledger_error)?;
     let host = Arc::new(host);
     let listener = listen(&config.socket_path()).map_err(AgentError::Socket)?;
@@ -141,16 +148,23 @@ fn make_state_dir(path: &Path) -> Result<(), AgentError> {
         .map_err(|source| AgentError::StateDir { path: path.to_owned(), source })
 }
 
-/// Held for as long as the file is open; the kernel lets go of it however the agent ends.
-fn lock(state_dir: &Path) -> Result<File, AgentError> {
+/// Held for as long as the file is open; the kernel lets go of it however the agent ends. One that was
+/// killed while it started a program has left the file to that program until it is executed.
+async fn lock(state_dir: &Path) -> Result<File, AgentError> {
     let failed = |source| AgentError::StateDir { path: state_dir.to_owned(), source };
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
     let file = options.open(state_dir.join("agent.lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(AgentError::AlreadyRunning { path: state_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
+            Err(TryLockError::WouldBlock) => {
+                return Err(AgentError::AlreadyRunning { path: state_dir.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
     }
 }
 

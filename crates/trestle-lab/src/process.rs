@@ -12,6 +12,10 @@ use nix::unistd::Pid;
 
 use crate::wait::until;
 
+/// How long a program may take to be there and, once killed, to be gone: a bound on never, on a
+/// machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A running program; killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -56,7 +60,7 @@ impl Process {
     pub fn pid(&mut self) -> Result<i32> {
         let id = self.nsenter.id();
         let children = PathBuf::from(format!("/proc/{id}/task/{id}/children"));
-        until(&format!("{} starts", self.name), Duration::from_secs(5), || {
+        until(&format!("{} starts", self.name), PATIENCE, || {
             if let Some(status) = self.nsenter.try_wait()? {
                 bail!("{} has ended: {status}\n{}", self.name, tail(&self.log, 15));
             }
@@ -97,7 +101,7 @@ impl Process {
     /// Where it does not run any more.
     pub fn kill9(&mut self) -> Result<()> {
         self.signal(Signal::SIGKILL)?;
-        self.wait(Duration::from_secs(5)).map(drop)
+        self.wait(PATIENCE).map(drop)
     }
 
     /// Gives an error, with the end of its log, where it does not run any more.

@@ -176,9 +176,9 @@ impl Running {
     /// Ends the lab and waits until its processes are gone.
     ///
     /// # Errors
-    /// Where they still are after 10 s.
+    /// Where they still are after 60 s.
     pub fn down(&self) -> Result<()> {
-        self.entrance.end(Duration::from_secs(10))
+        self.entrance.end(Duration::from_secs(60))
     }
 
     /// The state folder of a host's agent.

@@ -141,6 +141,21 @@ async fn an_agent_with_a_damaged_ledger_touches_nothing_until_the_controller_has
     starts_knowing_nothing(Some(&ledger)).await;
 }
 
+/// A program that the agent before was starting when it was killed has its lock for a moment.
+#[tokio::test]
+async fn an_agent_waits_for_a_lock_that_is_about_to_be_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = std::fs::File::create(dir.path().join("agent.lock")).unwrap();
+    lock.lock().unwrap();
+    let controller = FakeController::new(cloud::world(&[(1, 1)]));
+    let machine = Machine::new(cloud::fresh_state());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    tokio::task::yield_now().await;
+    drop(lock);
+    controller.content().await;
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn a_second_agent_with_the_same_state_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();

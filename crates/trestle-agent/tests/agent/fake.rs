@@ -21,7 +21,8 @@ use trestle_core::world::World;
 
 use crate::cloud;
 
-/// How long anything may take before a test gives up.
+/// How long anything may take before a test gives up: far more than it takes, but less than it is
+/// until the next heartbeat or regular round, which would make good what was missed.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits until this holds.
@@ -365,7 +366,9 @@ impl Agent {
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async { drop(stopped.await) };
-            trestle_agent::run(&config, machine, controller, shutdown).await
+            let ended = trestle_agent::run(&config, machine, controller, shutdown).await;
+            // A test that waits for what the agent would have done is told why it does not.
+            ended.inspect_err(|error| eprintln!("the agent ended: {error}"))
         });
         Self { task, stop }
     }

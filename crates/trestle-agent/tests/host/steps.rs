@@ -9,7 +9,9 @@ use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, Object, Set, Table};
 use trestle_core::types::{LinkName, Mac, VlanId};
 
-use crate::bench::{Bench, Namespace, dnsmasq_of, in_namespace, json, sh, wait_until, without_dnsmasq};
+use crate::bench::{
+    Bench, DEADLINE, Namespace, dnsmasq_of, in_namespace, json, sh, wait_until, without_dnsmasq,
+};
 use crate::cloud::{interface, link_name, spec, world};
 
 fn port(kind: LinkKind, bridge: &str) -> Link {
@@ -254,7 +256,7 @@ fn addresses_and_routes_move_to_the_bridge_and_back_and_a_connection_lives_on() 
             .spawn()
             .unwrap();
         let (mut connection, _) = listener.accept().unwrap();
-        connection.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        connection.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut talk = || {
             let mut answer = [0; 4];
             connection.write_all(b"ping").unwrap();

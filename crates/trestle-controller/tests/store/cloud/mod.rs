@@ -203,7 +203,7 @@ impl Cloud {
         let revision = self.app.counts().await.unwrap().revision;
         let mut taken_in = self.app.subscribe();
         let settled = taken_in.wait_for(|taken_in| *taken_in >= revision);
-        tokio::time::timeout(Duration::from_secs(10), settled).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), settled).await.unwrap().unwrap();
     }
 
     pub async fn fixed_ips(&self) -> Vec<FixedIp> {
