@@ -179,8 +179,10 @@ pub struct Subnet {
     pub dhcp_start: IpAddr,
     /// How many addresses it has for instances, taken or not; 2^53 - 1 at most, which stands for more.
     pub total: u64,
-    /// How many of them are taken or not yet free again.
+    /// How many are taken or not yet free again: of these, and others that instances asked for.
     pub used: u64,
+    /// How many of the former would be given out now; 2^53 - 1 at most, which stands for more.
+    pub free: u64,
 }
 
 /// Addresses of a network that no instance is given.

@@ -284,29 +284,38 @@ pub(crate) async fn release_host(
     Ok(!rows.is_empty())
 }
 
-/// How many addresses are in use, in each family of each network: those that an instance has,
-/// wherever they lie, and of those that are given out what is taken otherwise or not yet free again.
-/// Where none are, there is no entry.
+/// How many addresses of a range are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UsedAddresses {
+    /// Those that an instance has, wherever they lie, and `given_out`.
+    pub(crate) all: u64,
+    /// Of those that are given out unasked, what is taken or not yet free again.
+    pub(crate) given_out: u64,
+}
+
+/// How many addresses are in use, in each family of each network. Where none are, there is no entry.
 pub(crate) async fn used(
     connection: &mut AnyConnection,
     networks: &[NetworkRecord],
     policy: ReleasePolicy,
     now: Timestamp,
-) -> Result<BTreeMap<(NetworkId, Family), u64>, StoreError> {
+) -> Result<BTreeMap<(NetworkId, Family), UsedAddresses>, StoreError> {
     if networks.is_empty() {
         return Ok(BTreeMap::new());
     }
     let places: Vec<String> = (3..networks.len() + 3).map(|place| format!("${place}")).collect();
     let sql = format!(
-        "SELECT s.network, s.family, COUNT(*) FROM subnets s
-         JOIN fixed_ips f ON f.address BETWEEN s.first_address AND s.last_address
-         WHERE s.network IN ({}) AND (f.interface IS NOT NULL
-             OR (f.address BETWEEN s.dhcp_start AND s.allowed_last
-                 AND NOT {} AND (f.released_at IS NULL OR NOT {})))
-         GROUP BY s.network, s.family",
-        places.join(", "),
+        "SELECT u.network, u.family, COUNT(CASE WHEN u.has_instance = 1 OR u.given_out = 1 THEN 1 END),
+                COUNT(CASE WHEN u.given_out = 1 THEN 1 END)
+         FROM (SELECT s.network, s.family, CASE WHEN f.interface IS NOT NULL THEN 1 ELSE 0 END AS has_instance,
+                   CASE WHEN f.address BETWEEN s.dhcp_start AND s.allowed_last
+                       AND NOT {} AND (f.released_at IS NULL OR NOT {}) THEN 1 ELSE 0 END AS given_out
+               FROM subnets s JOIN fixed_ips f ON f.address BETWEEN s.first_address AND s.last_address
+               WHERE s.network IN ({})) u
+         GROUP BY u.network, u.family",
         is_reserved!(),
-        is_free!()
+        is_free!(),
+        places.join(", ")
     );
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(policy.forced()).bind(policy.cutoff(now));
     for record in networks {
@@ -318,7 +327,7 @@ pub(crate) async fn used(
             let mut columns = Columns::of(row);
             let id = columns.parse()?;
             let family = subnet::family_from(&mut columns)?;
-            Ok(((id, family), columns.count()?))
+            Ok(((id, family), UsedAddresses { all: columns.count()?, given_out: columns.count()? }))
         })
         .collect()
 }

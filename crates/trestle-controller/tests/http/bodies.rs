@@ -68,6 +68,7 @@ async fn what_is_made_is_shown() {
           "ipv4": {
             "cidr": "10.0.0.0/24",
             "dhcp_start": "10.0.0.2",
+            "free": 253,
             "gateway": "10.0.0.1",
             "total": 253,
             "used": 0,

@@ -90,6 +90,7 @@ async fn each_type_and_family_has_what_it_needs() {
           "ipv4": {
             "cidr": "10.0.0.0/24",
             "dhcp_start": "10.0.0.12",
+            "free": 168,
             "gateway": "10.0.0.10",
             "total": 168,
             "used": 0,
@@ -98,6 +99,7 @@ async fn each_type_and_family_has_what_it_needs() {
           "ipv6": {
             "cidr": "fd00:1::/64",
             "dhcp_start": "fd00:1::2",
+            "free": 9007199254740991,
             "gateway": "fd00:1::1",
             "total": 9007199254740991,
             "used": 0,
@@ -139,6 +141,7 @@ async fn each_type_and_family_has_what_it_needs() {
           "ipv6": {
             "cidr": "2001:db8::/64",
             "dhcp_start": "2001:db8::1",
+            "free": 9007199254740991,
             "gateway": null,
             "total": 9007199254740991,
             "used": 0,

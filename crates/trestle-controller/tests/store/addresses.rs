@@ -17,6 +17,7 @@ crate::on_both!(
     the_address_released_longest_ago_is_taken_first,
     an_address_asked_for_is_skipped_when_its_turn_comes,
     networks_that_overlap_are_refused_by_name_and_by_the_database,
+    what_is_free_is_what_would_be_given_out_now,
     of_many_overlapping_networks_made_at_once_one_stands,
     a_released_address_is_free_when_its_host_has_ended_the_lease,
     a_released_address_is_free_after_the_timeout_whatever_its_host_says,
@@ -290,6 +291,39 @@ async fn a_network_of_both_families_gives_an_address_of_each(database: Database)
     assert_eq!(listed.join(" "), "10.0.0.2 10.0.0.3 10.0.0.4 2001:db8::2 2001:db8::3 2001:db8::ff");
     let network = cloud.app.network(&project, "n").await.unwrap();
     assert_eq!((network.ipv4.unwrap().used, network.ipv6.unwrap().used), (3, 3));
+}
+
+async fn what_is_free_is_what_would_be_given_out_now(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let host = cloud.host("h1").await;
+    // Given out are .4, .5 and .6.
+    let dhcp_start = Some("10.0.0.4".to_owned());
+    cloud.make(NewNetwork { dhcp_start, ..flat_dhcp("n", "10.0.0.0/29", "br0") }).await.unwrap();
+    let counts = async || {
+        let ipv4 = cloud.app.network(&project, "n").await.unwrap().ipv4.unwrap();
+        (ipv4.total, ipv4.used, ipv4.free)
+    };
+    assert_eq!(counts().await, (3, 0, 3));
+    cloud.try_instance(&project, "asked", "n", Some("10.0.0.2")).await.unwrap();
+    assert_eq!(counts().await, (3, 1, 3), "what lies before the start is in use and takes nothing away");
+    let a = cloud.instance(&project, "a", "n").await;
+    assert_eq!(counts().await, (3, 2, 2));
+    reserve(&cloud, "10.0.0.4").await;
+    assert_eq!(counts().await, (2, 2, 2), "what is reserved is not counted, in use or not");
+    unreserve(&cloud, "10.0.0.4").await;
+    cloud.attach(&a, &host).await;
+    cloud.delete(&project, "a").await;
+    assert_eq!(counts().await, (3, 2, 2), "the host may still serve it");
+    let left = cloud.app.counts().await.unwrap().revision;
+    cloud.report(&host, left, []).await;
+    assert_eq!(counts().await, (3, 1, 3));
+    for (name, free) in [("b", 2), ("c", 1), ("d", 0)] {
+        cloud.instance(&project, name, "n").await;
+        assert_eq!(counts().await.2, free);
+    }
+    let full = cloud.try_instance(&project, "e", "n", None).await;
+    assert_eq!(full.unwrap_err().error.code, "network_full");
 }
 
 async fn reserve(cloud: &Cloud, range: &str) -> Network {

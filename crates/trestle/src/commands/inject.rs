@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn network(name: &str, network_type: &str) -> Network {
-        let subnet = |cidr: &str, gateway: &str, start: &str| json!({ "cidr": cidr, "gateway": gateway, "dhcp_start": start, "total": 9, "used": 0 });
+        let subnet = |cidr: &str, gateway: &str, start: &str| json!({ "cidr": cidr, "gateway": gateway, "dhcp_start": start, "total": 9, "used": 0, "free": 9 });
         let network = json!({
             "id": "0198f0d2-6d5c-7c1e-9a53-5b0c6f3d2e1a", "name": name, "type": network_type,
             "ipv4": subnet("10.0.0.0/24", "10.0.0.1", "10.0.0.2"),

@@ -279,29 +279,40 @@ async fn move_instance(client: &Client, printer: Printer, args: MoveArgs) -> any
 fn moved(phase: MovePhase, before: &Instance, after: &Instance, took: Duration) -> String {
     let name = &after.name;
     let took = printer::duration(took);
-    let (was, is) = (printer::listed(hosts(before)), printer::listed(hosts(after)));
     let to_be = |instance: &Instance| {
         let hosts: BTreeSet<_> = instance.interfaces.iter().filter_map(|i| i.moving_to.as_ref()).collect();
         printer::listed(hosts)
     };
     match phase {
         MovePhase::Prepare => {
+            let is = hosts(after.interfaces.iter().filter(|interface| interface.moving_to.is_some()));
             format!("prepared instance {name} on {} in {took}; it stays on {is} until --switch", to_be(after))
         }
         MovePhase::Cancel => match to_be(before).as_str() {
-            "-" => format!("instance {name} was not about to move; it stays on {is}"),
+            "-" => format!("instance {name} was not about to move; it stays on {}", hosts(&after.interfaces)),
             host => format!("took down what was prepared for instance {name} on {host}, in {took}"),
         },
-        MovePhase::Both | MovePhase::Switch if was == is => format!("instance {name} is on {is} already"),
-        MovePhase::Both | MovePhase::Switch => {
-            format!("moved instance {name} from {was} to {is} in {took} ({})", places(after))
-        }
+        MovePhase::Both | MovePhase::Switch => switched(before, after, &took),
     }
 }
 
-/// Where it is plugged in.
-fn hosts(instance: &Instance) -> BTreeSet<&Name> {
-    instance.interfaces.iter().filter_map(|interface| interface.host.as_ref()).collect()
+/// What is elsewhere than before; other interfaces may have been there already, or are nowhere.
+fn switched(before: &Instance, after: &Instance, took: &str) -> String {
+    let name = &after.name;
+    let was = |now: &Interface| before.interfaces.iter().find(|was| was.id == now.id && was.host != now.host);
+    let moved = after.interfaces.iter().filter_map(|now| Some((was(now)?, now)));
+    let (old, new): (Vec<&Interface>, Vec<&Interface>) = moved.unzip();
+    if new.is_empty() {
+        return format!("instance {name} is on {} already", hosts(&after.interfaces));
+    }
+    let places = printer::listed(new.iter().copied().map(place));
+    format!("moved instance {name} from {} to {} in {took} ({places})", hosts(old), hosts(new))
+}
+
+/// Where they are plugged in.
+fn hosts<'a>(interfaces: impl IntoIterator<Item = &'a Interface>) -> String {
+    let hosts = interfaces.into_iter().filter_map(|interface| interface.host.as_ref());
+    printer::listed(hosts.collect::<BTreeSet<&Name>>())
 }
 
 fn places(instance: &Instance) -> String {
@@ -405,6 +416,40 @@ mod tests {
         instance web is on kvm2 already
         took down what was prepared for instance web on kvm2, in 140 ms
         instance web was not about to move; it stays on kvm1
+        ");
+    }
+
+    #[test]
+    fn a_move_names_what_moved_and_nothing_else() {
+        let beside = |mut instance: Instance, hosts: [Option<&str>; 2]| {
+            for (number, host) in hosts.into_iter().enumerate() {
+                let mut other = instance.interfaces[0].clone();
+                other.id = format!("01926b2e-8f4e-7c1a-9d0b-5b8f3a2c1d5{number}").parse().unwrap();
+                (other.host, other.moving_to) = (host.map(|host| host.parse().unwrap()), None);
+                other.network = format!("other{number}").parse().unwrap();
+                instance.interfaces.push(other);
+            }
+            instance
+        };
+        // One is there already, one is plugged in nowhere.
+        let others = [Some("kvm2"), None];
+        let (old, prepared, new) = (
+            beside(web(Some("kvm1"), None), others),
+            beside(web(Some("kvm1"), Some("kvm2")), others),
+            beside(web(Some("kvm2"), None), others),
+        );
+        let told = [
+            (MovePhase::Both, &old, &new),
+            (MovePhase::Prepare, &old, &prepared),
+            (MovePhase::Switch, &prepared, &new),
+            (MovePhase::Switch, &new, &new),
+        ]
+        .map(|(phase, before, after)| moved(phase, before, after, Duration::from_millis(140)));
+        insta::assert_snapshot!(told.join("\n"), @"
+        moved instance web from kvm1 to kvm2 in 140 ms (10.0.0.9 and fd00::9 on public)
+        prepared instance web on kvm2 in 140 ms; it stays on kvm1 until --switch
+        moved instance web from kvm1 to kvm2 in 140 ms (10.0.0.9 and fd00::9 on public)
+        instance web is on kvm2 already
         ");
     }
 

@@ -263,16 +263,8 @@ fn usage_of(network: &Network, subnet: &Subnet) -> Usage {
         range: subnet.cidr,
         total: subnet.total,
         used: subnet.used,
-        free: free(subnet),
+        free: subnet.free,
         reserved: network.reserved.iter().filter(inside).map(|reserved| size(reserved.range)).sum(),
-    }
-}
-
-/// Of what nobody can count it stays as much, whatever is used.
-fn free(subnet: &Subnet) -> u64 {
-    match subnet.total {
-        MORE_THAN_TOLD => MORE_THAN_TOLD,
-        total => total.saturating_sub(subnet.used),
     }
 }
 

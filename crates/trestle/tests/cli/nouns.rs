@@ -267,7 +267,8 @@ fn networks() {
         "vpn": null,
         "dhcp_start": "10.0.0.2",
         "total": 253,
-        "used": 0
+        "used": 0,
+        "free": 253
       },
       "ipv6": null,
       "ipv6_mode": null,
@@ -484,7 +485,7 @@ fn ranges_are_reserved_and_given_back() {
     exit 0
     --- stdout
     NETWORK  RANGE        TOTAL  USED  FREE  RESERVED
-    public   10.0.0.0/24  244    1     243   9
+    public   10.0.0.0/24  244    1     244   9
     ");
     insta::assert_snapshot!(server.run("instance create db --project alpha --network public,address=10.0.0.7"), @"
     exit 1

@@ -19,7 +19,7 @@ use crate::app::check;
 use crate::app::{App, Caller, host, project};
 use crate::error::AppError;
 use crate::store::change::Change;
-use crate::store::fixed_ip;
+use crate::store::fixed_ip::{self, UsedAddresses};
 use crate::store::network::{self, Filter, NetworkRecord};
 use crate::store::subnet::SubnetRecord;
 
@@ -27,7 +27,7 @@ use crate::store::subnet::SubnetRecord;
 const LARGEST_COUNT: u64 = (1 << 53) - 1;
 
 /// How many addresses of networks are in use.
-type Used = BTreeMap<(NetworkId, Family), u64>;
+type Used = BTreeMap<(NetworkId, Family), UsedAddresses>;
 
 impl App {
     /// The networks that the caller may use.
@@ -172,7 +172,7 @@ pub(super) fn change(kind: &'static str, message: String, record: &NetworkRecord
 
 fn answer(record: NetworkRecord, used: &Used) -> Network {
     let subnet = |family| {
-        let used = used.get(&(record.network.id, family)).copied().unwrap_or(0);
+        let used = used.get(&(record.network.id, family)).copied().unwrap_or_default();
         record.subnet(family).map(|subnet| subnet_answer(subnet, used))
     };
     let (ipv4, ipv6) = (subnet(Family::Ipv4), subnet(Family::Ipv6));
@@ -202,14 +202,16 @@ fn answer(record: NetworkRecord, used: &Used) -> Network {
     }
 }
 
-fn subnet_answer(subnet: &SubnetRecord, used: u64) -> Subnet {
+fn subnet_answer(subnet: &SubnetRecord, used: UsedAddresses) -> Subnet {
     let layout = &subnet.layout;
+    let told = |count: u128| u64::try_from(count).unwrap_or(u64::MAX).min(LARGEST_COUNT);
     Subnet {
         cidr: layout.cidr(),
         gateway: layout.gateway(),
         vpn: layout.vpn(),
         dhcp_start: layout.dhcp_start(),
-        total: u64::try_from(layout.total()).unwrap_or(u64::MAX).min(LARGEST_COUNT),
-        used,
+        total: told(layout.total()),
+        used: used.all,
+        free: told(layout.total().saturating_sub(used.given_out.into())),
     }
 }
