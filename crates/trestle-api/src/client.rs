@@ -19,8 +19,8 @@ use crate::agent::{Report, SpecQuery};
 use crate::{
     ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, FixedIp,
     FixedIpFilter, GatewayRequest, Host, HostFilter, HostPatch, Instance, InstanceFilter, MoveRequest,
-    Network, NetworkFilter, NetworksCreated, NewHost, NewInstance, NewInterface, NewNetwork, NewProject,
-    NewToken, Page, PageQuery, Project, ProjectPatch, ReserveRequest, Token, TokenCreated,
+    Network, NetworkFilter, NetworkPatch, NetworksCreated, NewHost, NewInstance, NewInterface, NewNetwork,
+    NewProject, NewToken, Page, PageQuery, Project, ProjectPatch, ReserveRequest, Token, TokenCreated,
 };
 
 /// How long a connection may take to stand.
@@ -245,6 +245,11 @@ impl Client {
     /// Shows a network, by name or id.
     pub async fn network(&self, network: &str) -> Result<Network, ClientError> {
         self.send(self.get(&["v1", "networks", network])).await
+    }
+
+    /// Changes what guests of a network are told, or the device it leads out by.
+    pub async fn patch_network(&self, network: &str, patch: &NetworkPatch) -> Result<Network, ClientError> {
+        self.send(self.request(Method::PATCH, &["v1", "networks", network]).json(patch)).await
     }
 
     /// Deletes a network that no instance is on any more.

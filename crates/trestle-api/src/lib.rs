@@ -27,8 +27,8 @@ pub use instance::{
     NewInstance, NewInterface, PlugRequest,
 };
 pub use network::{
-    AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworksCreated, NewNetwork, ReserveRequest,
-    ReservedRange, Subnet,
+    AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated, NewNetwork,
+    ReserveRequest, ReservedRange, Subnet,
 };
 pub use page::{Page, PageQuery};
 pub use project::{NewProject, Project, ProjectPatch, Quota, Usage};

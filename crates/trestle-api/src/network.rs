@@ -214,6 +214,27 @@ pub struct AssociateRequest {
     pub project: String,
 }
 
+/// What to change of a network; what is absent stays, an empty list is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkPatch {
+    /// As in [`NewNetwork`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Vec<String>>,
+    /// As in [`NewNetwork`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// As in [`NewNetwork`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// As in [`NewNetwork`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhcp_options: Option<Vec<String>>,
+    /// As in [`NewNetwork`]; an empty text takes it away. Not on a host where the network stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge_interface: Option<String>,
+}
+
 /// The host that is to route for a single-host network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

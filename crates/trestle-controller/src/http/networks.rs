@@ -4,8 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use trestle_api::{
-    AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworksCreated, NewNetwork, Page, PageQuery,
-    ReserveRequest,
+    AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated, NewNetwork,
+    Page, PageQuery, ReserveRequest,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +18,7 @@ use crate::app::App;
 pub(super) fn routes() -> OpenApiRouter<Front> {
     OpenApiRouter::new()
         .routes(routes!(create_networks, list_networks))
-        .routes(routes!(network, delete_network))
+        .routes(routes!(network, patch_network, delete_network))
         .routes(routes!(reserve))
         .routes(routes!(unreserve))
         .routes(routes!(associate))
@@ -61,6 +61,21 @@ async fn network(
     Path(network): Path<String>,
 ) -> Answer<Json<Network>> {
     Ok(Json(app.network(&caller, &network).await?))
+}
+
+/// Changes what guests are told, or the device that the network leads out by. What is absent stays.
+/// Connected hosts have followed when this is answered, or two seconds have passed.
+#[utoipa::path(patch, path = "/v1/networks/{network}", tag = "networks", request_body = NetworkPatch,
+    params(("network" = String, Path, description = "the network, by name or id")), responses(
+    (status = 200, description = "the network as it is now", body = Network), Refusals, Collisions,
+))]
+async fn patch_network(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Path(network): Path<String>,
+    JsonBody(patch): JsonBody<NetworkPatch>,
+) -> Answer<Json<Network>> {
+    Ok(Json(app.patch_network(&caller, &network, patch).await?))
 }
 
 /// Deletes a network that no instance is on any more.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use trestle_api::{ApiError, Feature};
-use trestle_core::types::HostId;
+use trestle_core::types::{HostId, NetworkId};
 use trestle_core::world::Host;
 
 use crate::store::columns::Columns;
@@ -112,6 +112,23 @@ pub(crate) async fn gateways(connection: &mut AnyConnection) -> Result<Vec<(Host
     ));
     let rows = query.fetch_all(connection).await.during("list hosts that may route")?;
     rows.iter().map(|row| Ok((from_row(row)?, Columns::of_last(row).count()?))).collect()
+}
+
+/// The hosts on which this network stands: something of it is or is about to be plugged in there, or
+/// the host routes for what is elsewhere.
+pub(crate) async fn with_network(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+) -> Result<Vec<HostRecord>, StoreError> {
+    let query = sqlx::query(select!(
+        "",
+        "WHERE EXISTS (SELECT 1 FROM interfaces i JOIN networks n ON n.id = i.network
+             WHERE n.id = $1 AND (i.host = h.id OR i.next_host = h.id
+                                  OR (i.host IS NOT NULL AND n.gateway_host = h.id)))
+         ORDER BY h.name"
+    ));
+    let rows = query.bind(network.to_string()).fetch_all(connection).await;
+    rows.during("list a network's hosts")?.iter().map(from_row).collect()
 }
 
 /// Puts a new one in.

@@ -296,6 +296,24 @@ pub(crate) async fn set_gateway_host(
     Ok(())
 }
 
+/// Changes what guests are told and the device it leads out by.
+pub(crate) async fn update(connection: &mut AnyConnection, network: &Network) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE networks SET bridge_interface = $2, dns = $3, domain = $4, mtu = $5, dhcp_options = $6
+         WHERE id = $1",
+    )
+    .bind(network.id.to_string())
+    .bind(network.bridge_interface.as_ref().map(ToString::to_string))
+    .bind(serde_json::json!(network.dns).to_string())
+    .bind(network.domain.to_string())
+    .bind(i64::from(network.mtu.bytes()))
+    .bind(serde_json::json!(network.dhcp_options).to_string())
+    .execute(connection)
+    .await
+    .during("change a network")?;
+    Ok(())
+}
+
 /// The VLAN ids from this one on that no network has, in order.
 pub(crate) async fn free_vlans(
     connection: &mut AnyConnection,

@@ -19,3 +19,4 @@ mod refusals;
 mod reports;
 mod reserving;
 mod service;
+mod settings;

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::cloud::{Cloud, Database, told};
+use crate::cloud::{Cloud, Database, flat_dhcp, told};
 use sqlx::{AnyConnection, Connection};
 use trestle_api::{
-    AssociateRequest, NetworkFilter, NewInstance, NewNetwork, PageQuery, Project, ProjectPatch,
+    AssociateRequest, MovePhase, NetworkFilter, NetworkPatch, NewInstance, NewNetwork, PageQuery, Project,
+    ProjectPatch,
 };
 use trestle_controller::app::Caller;
 
@@ -18,6 +19,8 @@ crate::on_both!(
     a_project_is_given_the_free_network_with_the_lowest_vlan_and_keeps_it,
     a_claim_counts_against_the_quota,
     a_project_has_no_more_fixed_ips_than_it_may,
+    a_changed_network_is_kept_and_reaches_the_hosts_that_have_it,
+    the_device_of_a_network_is_kept_for_guests_their_gateway_and_where_they_move,
 );
 
 fn vlans(count: u32, cidr: &str) -> NewNetwork {
@@ -185,4 +188,66 @@ async fn a_project_has_no_more_fixed_ips_than_it_may(database: Database) {
     cloud.delete(&member, "a").await;
     cloud.instance(&member, "c", "n").await;
     assert_eq!(project(&cloud, "p").await.usage.fixed_ips, 2);
+}
+
+async fn a_changed_network_is_kept_and_reaches_the_hosts_that_have_it(database: Database) {
+    let mut cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let (host, other) = (cloud.host("h1").await, cloud.host("h2").await);
+    cloud.network("n", "10.0.0.0/24").await;
+    cloud.attach(&cloud.instance(&project, "a", "n").await, &host).await;
+    cloud.settle().await;
+    let [has, has_not] = [cloud.whole(&host).await, cloud.whole(&other).await];
+    let patch = NetworkPatch {
+        dns: Some(vec!["192.0.2.53".to_owned()]),
+        domain: Some("example.internal".to_owned()),
+        mtu: Some(1400),
+        dhcp_options: Some(vec!["42,192.0.2.1".to_owned()]),
+        bridge_interface: None,
+    };
+    let changed = cloud.app.patch_network(&Caller::Admin, "n", patch).await.unwrap();
+    cloud.settle().await;
+    let update = cloud.poll(&host, Some(has.generation)).await;
+    let mut keys: Vec<String> = update.put.keys().map(ToString::to_string).collect();
+    keys.retain(|key| !key.starts_with("link/tr-"));
+    assert_eq!(keys, ["link/br-n", "dns-name/n/a.example.internal", "dnsmasq/n"]);
+    let gone: Vec<String> = update.gone.iter().map(ToString::to_string).collect();
+    assert_eq!(gone, ["dns-name/n/a.trestle.internal"]);
+    assert_eq!(cloud.whole(&other).await, has_not);
+    cloud.restart().await;
+    assert_eq!(cloud.app.network(&Caller::Admin, "n").await.unwrap(), changed);
+}
+
+/// Whether the network's device may be another now.
+async fn may_change_device(cloud: &Cloud, device: &str) -> Result<(), String> {
+    let patch = NetworkPatch { bridge_interface: Some(device.to_owned()), ..NetworkPatch::default() };
+    cloud.app.patch_network(&Caller::Admin, "n", patch).await.map(drop).map_err(|error| error.to_string())
+}
+
+async fn the_device_of_a_network_is_kept_for_guests_their_gateway_and_where_they_move(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let project = cloud.project("p").await;
+    let (gateway, old, new) = (cloud.host("gw").await, cloud.host("old").await, cloud.host("new").await);
+    let _agents = [cloud.agent(&gateway).await, cloud.agent(&old).await, cloud.agent(&new).await];
+    let network = NewNetwork {
+        multi_host: Some(false),
+        gateway_host: Some("gw".to_owned()),
+        bridge_interface: Some("eth2".to_owned()),
+        ..flat_dhcp("n", "10.0.0.0/24", "br-n")
+    };
+    cloud.make(network).await.unwrap();
+    let instance = cloud.instance(&project, "a", "n").await;
+    may_change_device(&cloud, "eth3").await.unwrap();
+    cloud.attach(&instance, &old).await;
+    cloud.shift(&instance.id.to_string(), &new, MovePhase::Prepare).await;
+    let refused = may_change_device(&cloud, "eth4").await.unwrap_err();
+    assert_eq!(
+        refused,
+        "the device of network `n` cannot be changed while the network stands on host `gw`, host `new`, host `old`"
+    );
+    cloud.shift(&instance.id.to_string(), &new, MovePhase::Switch).await;
+    let refused = may_change_device(&cloud, "").await.unwrap_err();
+    assert!(refused.ends_with("stands on host `gw`, host `new`"), "{refused}");
+    cloud.app.detach(&project, "a", None, None).await.unwrap();
+    may_change_device(&cloud, "").await.unwrap();
 }

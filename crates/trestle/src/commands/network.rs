@@ -1,6 +1,7 @@
 //! `trestle network`
 
 mod create;
+mod set;
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -84,6 +85,9 @@ pub(crate) enum NetworkCommand {
     /// Take a VLAN network that no instance is on from its project: it is free again
     #[command(after_help = "Example: trestle network disassociate tenants-7")]
     Disassociate(NetworkArg),
+    /// Change a network, in use or not; what is not given stays
+    #[command(after_help = set::EXAMPLES)]
+    Set(set::SetArgs),
     /// Move the gateway of a single-host network to another host
     #[command(after_help = "Example: trestle network set-gateway public kvm2")]
     SetGateway {
@@ -142,6 +146,7 @@ pub(crate) async fn run(command: NetworkCommand, context: &Context) -> anyhow::R
             let network = client.disassociate(&arg.network).await?;
             printer.done(&network, &format!("network {} is free now", network.name))
         }
+        NetworkCommand::Set(args) => set::run(&client, printer, args).await,
         NetworkCommand::SetGateway { network, host } => set_gateway(&client, printer, network, host).await,
         NetworkCommand::Delete { network: NetworkArg { network }, confirmation } => {
             let thing = format!("network {network}");

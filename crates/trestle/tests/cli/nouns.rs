@@ -507,6 +507,111 @@ fn ranges_are_reserved_and_given_back() {
 }
 
 #[test]
+fn what_a_network_s_guests_are_told_can_be_changed() {
+    let server = Server::start();
+    server.given("project create alpha");
+    server.given("network create public --type flat_dhcp --cidr 10.0.0.0/24 --bridge br100");
+    let set = |arguments: &[&str]| {
+        let line = [&["network", "set", "public"], arguments].concat();
+        server.seen(&server.command(&line).output().unwrap())
+    };
+    insta::assert_snapshot!(set(&["--dns", "192.0.2.53", "--dns", "fd00::53", "--bridge-interface", "eth2"]), @"
+    exit 0
+    --- stderr
+    changed network public
+    ");
+    insta::assert_snapshot!(set(&["--mtu", "1400", "--domain", "example.internal", "--dhcp-option", "42,192.0.2.1"]), @"
+    exit 0
+    --- stderr
+    changed network public; guests hear of it when they renew their leases
+    ");
+    insta::assert_snapshot!(server.run("network set public --mtu 1400"), @"
+    exit 0
+    --- stderr
+    network public is like that already
+    ");
+    insta::assert_snapshot!(server.run("network show public"), @"
+    exit 0
+    --- stdout
+    name               public
+    id                 [id]
+    type               flat_dhcp
+    project            (shared)
+    ipv4               10.0.0.0/24
+      router           10.0.0.1
+      first given out  10.0.0.2
+      used             0 of 253
+    gateway            every host
+    bridge             br100
+    bridge interface   eth2
+    dns                192.0.2.53, fd00::53
+    domain             example.internal
+    mtu                1400
+    dhcp options       42,192.0.2.1
+    reserved           -
+    created            [time]
+    ");
+    insta::assert_snapshot!(set(&["--dns", "", "--dhcp-option", "", "--bridge-interface", ""]), @"
+    exit 0
+    --- stderr
+    changed network public; guests hear of it when they renew their leases
+    ");
+    insta::assert_snapshot!(server.run("network set public --mtu 1500 --json"), @r#"
+    exit 0
+    --- stdout
+    {
+      "id": "[id]",
+      "name": "public",
+      "type": "flat_dhcp",
+      "project": null,
+      "ipv4": {
+        "cidr": "10.0.0.0/24",
+        "gateway": "10.0.0.1",
+        "vpn": null,
+        "dhcp_start": "10.0.0.2",
+        "total": 253,
+        "used": 0,
+        "free": 253
+      },
+      "ipv6": null,
+      "ipv6_mode": null,
+      "vlan": null,
+      "multi_host": true,
+      "share_address": true,
+      "gateway_host": null,
+      "bridge": "br100",
+      "bridge_interface": null,
+      "dns": [],
+      "domain": "example.internal",
+      "mtu": 1500,
+      "dhcp_options": [],
+      "reserved": [],
+      "created_at": "[time]"
+    }
+    --- stderr
+    changed network public; guests hear of it when they renew their leases
+    "#);
+    insta::assert_snapshot!(set(&["--dns", "192.0.2.1", "--dns", "here", "--mtu", "100", "--dhcp-option", "3,192.0.2.1"]), @"
+    exit 1
+    --- stderr
+    error: 3 things are wrong with the request
+      --dns here: `here` is not an IP address
+      --mtu: an MTU of 100 bytes is not possible: use 576 to 9216
+      --dhcp-option 3,192.0.2.1: DHCP option 3 is not to be set: the network's own addresses, names and MTU say what it is
+    ");
+    insta::assert_snapshot!(set(&[]), @"
+    exit 2
+    --- stderr
+    error: the following required arguments were not provided:
+      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>>
+
+    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>> <NETWORK>
+
+    For more information, try '--help'.
+    ");
+}
+
+#[test]
 fn an_instance_without_a_word_joins_its_project_s_networks() {
     let server = Server::start();
     server.given("project create alpha");

@@ -53,6 +53,7 @@ fn every_command_has_a_man_page() {
     trestle-network-list.1
     trestle-network-reserve.1
     trestle-network-set-gateway.1
+    trestle-network-set.1
     trestle-network-show.1
     trestle-network-unreserve.1
     trestle-network-usage.1

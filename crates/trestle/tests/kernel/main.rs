@@ -15,6 +15,7 @@ mod multi_host;
 mod release;
 mod repair;
 mod reserve;
+mod settings;
 mod side_by_side;
 mod single_host;
 mod vlan;

@@ -6,6 +6,7 @@ pub(super) mod owner;
 mod ranges;
 mod request;
 mod reserve;
+mod settings;
 
 use std::collections::BTreeMap;
 

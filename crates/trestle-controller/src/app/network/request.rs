@@ -17,6 +17,16 @@ use crate::error::AppError;
 /// The smallest MTU that IPv6 goes over (RFC 8200 §5).
 const IPV6_MTU: u16 = 1280;
 
+/// Why no device is put into a flat network's bridge.
+pub(super) const FLAT_BRIDGE: &str =
+    "the bridge of a network of type `flat` is the administrator's: Trestle puts no device into it";
+
+/// Why a flat network has no DHCP options.
+pub(super) const FLAT_DHCP: &str = "a network of type `flat` has no DHCP";
+
+/// Why a bridge is not its own device.
+pub(super) const OWN_BRIDGE: &str = "a bridge cannot lead out by itself";
+
 /// Networks that were asked for, read.
 pub(super) struct Wish {
     pub(super) name: Name,
@@ -188,9 +198,9 @@ impl Reader<'_> {
             ];
             self.refuse(&gateway, "Trestle does not route for a network of type `flat`");
             let bridge = [("bridge_interface", new.bridge_interface.is_some())];
-            self.refuse(&bridge, "the bridge of a network of type `flat` is the administrator's: Trestle puts no device into it");
+            self.refuse(&bridge, FLAT_BRIDGE);
             let dhcp = [("dhcp_options", !new.dhcp_options.is_empty())];
-            self.refuse(&dhcp, "a network of type `flat` has no DHCP");
+            self.refuse(&dhcp, FLAT_DHCP);
         } else {
             for (field, given) in [("gateway", &new.gateway), ("gateway_v6", &new.gateway_v6)] {
                 let none = [(field, given.as_deref() == Some("none"))];
@@ -258,7 +268,7 @@ impl Reader<'_> {
         }
         let bridge = bridge?;
         if interface == Some(&bridge) {
-            self.checks.add("bridge_interface", "bad_link_name", "a bridge cannot lead out by itself");
+            self.checks.add("bridge_interface", "bad_link_name", OWN_BRIDGE);
         }
         if network_type != NetworkType::Flat && is_vlan_device(&bridge) {
             let message = format!("`{bridge}` is what the device of that VLAN is called");
@@ -290,40 +300,53 @@ impl Reader<'_> {
 
     fn guests(&mut self) -> Option<GuestWish> {
         let new = self.new;
-        let servers = new.dns.iter().enumerate();
-        let dns =
-            servers.filter_map(|(i, text)| self.checks.address(&format!("dns[{i}]"), Some(text))).collect();
+        let has = |family| if family == Family::Ipv4 { new.cidr.is_some() } else { new.cidr_v6.is_some() };
+        let dns = dns(&mut self.checks, &new.dns);
         let domain = self.checks.optional("domain", "bad_domain", new.domain.as_deref());
-        let mtu = new.mtu.map_or(Ok(Mtu::ETHERNET), Mtu::try_from);
-        match &mtu {
-            Err(error) => self.checks.add("mtu", "bad_mtu", error),
-            Ok(mtu) if new.cidr_v6.is_some() && mtu.bytes() < IPV6_MTU => {
-                let message = format!("IPv6 needs an MTU of {IPV6_MTU} bytes at least, not {mtu}");
-                self.checks.add("mtu", "bad_mtu", message);
-            }
-            Ok(_) => {}
-        }
-        let dhcp_options = self.dhcp_options();
+        let mtu = mtu(&mut self.checks, new.mtu.unwrap_or(Mtu::ETHERNET.into()), has);
+        let dhcp_options = dhcp_options(&mut self.checks, &new.dhcp_options, has);
         let domain = domain.unwrap_or_else(|| self.options.dhcp_domain.clone());
-        Some(GuestWish { dns, domain, mtu: mtu.ok()?, dhcp_options })
+        Some(GuestWish { dns, domain, mtu: mtu?, dhcp_options })
     }
+}
 
-    fn dhcp_options(&mut self) -> Vec<DhcpOption> {
-        let mut options = Vec::new();
-        for (i, text) in self.new.dhcp_options.iter().enumerate() {
-            let field = format!("dhcp_options[{i}]");
-            let Some(option) = self.checks.parse::<DhcpOption>(&field, "bad_dhcp_option", text) else {
-                continue;
-            };
-            let range = if option.family() == Family::Ipv4 { &self.new.cidr } else { &self.new.cidr_v6 };
-            if range.is_none() {
-                let message = format!("the network has no {} range", option.family());
-                self.checks.add(field, "not_possible", message);
-            }
-            options.push(option);
+/// The servers in these texts.
+pub(super) fn dns(checks: &mut Checks, texts: &[String]) -> Vec<IpAddr> {
+    let servers = texts.iter().enumerate();
+    servers.filter_map(|(i, text)| checks.address(&format!("dns[{i}]"), Some(text))).collect()
+}
+
+/// The MTU of a network that has ranges of these families.
+pub(super) fn mtu(checks: &mut Checks, bytes: u32, has: impl Fn(Family) -> bool) -> Option<Mtu> {
+    let mtu = Mtu::try_from(bytes);
+    match &mtu {
+        Err(error) => checks.add("mtu", "bad_mtu", error),
+        Ok(mtu) if has(Family::Ipv6) && mtu.bytes() < IPV6_MTU => {
+            let message = format!("IPv6 needs an MTU of {IPV6_MTU} bytes at least, not {mtu}");
+            checks.add("mtu", "bad_mtu", message);
         }
-        options
+        Ok(_) => {}
     }
+    mtu.ok()
+}
+
+/// The options in these texts, of a network that has ranges of these families.
+pub(super) fn dhcp_options(
+    checks: &mut Checks,
+    texts: &[String],
+    has: impl Fn(Family) -> bool,
+) -> Vec<DhcpOption> {
+    let mut options = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let field = format!("dhcp_options[{i}]");
+        let Some(option) = checks.parse::<DhcpOption>(&field, "bad_dhcp_option", text) else { continue };
+        if !has(option.family()) {
+            let message = format!("the network has no {} range", option.family());
+            checks.add(field, "not_possible", message);
+        }
+        options.push(option);
+    }
+    options
 }
 
 /// The name of one of several networks.

@@ -1,0 +1,134 @@
+//! Changing what can change on a network in use: what its guests are told, and, where it does not
+//! stand, the device it leads out by.
+
+use std::fmt::Display;
+
+use trestle_api::{Network, NetworkPatch};
+use trestle_core::types::{DhcpOption, Family, HostId, LinkName};
+use trestle_core::world::{self, NetworkType};
+
+use crate::app::check::Checks;
+use crate::app::network::gateway::uplink;
+use crate::app::network::request::{self, FLAT_BRIDGE, FLAT_DHCP, OWN_BRIDGE};
+use crate::app::network::{change, find};
+use crate::app::{App, Caller};
+use crate::error::AppError;
+use crate::store::host::{self, HostRecord};
+use crate::store::network;
+
+impl App {
+    /// Changes a network; what is absent stays. Connected hosts have followed when this returns, or
+    /// two seconds have passed. The same again changes nothing. Admins only.
+    pub async fn patch_network(
+        &self,
+        caller: &Caller,
+        network: &str,
+        patch: NetworkPatch,
+    ) -> Result<Network, AppError> {
+        caller.must_be_admin("changing a network")?;
+        let mut write = self.write().await?;
+        let record = find(write.connection(), caller, network).await?;
+        let (before, after) = (&record.network, patched(&record.network, &patch)?);
+        if after == *before {
+            return self.shown_again(before.id).await;
+        }
+        let hosts = host::with_network(write.connection(), before.id).await?;
+        refuse_used_device(before, &after, &hosts)?;
+        network::update(write.connection(), &after).await?;
+        write.log(change("network.changed", changed_message(before, &after), &record));
+        let revision = write.commit().await?;
+        let hosts: Vec<HostId> = hosts.iter().map(|record| record.host.id).collect();
+        self.wait_for_hosts(hosts, revision).await;
+        self.shown_again(before.id).await
+    }
+}
+
+/// The network with these changes, or everything that is wrong with them.
+fn patched(before: &world::Network, patch: &NetworkPatch) -> Result<world::Network, AppError> {
+    let mut checks = Checks::default();
+    let mut after = before.clone();
+    let has = |family| before.subnets().any(|subnet| subnet.cidr.family() == family);
+    if let Some(texts) = &patch.dns {
+        after.dns = request::dns(&mut checks, texts);
+    }
+    if let Some(domain) = checks.optional("domain", "bad_domain", patch.domain.as_deref()) {
+        after.domain = domain;
+    }
+    if let Some(mtu) = patch.mtu.and_then(|bytes| request::mtu(&mut checks, bytes, has)) {
+        after.mtu = mtu;
+    }
+    if let Some(texts) = &patch.dhcp_options {
+        after.dhcp_options = dhcp_options(&mut checks, before, texts, has);
+    }
+    if let Some(text) = &patch.bridge_interface {
+        after.bridge_interface = bridge_interface(&mut checks, before, text);
+    }
+    checks.finish()?;
+    Ok(after)
+}
+
+fn dhcp_options(
+    checks: &mut Checks,
+    network: &world::Network,
+    texts: &[String],
+    has: impl Fn(Family) -> bool,
+) -> Vec<DhcpOption> {
+    if network.network_type == NetworkType::Flat && !texts.is_empty() {
+        checks.add("dhcp_options", "not_possible", FLAT_DHCP);
+    }
+    request::dhcp_options(checks, texts, has)
+}
+
+/// The device in this text; an empty one is none.
+fn bridge_interface(checks: &mut Checks, network: &world::Network, text: &str) -> Option<LinkName> {
+    if text.is_empty() {
+        return None;
+    }
+    if network.network_type == NetworkType::Flat {
+        checks.add("bridge_interface", "not_possible", FLAT_BRIDGE);
+    }
+    let device = checks.link("bridge_interface", text)?;
+    if device == network.bridge {
+        checks.add("bridge_interface", "bad_link_name", OWN_BRIDGE);
+    }
+    Some(device)
+}
+
+/// Fails if the network would be led out of a host that it stands on by another device: guests there
+/// would be cut off, or those of another network that has the device now.
+fn refuse_used_device(
+    before: &world::Network,
+    after: &world::Network,
+    hosts: &[HostRecord],
+) -> Result<(), AppError> {
+    let changes = |record: &&HostRecord| uplink(&record.host, before) != uplink(&record.host, after);
+    let used = |record: &HostRecord| format!("host `{}`", record.host.name);
+    let uses: Vec<String> = hosts.iter().filter(changes).map(used).collect();
+    if uses.is_empty() {
+        return Ok(());
+    }
+    let name = &before.name;
+    let sentence = format!("the device of network `{name}` cannot be changed while the network stands on");
+    Err(AppError::in_use(&sentence, &uses)
+        .hint(format!("detach its instances first: `trestle instance list --network {name}` shows them")))
+}
+
+fn changed_message(before: &world::Network, after: &world::Network) -> String {
+    let device = |network: &world::Network| listed(&network.bridge_interface);
+    let changes = [
+        ("dns", listed(&before.dns), listed(&after.dns)),
+        ("domain", before.domain.to_string(), after.domain.to_string()),
+        ("mtu", before.mtu.to_string(), after.mtu.to_string()),
+        ("dhcp_options", listed(&before.dhcp_options), listed(&after.dhcp_options)),
+        ("bridge_interface", device(before), device(after)),
+    ];
+    let changes = changes.into_iter().filter(|(_, old, new)| old != new);
+    let changes: Vec<String> = changes.map(|(field, old, new)| format!("{field} {old} → {new}")).collect();
+    format!("network `{}` was changed: {}", before.name, changes.join(", "))
+}
+
+/// What there are, for people.
+fn listed<T: Display>(things: impl IntoIterator<Item = T>) -> String {
+    let things: Vec<String> = things.into_iter().map(|thing| thing.to_string()).collect();
+    if things.is_empty() { "none".to_owned() } else { things.join(" and ") }
+}
