@@ -4,9 +4,9 @@ mod common;
 
 use common::{HOST, OTHER, at, converge, fresh_state, interface, lines, network, spec, world};
 use trestle_core::compile::compile;
-use trestle_core::plan::plan;
+use trestle_core::plan::{Plan, plan};
 use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set};
-use trestle_core::types::ProjectId;
+use trestle_core::types::{Mtu, ProjectId};
 use trestle_core::world::{Attachment, Gateways, Interface, Network, Plug, World};
 
 #[test]
@@ -235,6 +235,43 @@ fn the_last_instance_takes_everything_away() {
     delete bridge br101
     delete table guard
     delete table gateway
+    ");
+}
+
+/// What is to be done, and cannot be, after a VLAN network that stands has another MTU.
+fn plan_with_mtu(mtu: Mtu) -> Plan {
+    let mut world = world(&[(4, 0)]);
+    let mut state = fresh_state();
+    converge(&spec(&world), &mut state);
+    world.put_network(Network { mtu, ..network(4) });
+    plan(&spec(&world), &state)
+}
+
+#[test]
+fn another_mtu_changes_devices_where_they_are_and_starts_dnsmasq_anew() {
+    let plan = plan_with_mtu(Mtu::try_from(1400).unwrap());
+    assert!(plan.problems.is_empty(), "{:?}", plan.problems);
+    insta::assert_snapshot!(lines(plan.steps), @"
+    stop dnsmasq of net4
+    set br104 to MTU 1400
+    set tr-000000004000 to MTU 1400
+    set vlan104 to MTU 1400
+    start dnsmasq of net4 on br104
+    ");
+}
+
+#[test]
+fn an_mtu_that_the_device_beneath_cannot_carry_changes_no_device_and_is_a_problem() {
+    let plan = plan_with_mtu(Mtu::try_from(9000).unwrap());
+    insta::assert_snapshot!(lines(plan.steps), @"");
+    insta::assert_snapshot!(lines(plan.problems.iter().map(|p| format!("{} {:?}", p.key, p.code))), @"
+    link/br104 MtuTooLarge
+    link/tr-000000004000 Blocked
+    link/vlan104 MtuTooLarge
+    address/br104/10.0.4.1/24 Blocked
+    address/br104/fd00:4::1/64 Blocked
+    station/br104/fa:16:3e:00:04:00 Blocked
+    dnsmasq/net4 Blocked
     ");
 }
 
