@@ -89,8 +89,9 @@ pub async fn run<H: Host, C: Controller>(
     let report = Arc::new(sync::watch::Sender::new(news::first_report(host.missing_features())));
     let everything = Arc::new(Notify::new());
     let outputs = Outputs { report: Arc::clone(&report), everything: Arc::clone(&everything) };
-    let the_loop =
-        Loop::new(Arc::clone(&host), ledger, content, Inputs { updates, changes, questions }, outputs);
+    let (confirmed_in, confirmed) = sync::watch::channel(false);
+    let inputs = Inputs { updates, changes, questions, confirmed };
+    let the_loop = Loop::new(Arc::clone(&host), ledger, content, inputs, outputs);
     let since = the_loop.generation();
     tracing::info!(
         host = config.host,
@@ -106,6 +107,7 @@ pub async fn run<H: Host, C: Controller>(
         connection: Arc::clone(&connection),
         updates: updates_in,
         everything,
+        confirmed: confirmed_in,
     };
     let local = LocalServer {
         host: config.host.clone(),

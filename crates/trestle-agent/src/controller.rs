@@ -218,14 +218,22 @@ pub(crate) struct Follower<C> {
     pub(crate) updates: mpsc::Sender<SpecUpdate>,
     /// Notified when an update did not join and everything is needed.
     pub(crate) everything: Arc<Notify>,
+    /// Where it is said whether the last update is the last word.
+    pub(crate) confirmed: watch::Sender<bool>,
 }
 
 impl<C: Controller> Follower<C> {
+    fn is_confirmed(&self, confirmed: bool) {
+        self.confirmed.send_if_modified(|before| std::mem::replace(before, confirmed) != confirmed);
+    }
+
     /// Follows from this generation, or from everything; ends when the loop does.
     pub(crate) async fn follow(self, mut since: Option<u64>) {
         let mut backoff = controller_backoff();
         loop {
-            let query = SpecQuery { since, wait: Some(LONG_POLL) };
+            // At first it is enough to hear that nothing changed.
+            let wait = if *self.confirmed.borrow() { LONG_POLL } else { 0 };
+            let query = SpecQuery { since, wait: Some(wait) };
             let answer = tokio::select! {
                 biased;
                 () = self.everything.notified() => {
@@ -235,15 +243,20 @@ impl<C: Controller> Follower<C> {
                 answer = self.controller.spec(&query) => answer,
             };
             match self.connection.note(answer) {
-                Ok(None) => backoff.succeeded(),
+                Ok(None) => {
+                    backoff.succeeded();
+                    self.is_confirmed(true);
+                }
                 Ok(Some(update)) => {
                     backoff.succeeded();
                     since = Some(update.generation);
                     if self.updates.send(update).await.is_err() {
                         return;
                     }
+                    self.is_confirmed(true);
                 }
                 Err(error) => {
+                    self.is_confirmed(false);
                     // Without a spec there is no controller, whatever it says.
                     self.connection.is_down(&error);
                     self.connection.pause(backoff.failed()).await;

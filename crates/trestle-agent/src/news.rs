@@ -10,10 +10,11 @@ use std::net::IpAddr;
 use tokio::sync::watch;
 use trestle_api::ApiError;
 use trestle_api::agent::{Drift, Feature, Report, ReportedLease};
+use trestle_core::ownership::DEVICE_PREFIX;
 use trestle_core::plan::{Plan, Problem, ProblemCode, Step};
 use trestle_core::spec::{Key, Object};
 use trestle_core::state::HostState;
-use trestle_core::types::Name;
+use trestle_core::types::{LinkName, Name};
 
 use crate::error_chain;
 use crate::host::{ApplyError, StepFailure};
@@ -102,6 +103,12 @@ pub(crate) fn publish(report: &watch::Sender<Report>, round: &Round<'_>) -> Prob
         changed
     });
     verdict
+}
+
+/// Notes which devices the host has, those that Trestle makes aside.
+pub(crate) fn note_devices(report: &watch::Sender<Report>, devices: impl Iterator<Item = LinkName>) {
+    let devices = devices.filter(|device| !device.as_str().starts_with(DEVICE_PREFIX)).collect();
+    report.send_if_modified(|report| std::mem::replace(&mut report.devices, devices) != report.devices);
 }
 
 /// Notes a trouble of the agent itself, or under this code that it is over.

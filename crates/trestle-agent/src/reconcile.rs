@@ -21,6 +21,7 @@ use trestle_api::local::DnsmasqStatus;
 use trestle_core::plan::{Plan, Step, plan, plan_keys, reads};
 use trestle_core::spec::{HostSpec, Key, LinkKind, Object, SpecUpdate};
 use trestle_core::state::HostState;
+use trestle_core::types::LinkName;
 
 use crate::error_chain;
 use crate::host::{Change, Host, ObserveError, StepFailure};
@@ -36,6 +37,9 @@ pub(crate) struct Inputs {
     pub(crate) changes: mpsc::Receiver<Change>,
     /// From programs on the host.
     pub(crate) questions: mpsc::Receiver<Question>,
+    /// Whether the controller has said, and can still say, what is asked for now. An update is in
+    /// `updates` before it is confirmed here.
+    pub(crate) confirmed: watch::Receiver<bool>,
 }
 
 /// What the loop tells the agent's other tasks.
@@ -115,7 +119,7 @@ impl<H: Host> Loop<H> {
         outputs: Outputs,
     ) -> Self {
         let spec = match content {
-            Content::Spec(spec) => Some(spec),
+            Content::Spec(spec) => Some(HostSpec { unconfirmed: true, ..spec }),
             Content::Nothing => None,
             Content::Damaged(damage) => {
                 news::note_trouble(&outputs.report, "ledger_damaged", Some(ledger_damaged(&damage)));
@@ -148,6 +152,7 @@ impl<H: Host> Loop<H> {
                 biased;
                 () = &mut shutdown => return,
                 Some(update) = self.inputs.updates.recv() => self.take(update).await,
+                Ok(()) = self.inputs.confirmed.changed() => self.confirm(),
                 () = tokio::time::sleep_until(due), if self.spec.is_some() => self.full_round().await,
                 Some(question) = self.inputs.questions.recv() => self.answer(question).await,
                 Some(change) = self.inputs.changes.recv() => self.schedule.note(change, Instant::now()),
@@ -171,6 +176,17 @@ impl<H: Host> Loop<H> {
         }
     }
 
+    /// Notes whether the controller may have said otherwise meanwhile. What was held back for that is
+    /// looked at again.
+    fn confirm(&mut self) {
+        let unconfirmed = !*self.inputs.confirmed.borrow_and_update();
+        let Some(spec) = &mut self.spec else { return };
+        let was_unconfirmed = std::mem::replace(&mut spec.unconfirmed, unconfirmed);
+        if was_unconfirmed && !unconfirmed && spec.has_floating_ips() {
+            self.schedule.at_once(Instant::now(), Cause::Proof);
+        }
+    }
+
     /// Takes an update into the ledger and the spec; gives the keys that changed.
     fn learn(&mut self, update: SpecUpdate) -> BTreeSet<Key> {
         let whole = update.base.is_none();
@@ -182,6 +198,7 @@ impl<H: Host> Loop<H> {
         let spec = self.spec.get_or_insert_default();
         match spec.apply(update) {
             Ok(changed) => {
+                spec.unconfirmed = false;
                 tracing::debug!(generation = spec.generation, keys = changed.len(), whole, "learnt");
                 let written = self.ledger.append(&line);
                 self.note_ledger(written);
@@ -244,6 +261,8 @@ impl<H: Host> Loop<H> {
             failures: &failures,
         };
         let problems = news::publish(&self.outputs.report, &round);
+        let made = |device: &LinkName| spec.link(device).is_some();
+        news::note_devices(&self.outputs.report, self.host.devices().into_iter().filter(|it| !made(it)));
         self.schedule.done(Instant::now());
         let done = Done::new(&plan, &failures, &known);
         let was_behind = std::mem::replace(&mut self.behind, false);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use trestle_core::plan::Problem;
-use trestle_core::types::{Mac, Name};
+use trestle_core::types::{LinkName, Mac, Name};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::ApiError;
@@ -51,6 +51,9 @@ pub struct Report {
     /// What the kernel lacks that some networks need.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing_features: BTreeSet<Feature>,
+    /// The host's devices, those that Trestle makes aside.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub devices: BTreeSet<LinkName>,
 }
 
 /// What some networks need of a host's kernel.

@@ -2,7 +2,9 @@
 //!
 //! It must never put the token into an error, a log line or `Debug` output.
 
+mod dns;
 mod event_stream;
+mod floating_ip;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,9 +20,10 @@ pub use event_stream::EventStream;
 use crate::agent::{Report, SpecQuery};
 use crate::{
     ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, FixedIp,
-    FixedIpFilter, GatewayRequest, Host, HostFilter, HostPatch, Instance, InstanceFilter, MoveRequest,
-    Network, NetworkFilter, NetworkPatch, NetworksCreated, NewHost, NewInstance, NewInterface, NewNetwork,
-    NewProject, NewToken, Page, PageQuery, Project, ProjectPatch, ReserveRequest, Token, TokenCreated,
+    FixedIpFilter, GatewayRequest, HistoryFilter, Holding, Host, HostFilter, HostPatch, Instance,
+    InstanceFilter, MoveRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated, NewHost, NewInstance,
+    NewInterface, NewNetwork, NewProject, NewToken, Page, PageQuery, Project, ProjectPatch, ReserveRequest,
+    Token, TokenCreated,
 };
 
 /// How long a connection may take to stand.
@@ -177,7 +180,7 @@ impl Client {
         self.send(self.get(&["v1", "projects", project])).await
     }
 
-    /// Changes a project's quota.
+    /// Changes a project's quota, or what its new instances get.
     pub async fn patch_project(&self, project: &str, patch: &ProjectPatch) -> Result<Project, ClientError> {
         self.send(self.request(Method::PATCH, &["v1", "projects", project]).json(patch)).await
     }
@@ -369,6 +372,17 @@ impl Client {
         page: &PageQuery,
     ) -> Result<Page<FixedIp>, ClientError> {
         self.send(self.get(&["v1", "fixed-ips"]).query(filter).query(page)).await
+    }
+
+    /// Tells who had an address when, the newest first.
+    pub async fn address_history(
+        &self,
+        address: &str,
+        filter: &HistoryFilter,
+        page: &PageQuery,
+    ) -> Result<Page<Holding>, ClientError> {
+        let request = self.get(&["v1", "addresses", address, "history"]);
+        self.send(request.query(filter).query(page)).await
     }
 
     /// Lists events, the oldest first.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trestle_core::plan::Problem;
 use trestle_core::types::{HostId, LinkName, Name};
+use trestle_core::world::RoutingSourceIp;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{ApiError, Feature};
@@ -23,6 +24,10 @@ pub struct NewHost {
     /// The device that leads outside; without one this host does no source NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_interface: Option<String>,
+    /// Under which address instances without a floating IP leave by that device: an IPv4 address of
+    /// the host's, `device`, the default, for the one that the kernel takes, or `none` for their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing_source_ip: Option<String>,
     /// Whether it may be chosen to route for single-host networks; it may if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<bool>,
@@ -41,6 +46,9 @@ pub struct HostPatch {
     /// As in [`NewHost`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_interface: Option<String>,
+    /// As in [`NewHost`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routing_source_ip: Option<String>,
     /// As in [`NewHost`]. Networks that it routes for stay with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<bool>,
@@ -64,6 +72,9 @@ pub struct Host {
     /// The device that leads outside.
     #[schema(value_type = Option<String>)]
     pub public_interface: Option<LinkName>,
+    /// Under which address instances without a floating IP leave by it: an address, `device`, `none`.
+    #[schema(value_type = String)]
+    pub routing_source_ip: RoutingSourceIp,
     /// Whether it may be chosen to route for single-host networks.
     pub gateway: bool,
     /// When it was made known.
@@ -94,6 +105,10 @@ pub struct HostStatus {
     /// What its kernel lacks.
     #[serde(default)]
     pub missing_features: Vec<Feature>,
+    /// Its network devices, those that Trestle makes aside.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub devices: Vec<LinkName>,
     /// The agent's version.
     pub agent_version: Option<String>,
     /// The kernel's release.

@@ -72,6 +72,10 @@ pub struct Interface {
     /// Its fixed IPs.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
+    /// The floating IPs that lead to these, single ports aside.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub floating_ips: Vec<IpAddr>,
     /// The host's end of it.
     #[schema(value_type = String)]
     pub device: LinkName,

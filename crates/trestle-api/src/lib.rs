@@ -5,22 +5,32 @@
 
 pub mod agent;
 pub mod client;
+pub mod dns;
 pub mod error;
 pub mod event;
 pub mod fixed_ip;
+pub mod floating_ip;
+pub mod history;
 pub mod host;
 pub mod instance;
 pub mod local;
 pub mod network;
 pub mod page;
+pub mod pool;
 pub mod project;
 pub mod token;
 
 pub use agent::Feature;
 pub use client::{Client, ClientConfig, ClientError, EventStream};
+pub use dns::{DnsDomain, DnsRecord, DnsRecordFilter, DnsRecordRequest, NewDnsDomain};
 pub use error::{ApiError, ErrorBody, FieldProblem};
 pub use event::{Event, EventFilter};
 pub use fixed_ip::{FixedIp, FixedIpFilter, FixedIpState};
+pub use floating_ip::{
+    FloatingIp, FloatingIpAssociation, FloatingIpFilter, FloatingIpState, FloatingIpTarget, NewFloatingIp,
+    NewPortForward, PortForward,
+};
+pub use history::{HeldAs, HistoryFilter, Holding};
 pub use host::{Host, HostFilter, HostPatch, HostStatus, NewHost};
 pub use instance::{
     AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, MovePhase, MoveRequest,
@@ -31,6 +41,7 @@ pub use network::{
     ReserveRequest, ReservedRange, Subnet,
 };
 pub use page::{Page, PageQuery};
+pub use pool::{NewPool, Pool, PoolRangeRequest};
 pub use project::{NewProject, Project, ProjectPatch, Quota, Usage};
 pub use token::{NewToken, Role, Token, TokenCreated};
 

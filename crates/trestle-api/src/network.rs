@@ -95,6 +95,9 @@ pub struct NewNetwork {
     /// Addresses that no instance is given: `10.0.0.100-10.0.0.120`, one address, or a CIDR.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserved: Vec<String>,
+    /// The pool of which each new interface on it gets a floating IP, by name or id; not of type `flat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_assign: Option<String>,
 }
 
 /// A network.
@@ -150,6 +153,9 @@ pub struct Network {
     pub dhcp_options: Vec<DhcpOption>,
     /// Addresses that no instance is given.
     pub reserved: Vec<ReservedRange>,
+    /// The pool of which each new interface on it gets a floating IP.
+    #[schema(value_type = Option<String>)]
+    pub auto_assign: Option<Name>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,

@@ -26,6 +26,9 @@ pub struct Project {
     pub quota: Quota,
     /// How much it has.
     pub usage: Usage,
+    /// The pool of which each of its new instances gets a floating IP.
+    #[schema(value_type = Option<String>)]
+    pub auto_assign: Option<Name>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -53,8 +56,8 @@ pub struct Usage {
     pub floating_ips: u64,
 }
 
-/// What to change on a project's quota; what is absent stays, -1 takes the limit away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// What to change on a project; what is absent stays, -1 takes a limit away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProjectPatch {
     /// As in [`Quota`].
@@ -66,4 +69,8 @@ pub struct ProjectPatch {
     /// As in [`Quota`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floating_ips: Option<i64>,
+    /// The pool of which each of its new instances gets a floating IP, by name or id; an empty text for
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_assign: Option<String>,
 }

@@ -111,12 +111,18 @@ pub struct ControllerConfig {
     pub dhcp_lease_time: u32,
     /// Ranges that instances reach without source NAT. Default: none.
     pub dmz_cidr: Vec<Cidr>,
+    /// Ranges that instances reach by source NAT, whatever device leads there and whatever
+    /// `dmz_cidr` says. Default: none.
+    pub force_snat_range: Vec<Cidr>,
     /// Whether a given back address may be given out again as soon as its host has ended the
     /// lease. If not, only `fixed_ip_disassociate_timeout` counts. Default: true.
     pub force_dhcp_release: bool,
     /// After how many seconds a given back address may be given out again whatever its host
     /// says. Default: 600.
     pub fixed_ip_disassociate_timeout: u32,
+    /// For how many days it is kept who had which address, after it was over; 0 for ever.
+    /// Default: 365.
+    pub address_history_days: u32,
 }
 
 impl Default for ControllerConfig {
@@ -140,8 +146,10 @@ impl Default for ControllerConfig {
             dhcp_domain: "trestle.internal".parse().expect("a constant domain is a domain"),
             dhcp_lease_time: 86_400,
             dmz_cidr: Vec::new(),
+            force_snat_range: Vec::new(),
             force_dhcp_release: true,
             fixed_ip_disassociate_timeout: 600,
+            address_history_days: 365,
         }
     }
 }

@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
 use trestle_core::types::HostId;
-use trestle_core::world::{Host, Interface, Network, Options, World};
+use trestle_core::world::{DnsRecord, FloatingIp, Host, Interface, Network, Options, World};
 
 use crate::store::change::{self, Batch};
-use crate::store::{Backend, Store, StoreError, host, interface, network};
+use crate::store::{Backend, Store, StoreError, dns, floating_ip, host, interface, network};
 
 /// An agent that was not heard of for this long is not connected. It polls or reports more often.
 pub(crate) const SILENCE: SignedDuration = SignedDuration::from_secs(40);
@@ -79,6 +79,8 @@ enum Loaded {
     Host(Host),
     Network(Network),
     Interface(Interface),
+    FloatingIp(FloatingIp),
+    DnsRecord(DnsRecord),
     Gone(Entity),
 }
 
@@ -96,6 +98,12 @@ impl Feed {
         }
         for record in interface::all(&mut snapshot).await? {
             world.put_interface(record.interface);
+        }
+        for record in floating_ip::all(&mut snapshot).await? {
+            record.floating().into_iter().for_each(|floating| world.put_floating_ip(floating));
+        }
+        for record in dns::all(&mut snapshot).await? {
+            world.put_dns_record(record.record);
         }
         drop(snapshot);
         let hosts = world.hosts().map(|host| (host.id, HostFeed::new(revision))).collect();
@@ -200,7 +208,7 @@ impl Feed {
         drop(snapshot);
         // A host must not be told of what a power cut may take back.
         self.store.flush(batch.revision).await?;
-        self.lock().take_in(&batch, loaded);
+        self.lock().take_in(&batch, &loaded);
         let before = self.revision.send_replace(batch.revision);
         Ok(batch.revision.saturating_sub(before))
     }
@@ -234,18 +242,14 @@ impl State {
         self.hosts.entry(id).or_insert_with(|| HostFeed::new(0))
     }
 
-    fn take_in(&mut self, batch: &Batch, mut loaded: Vec<Loaded>) {
-        // What is gone goes first: its keys may have been taken by what came.
-        loaded.sort_by_key(|loaded| !matches!(loaded, Loaded::Gone(_)));
+    fn take_in(&mut self, batch: &Batch, loaded: &[Loaded]) {
         self.begin_new_hosts(batch);
         let mut deltas: BTreeMap<HostId, Delta> = BTreeMap::new();
         // A host that a change names has its generation even if there and back is no difference.
         for host in &batch.hosts {
             deltas.entry(*host).or_default();
         }
-        for loaded in loaded {
-            self.put(loaded, &mut deltas);
-        }
+        self.put(loaded, &mut deltas);
         for (host, delta) in deltas {
             if self.world.host(host).is_some() {
                 self.host(host).push(Delta { generation: batch.revision, ..delta });
@@ -268,24 +272,31 @@ impl State {
         }
     }
 
-    fn put(&mut self, loaded: Loaded, deltas: &mut BTreeMap<HostId, Delta>) {
-        let entity = loaded.entity();
-        let old = self.current(entity);
-        let mut scopes = affected(&self.world, entity);
-        loaded.clone().put_into(&mut self.world);
-        scopes.extend(affected(&self.world, entity));
+    /// Puts all of it in at once. A key may go from one thing to another, as a floating IP does: seen
+    /// one after the other, whether it stays would be a matter of their order.
+    fn put(&mut self, loaded: &[Loaded], deltas: &mut BTreeMap<HostId, Delta>) {
+        let old: Vec<Loaded> = loaded.iter().map(|one| self.current(one.entity())).collect();
+        let mut scopes = BTreeSet::new();
+        // What a thing bears on may be a matter of what else is there, so it is asked at every step.
+        for one in loaded {
+            scopes.extend(affected(&self.world, one.entity()));
+            one.clone().put_into(&mut self.world);
+            scopes.extend(affected(&self.world, one.entity()));
+        }
         // Back once more: what it bears on only now had something before, too.
-        old.put_into(&mut self.world);
+        old.into_iter().for_each(|one| one.put_into(&mut self.world));
         let before = compile_scopes(&self.world, &scopes);
-        loaded.put_into(&mut self.world);
+        loaded.iter().for_each(|one| one.clone().put_into(&mut self.world));
         let after = compile_scopes(&self.world, &scopes);
         for (host, objects) in after {
             let empty = BTreeMap::new();
             let delta = deltas.entry(host).or_default();
             delta.join_difference(before.get(&host).unwrap_or(&empty), objects);
         }
-        if let Entity::Host(host) = entity {
-            deltas.entry(host).or_default();
+        for one in loaded {
+            if let Entity::Host(host) = one.entity() {
+                deltas.entry(host).or_default();
+            }
         }
     }
 
@@ -294,6 +305,8 @@ impl State {
             Entity::Host(id) => self.world.host(id).cloned().map(Loaded::Host),
             Entity::Network(id) => self.world.network(id).cloned().map(Loaded::Network),
             Entity::Interface(id) => self.world.interface(id).cloned().map(Loaded::Interface),
+            Entity::FloatingIp(address) => self.world.floating_ip(address).cloned().map(Loaded::FloatingIp),
+            Entity::DnsRecord(id) => self.world.dns_record(id).cloned().map(Loaded::DnsRecord),
         };
         loaded.unwrap_or(Loaded::Gone(entity))
     }
@@ -380,6 +393,8 @@ impl Loaded {
             Self::Host(host) => Entity::Host(host.id),
             Self::Network(network) => Entity::Network(network.id),
             Self::Interface(interface) => Entity::Interface(interface.id),
+            Self::FloatingIp(floating) => Entity::FloatingIp(floating.address),
+            Self::DnsRecord(record) => Entity::DnsRecord(record.id),
             Self::Gone(entity) => *entity,
         }
     }
@@ -389,9 +404,13 @@ impl Loaded {
             Self::Host(host) => world.put_host(host),
             Self::Network(network) => world.put_network(network),
             Self::Interface(interface) => world.put_interface(interface),
+            Self::FloatingIp(floating) => world.put_floating_ip(floating),
+            Self::DnsRecord(record) => world.put_dns_record(record),
             Self::Gone(Entity::Host(id)) => drop(world.remove_host(id)),
             Self::Gone(Entity::Network(id)) => drop(world.remove_network(id)),
             Self::Gone(Entity::Interface(id)) => drop(world.remove_interface(id)),
+            Self::Gone(Entity::FloatingIp(address)) => drop(world.remove_floating_ip(address)),
+            Self::Gone(Entity::DnsRecord(id)) => drop(world.remove_dns_record(id)),
         }
     }
 }
@@ -417,6 +436,17 @@ async fn load(connection: &mut AnyConnection, batch: &Batch, last: i64) -> Resul
             put(Loaded::Interface(record.interface));
         }
     }
+    if has(|entity| matches!(entity, Entity::FloatingIp(_))) {
+        // One that leads nowhere is nothing to any host.
+        for record in floating_ip::changed_after(connection, last).await? {
+            record.floating().into_iter().for_each(|floating| drop(put(Loaded::FloatingIp(floating))));
+        }
+    }
+    if has(|entity| matches!(entity, Entity::DnsRecord(_))) {
+        for record in dns::changed_after(connection, last).await? {
+            put(Loaded::DnsRecord(record.record));
+        }
+    }
     let loaded = |entity: &Entity| there.remove(entity).unwrap_or(Loaded::Gone(*entity));
     Ok(batch.entities.iter().map(loaded).collect())
 }
@@ -436,4 +466,152 @@ fn compile_scopes(
         hosts.entry(*host).or_default().extend(compile_scope(world, *host, *scope));
     }
     hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use trestle_core::types::{InstanceId, InterfaceId, Mtu, NetworkId, ProjectId};
+    use trestle_core::world::{
+        Attachment, Gateways, Ipv6Mode, NetworkType, Plug, RoutingSourceIp, Subnet, Target,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+
+    const HOST: HostId = HostId(Uuid::from_u128(1));
+    const NETWORK: NetworkId = NetworkId(Uuid::from_u128(2));
+    const OTHER: HostId = HostId(Uuid::from_u128(9));
+
+    fn host() -> Host {
+        Host {
+            id: HOST,
+            name: "host1".parse().unwrap(),
+            flat_interface: None,
+            vlan_interface: None,
+            public_interface: Some("eth0".parse().unwrap()),
+            routing_source_ip: RoutingSourceIp::OfDevice,
+        }
+    }
+
+    fn network() -> Network {
+        let cidr = "10.0.0.0/24".parse().unwrap();
+        Network {
+            id: NETWORK,
+            name: "public".parse().unwrap(),
+            network_type: NetworkType::FlatDhcp,
+            project: None,
+            ipv4: Some(Subnet { cidr, gateway: Some("10.0.0.1".parse().unwrap()) }),
+            ipv6: None,
+            ipv6_mode: Ipv6Mode::Dhcpv6,
+            gateways: Gateways::Shared,
+            vlan: None,
+            bridge: "br100".parse().unwrap(),
+            bridge_interface: None,
+            bridge_mac: "fe:16:3e:00:00:01".parse().unwrap(),
+            dns: Vec::new(),
+            domain: "trestle.internal".parse().unwrap(),
+            mtu: Mtu::ETHERNET,
+            dhcp_lease_time: 86_400,
+            dhcp_options: Vec::new(),
+        }
+    }
+
+    fn fixed(number: u8) -> IpAddr {
+        format!("10.0.0.{number}").parse().unwrap()
+    }
+
+    /// An interface with the address of this number, plugged in or not.
+    fn interface(number: u8, host: Option<HostId>) -> Interface {
+        let id = InterfaceId(Uuid::from_u128(number.into()));
+        Interface {
+            id,
+            instance: InstanceId(id.0),
+            project: ProjectId(Uuid::from_u128(3)),
+            network: NETWORK,
+            mac: format!("fa:16:3e:00:00:{number:02x}").parse().unwrap(),
+            device: format!("tr-{number}").parse().unwrap(),
+            hostname: format!("vm{number}").parse().unwrap(),
+            addresses: vec![fixed(number)],
+            attachment: host.map(|host| Attachment { host, plug: Plug::Tap { owner: None } }),
+            moving_to: None,
+        }
+    }
+
+    /// The floating IP of this number, led to the interface of that one.
+    fn led(number: u8, to: u8) -> FloatingIp {
+        let target = Target { interface: interface(to, None).id, fixed: fixed(to) };
+        let address = format!("203.0.113.{number}").parse().unwrap();
+        FloatingIp { address, device: None, target: Some(target), forwards: Vec::new() }
+    }
+
+    /// What the host is told of these, which come in one batch.
+    fn told(world: &World, loaded: &[Loaded]) -> Delta {
+        let mut state = State { world: world.clone(), last_change: 0, hosts: HashMap::new() };
+        let entities = loaded.iter().map(Loaded::entity).collect();
+        state.take_in(&Batch { last: 1, revision: 1, entities, hosts: BTreeSet::new() }, loaded);
+        let mut after = world.clone();
+        loaded.iter().for_each(|one| one.clone().put_into(&mut after));
+        let delta = state.hosts.get(&HOST).and_then(|feed| feed.ring.back()).cloned().unwrap_or_default();
+        let mut objects = compile(world, HOST);
+        objects.retain(|key, _| !delta.gone.contains(key));
+        objects.extend(delta.put.clone());
+        let wanted = compile(&after, HOST);
+        let keys = objects.keys().chain(wanted.keys());
+        let wrong: Vec<&Key> = keys.filter(|key| objects.get(key) != wanted.get(key)).collect();
+        assert!(wrong.is_empty(), "it does not lead to what is to be: {wrong:?}");
+        delta
+    }
+
+    fn world(interfaces: &[Interface]) -> World {
+        let mut world = World::new(Options::default());
+        world.put_host(host());
+        world.put_network(network());
+        interfaces.iter().for_each(|interface| world.put_interface(interface.clone()));
+        world
+    }
+
+    #[test]
+    fn what_goes_from_one_thing_to_another_in_a_batch_is_never_gone_whatever_the_order() {
+        let mut world = world(&[interface(2, Some(HOST)), interface(3, Some(HOST))]);
+        world.put_floating_ip(led(1, 2));
+        world.put_floating_ip(led(2, 3));
+        let mut swapped = vec![Loaded::FloatingIp(led(1, 3)), Loaded::FloatingIp(led(2, 2))];
+        for _ in 0..2 {
+            let delta = told(&world, &swapped);
+            assert_eq!(delta.gone, BTreeSet::new());
+            assert!(!delta.put.is_empty());
+            swapped.reverse();
+        }
+        let mut left = vec![
+            Loaded::Gone(Entity::Interface(interface(2, None).id)),
+            Loaded::FloatingIp(led(1, 3)),
+            Loaded::Gone(Entity::FloatingIp(led(2, 3).address)),
+        ];
+        for _ in 0..2 {
+            let gone: Vec<String> = told(&world, &left).gone.iter().map(Key::to_string).collect();
+            assert!(gone.contains(&"address/eth0/203.0.113.2/32".to_owned()), "{gone:?}");
+            assert!(!gone.iter().any(|key| key.contains("203.0.113.1")), "{gone:?}");
+            left.reverse();
+        }
+    }
+
+    #[test]
+    fn what_comes_together_is_told_as_if_it_came_one_after_the_other() {
+        let mut world = world(&[interface(2, None), interface(3, None), interface(4, Some(OTHER))]);
+        world.put_host(Host { id: OTHER, name: "host2".parse().unwrap(), ..host() });
+        let name = DnsRecord {
+            id: trestle_core::types::DnsRecordId(Uuid::from_u128(5)),
+            name: "www.example.org".parse().unwrap(),
+            project: None,
+            addresses: [fixed(4)].into(),
+        };
+        world.put_dns_record(name);
+        // Each by itself is the first of its project and network there, together none is.
+        let delta = told(&world, &[2, 3].map(|number| Loaded::Interface(interface(number, Some(HOST)))));
+        let told: Vec<String> = delta.put.keys().map(Key::to_string).collect();
+        assert!(told.contains(&"dns-name/public/vm4.trestle.internal".to_owned()), "{told:?}");
+        assert!(told.contains(&"dns-record/public/www.example.org".to_owned()), "{told:?}");
+    }
 }

@@ -124,6 +124,9 @@ fn gauges(counts: Option<&Counts>) -> Registry {
     register_by_state(&mut registry, "interfaces", "Interfaces", &interfaces);
     let fixed_ips = [("allocated", counts.fixed_ips_allocated), ("cooling", counts.fixed_ips_cooling)];
     register_by_state(&mut registry, "fixed_ips", "Fixed IPs in use", &fixed_ips);
+    let floating_ips =
+        [("reserved", counts.floating_ips_reserved), ("associated", counts.floating_ips_associated)];
+    register_by_state(&mut registry, "floating_ips", "Floating IPs that projects have", &floating_ips);
     registry
 }
 

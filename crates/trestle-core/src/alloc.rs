@@ -65,6 +65,12 @@ const NOT_FOR_HOSTS: [IpNet; 8] = [
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8)),
 ];
 
+/// Whether hosts can have these addresses: none of them is one that [`LayoutProblem::NotForHosts`]
+/// speaks of.
+pub fn are_for_hosts(range: &AddressRange) -> bool {
+    !NOT_FOR_HOSTS.iter().any(|none| range.overlaps(&Cidr::new(*none).into()))
+}
+
 /// What is wrong with a network's addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutProblem {

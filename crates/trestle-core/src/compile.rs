@@ -3,6 +3,9 @@
 //! Pure. The whole is the union of its scopes, and a change in the World is compiled again only
 //! in the scopes it bears on, so that one more instance costs what the first did.
 
+mod dns;
+mod floating;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -10,8 +13,8 @@ use ipnet::IpNet;
 
 use crate::render;
 use crate::spec::{Dnsmasq, Key, Link, LinkKind, LinkMac, Object, Set, Table};
-use crate::types::{Cidr, Family, HostId, InterfaceId, LinkName, NetworkId};
-use crate::world::{Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug, World};
+use crate::types::{Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, NetworkId};
+use crate::world::{Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug, RoutingSourceIp, World};
 
 /// Objects by key, while they are put together.
 type Objects = BTreeMap<Key, Object>;
@@ -25,6 +28,10 @@ pub enum Scope {
     Network(NetworkId),
     /// What one interface needs.
     Interface(InterfaceId),
+    /// What one floating IP needs.
+    FloatingIp(IpAddr),
+    /// One DNS record, on one network.
+    DnsRecord(NetworkId, DnsRecordId),
 }
 
 /// Something in the World that changed.
@@ -36,16 +43,25 @@ pub enum Entity {
     Network(NetworkId),
     /// An interface.
     Interface(InterfaceId),
+    /// A floating IP.
+    FloatingIp(IpAddr),
+    /// A DNS record.
+    DnsRecord(DnsRecordId),
 }
 
 /// Everything the host must have.
 pub fn compile(world: &World, host: HostId) -> Objects {
     let mut objects = compile_scope(world, host, Scope::Host);
     for network in world.networks_on(host) {
-        objects.extend(compile_scope(world, host, Scope::Network(network.id)));
+        let mut scopes = BTreeSet::from([Scope::Network(network.id)]);
+        scopes.extend(dns::records_on(world, network));
         for interface in world.interfaces_on(host, network) {
-            objects.extend(compile_scope(world, host, Scope::Interface(interface.id)));
+            scopes.insert(Scope::Interface(interface.id));
+            let floating = world.floating_ips_of(interface.id);
+            scopes.extend(floating.map(|floating| Scope::FloatingIp(floating.address)));
+            scopes.extend(dns::neighbours(world, interface));
         }
+        scopes.into_iter().for_each(|scope| objects.extend(compile_scope(world, host, scope)));
     }
     objects
 }
@@ -60,6 +76,8 @@ pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> Objects {
             network.map(|network| compile_network(world, host, network)).unwrap_or_default()
         }
         Scope::Interface(id) => compile_interface(world, host, id).unwrap_or_default(),
+        Scope::FloatingIp(address) => floating::compile(world, host, address).unwrap_or_default(),
+        Scope::DnsRecord(network, record) => dns::compile(world, host, network, record).unwrap_or_default(),
     }
 }
 
@@ -69,32 +87,47 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
     match entity {
         Entity::Host(host) => {
             let networks = world.networks_on(host).map(|network| Scope::Network(network.id));
-            networks.chain([Scope::Host]).map(|scope| (host, scope)).collect()
+            let interfaces = world.networks_on(host).flat_map(|network| world.interfaces_on(host, network));
+            let floating = interfaces.flat_map(|interface| world.floating_ips_of(interface.id));
+            let floating = floating.map(|floating| Scope::FloatingIp(floating.address));
+            networks.chain(floating).chain([Scope::Host]).map(|scope| (host, scope)).collect()
         }
         Entity::Network(id) => {
             let Some(network) = world.network(id) else { return BTreeSet::new() };
             let mut scopes = BTreeSet::new();
             for host in world.hosts_of(id).chain(network.gateway_host()) {
                 scopes.extend(network_scopes(world, host, network));
-                let interfaces = world.interfaces_on(host, network);
-                scopes.extend(interfaces.map(|interface| (host, Scope::Interface(interface.id))));
+                scopes.extend(dns::records_on(world, network).map(|scope| (host, scope)));
+                for interface in world.interfaces_on(host, network) {
+                    scopes.insert((host, Scope::Interface(interface.id)));
+                    scopes.extend(floating::affected_of(world, interface.id));
+                    scopes.extend(dns::neighbours(world, interface).map(|scope| (host, scope)));
+                }
             }
             scopes
         }
         Entity::Interface(id) => {
-            let Some(interface) = world.interface(id) else { return BTreeSet::new() };
-            let Some(network) = world.network(interface.network) else { return BTreeSet::new() };
-            let places = interface.places().map(|place| place.host);
-            // Where it has no device, the one gateway has nothing of it either.
-            let gateway = network.gateway_host().filter(|_| interface.attachment.is_some());
-            let mut scopes = BTreeSet::new();
-            for host in places.chain(gateway) {
-                scopes.extend(network_scopes(world, host, network));
-                scopes.insert((host, Scope::Interface(id)));
-            }
+            let mut scopes = floating::affected_of(world, id);
+            scopes.extend(world.interface(id).into_iter().flat_map(|it| interface_scopes(world, it)));
             scopes
         }
+        Entity::DnsRecord(id) => dns::affected_by_record(world, id),
+        Entity::FloatingIp(address) => floating::affected(world, address),
     }
+}
+
+/// What depends on an interface, floating IPs that lead to it aside.
+fn interface_scopes(world: &World, interface: &Interface) -> BTreeSet<(HostId, Scope)> {
+    let Some(network) = world.network(interface.network) else { return BTreeSet::new() };
+    let places = interface.places().map(|place| place.host);
+    // Where it has no device, the one gateway has nothing of it either.
+    let gateway = network.gateway_host().filter(|_| interface.attachment.is_some());
+    let mut scopes = dns::affected(world, interface, network);
+    for host in places.chain(gateway) {
+        scopes.extend(network_scopes(world, host, network));
+        scopes.insert((host, Scope::Interface(interface.id)));
+    }
+    scopes
 }
 
 /// What depends on a network's being on a host: itself, the host, the networks that would have its
@@ -124,6 +157,7 @@ fn compile_host(world: &World, host: &Host) -> Objects {
         }
         if world.routes(host.id, network) {
             put_ruleset(&mut objects, Table::Gateway);
+            put_ruleset(&mut objects, Table::Claims);
             routed.extend(network.gateway_addresses(host.id).iter().map(|(_, cidr)| cidr.family()));
         }
     }
@@ -154,6 +188,10 @@ fn put_sysctl(objects: &mut Objects, name: String, value: &str) {
 
 fn put_element(objects: &mut Objects, set: Set, element: String) {
     objects.insert(Key::Element(set, element), Object::Element);
+}
+
+fn put_mapping(objects: &mut Objects, set: Set, element: String, value: String) {
+    objects.insert(Key::Element(set, element), Object::Mapping(value));
 }
 
 fn compile_network(world: &World, host: &Host, network: &Network) -> Objects {
@@ -225,6 +263,8 @@ fn compile_gateway(
     for (address, cidr) in &addresses {
         let on_link = IpNet::new_assert(*address, cidr.net().prefix_len());
         objects.insert(Key::Address(bridge.clone(), on_link), Object::Address);
+        let local = if cidr.family() == Family::Ipv4 { Set::NatLocal } else { Set::NatLocal6 };
+        put_element(objects, local, format!("{cidr} . {bridge}"));
         if cidr.family() == Family::Ipv4 {
             put_nat(world, host, *cidr, objects);
         }
@@ -252,10 +292,24 @@ fn compile_gateway(
 }
 
 fn put_nat(world: &World, host: &Host, cidr: Cidr, objects: &mut Objects) {
+    let ranges = |ranges: &[Cidr]| {
+        let ranges = ranges.iter().filter(|range| range.family() == Family::Ipv4);
+        ranges.map(|range| format!("{cidr} . {}", render::range(*range))).collect::<Vec<_>>()
+    };
+    for element in ranges(&world.options().force_snat_range) {
+        put_element(objects, Set::NatForced, element);
+    }
     let Some(public) = &host.public_interface else { return };
-    put_element(objects, Set::NatSource, format!("{cidr} . {public}"));
-    for dmz in world.options().dmz_cidr.iter().filter(|dmz| dmz.family() == Family::Ipv4) {
-        put_element(objects, Set::NatExempt, format!("{cidr} . {}", render::range(*dmz)));
+    let element = format!("{cidr} . {public}");
+    match host.routing_source_ip {
+        RoutingSourceIp::OfDevice => put_element(objects, Set::NatSource, element),
+        RoutingSourceIp::Address(address) => {
+            put_mapping(objects, Set::NatSourceIp, element, address.to_string());
+        }
+        RoutingSourceIp::Off => {}
+    }
+    for element in ranges(&world.options().dmz_cidr) {
+        put_element(objects, Set::NatExempt, element);
     }
 }
 
@@ -297,10 +351,15 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
             objects.insert(Key::Station(network.bridge.clone(), interface.mac), station);
         }
     }
-    let bears =
-        !objects.is_empty() || (network.gateway_host() == Some(host.id) && interface.attachment.is_some());
-    if bears && world.routes(host.id, network) {
+    let is_plugged_in = interface.attachment.is_some();
+    if !world.routes(host.id, network) {
+        return Some(objects);
+    }
+    if !objects.is_empty() || (network.gateway_host() == Some(host.id) && is_plugged_in) {
         compile_lease(interface, network, &mut objects);
+        dns::put_name(interface, network, &mut objects);
+    } else if is_plugged_in && world.is_known_on(host.id, interface) {
+        dns::put_name(interface, network, &mut objects);
     }
     Some(objects)
 }
@@ -338,10 +397,6 @@ fn compile_lease(interface: &Interface, network: &Network, objects: &mut Objects
             }
             IpAddr::V6(_) => {}
         }
-    }
-    if !interface.addresses.is_empty() {
-        let name = Key::DnsName(network.name.clone(), format!("{hostname}.{}", network.domain));
-        objects.insert(name, Object::DnsName(interface.addresses.iter().copied().collect()));
     }
 }
 

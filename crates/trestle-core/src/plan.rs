@@ -5,13 +5,14 @@
 //! deleted; what is in the way is a [`Problem`].
 
 mod dhcp;
+mod floating;
 mod link;
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{HostSpec, Key, LinkKind, LinkMac, Object, Set, Table};
+use crate::spec::{Flows, HostSpec, Key, LinkKind, LinkMac, Object, Set, Table};
 use crate::state::HostState;
 pub use crate::step::{LinkChange, Step};
 use crate::types::LinkName;
@@ -82,8 +83,9 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
         _ => None,
     };
     match key {
-        Key::Element(set, _) => {
+        Key::Element(set, element) => {
             keys.insert(Key::Ruleset(set.table()));
+            keys.extend(floating::claim_reads(*set, element));
         }
         Key::Link(name) => {
             let link = spec.link(name);
@@ -99,7 +101,11 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
             keys.insert(Key::Link(link.clone()));
             keys.extend(bridge_of(link).into_iter().flat_map(|bridge| obstacle_reads(spec, &bridge)));
         }
-        Key::Address(link, _) | Key::Route(link, _) => keys.extend(obstacle_reads(spec, link)),
+        Key::Address(link, address) => {
+            keys.extend(obstacle_reads(spec, link));
+            keys.extend(floating::address_reads(spec, link, *address));
+        }
+        Key::Route(link, _) => keys.extend(obstacle_reads(spec, link)),
         Key::DhcpHost(network, mac) | Key::Lease(network, mac) => {
             keys.insert(Key::DhcpHost(network.clone(), *mac));
             keys.insert(Key::Lease(network.clone(), *mac));
@@ -119,7 +125,7 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
             }
             keys.extend(obstacle_reads(spec, bridge));
         }
-        Key::Sysctl(_) | Key::Ruleset(_) | Key::DnsName(..) => {}
+        Key::Sysctl(_) | Key::Ruleset(_) | Key::DnsName(..) | Key::DnsRecord(..) | Key::Neighbour(..) => {}
     }
     keys
 }
@@ -144,7 +150,10 @@ fn rests_on<'a>(spec: &'a HostSpec, name: &LinkName) -> Option<&'a LinkName> {
 fn mac_reads(spec: &HostSpec, name: &LinkName) -> Vec<Key> {
     match spec.link(name).and_then(|link| link.mac.as_ref()) {
         Some(LinkMac::Of(other)) => vec![Key::Link(other.clone())],
-        Some(LinkMac::Gateway { uplink, .. }) => vec![Key::Link(uplink.clone()), Key::Uplink(uplink.clone())],
+        Some(LinkMac::Gateway { uplink, .. }) => {
+            let uplinks = spec.uplinks().map(|(link, _)| Key::Uplink(link.clone()));
+            uplinks.chain([Key::Link(uplink.clone()), Key::Uplink(uplink.clone())]).collect()
+        }
         Some(LinkMac::Fixed(_)) | None => Vec::new(),
     }
 }
@@ -172,6 +181,7 @@ impl Planner<'_> {
                 self.plan_lease(network, *mac);
             }
             Key::DnsName(network, name) => self.plan_dns_name(key, network, name),
+            Key::DnsRecord(network, name) => self.plan_dns_record(key, network, name),
             Key::Lease(network, mac) => self.plan_lease(network, *mac),
             Key::DhcpHost6(network, address) => {
                 self.plan_dhcp_host6(key, network, *address);
@@ -179,8 +189,8 @@ impl Planner<'_> {
             }
             Key::Lease6(network, address) => self.plan_lease6(network, *address),
             Key::Dnsmasq(network) => self.plan_dnsmasq(key, network),
-            // Routes are never asked for; foreign ones move with their uplink.
-            Key::Route(..) => {}
+            // Routes are never asked for; foreign ones move with their uplink. Neighbours are others.
+            Key::Route(..) | Key::Neighbour(..) => {}
         }
     }
 
@@ -223,15 +233,37 @@ impl Planner<'_> {
     }
 
     fn plan_element(&mut self, key: &Key, set: Set, element: &str) {
-        let wanted = self.wanted(key).is_some();
-        let there = self.state.get(key).is_some();
+        if matches!(set, Set::Yielded | Set::Yielded6) {
+            return self.plan_claim(key, set, element);
+        }
+        let wanted = self.wanted(key).cloned();
+        let there = self.state.get(key).map(|have| &have.object);
         let table_stays = self.wanted_ruleset(set.table()) == self.state.ruleset(set.table());
-        let element = element.to_owned();
+        self.end_flows(set, element, wanted.as_ref(), there);
+        let written = |object: &Object| match object {
+            Object::Mapping(value) => format!("{element} : {value}"),
+            _ => element.to_owned(),
+        };
         // A table made anew has no elements: those that stay go in again, in the same transaction.
-        if wanted && !(there && table_stays) {
-            self.step(Step::AddElement { set, element });
-        } else if !wanted && there && table_stays {
-            self.step(Step::DeleteElement { set, element });
+        match (wanted, there.filter(|_| table_stays)) {
+            (Some(wanted), None) => self.step(Step::AddElement { set, element: written(&wanted) }),
+            (Some(Object::Mapping(to)), Some(Object::Mapping(from))) if to != *from => {
+                let (element, from) = (element.to_owned(), from.clone());
+                self.step(Step::ReplaceElement { set, element, from, to });
+            }
+            (None, Some(there)) => self.step(Step::DeleteElement { set, element: written(there) }),
+            _ => {}
+        }
+    }
+
+    /// What went by a translation ends with it: its floating IP may be another guest's next.
+    fn end_flows(&mut self, set: Set, element: &str, wanted: Option<&Object>, there: Option<&Object>) {
+        if let Some(Object::Mapping(value)) = there
+            && wanted != there
+            && let Some(flows) = Flows::of(set, element, value)
+        {
+            self.step(Step::EndFlows { flows: flows.clone() });
+            self.step(Step::EndLateFlows { flows });
         }
     }
 }

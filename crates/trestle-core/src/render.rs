@@ -146,9 +146,18 @@ const GUARD: &str = r#"table bridge trestle {
 "#;
 
 /// `inet trestle`. A network is reached from itself (bridged packets pass here too where
-/// br_netfilter is on), from the other networks of its project, and by answers; one of type VLAN by
-/// nobody else (reference MG-131), any other from outside too. Exempt ranges of source NAT come
-/// first (`dmz_cidr`, reference LX-38).
+/// br_netfilter is on), from the other networks of its project, by a floating IP and by answers; one of
+/// type VLAN by nobody else (reference MG-131), any other from outside too.
+///
+/// A floating IP is reached from everywhere, the host itself included (reference LX-40). Who reaches
+/// one from inside comes under its own, if it has one; on the same bridge under the router's address
+/// at least, because the answer would not come back this way else. What is sent to a floating IP and
+/// is for no guest does not become the host's: its own services are not to be had there.
+///
+/// Exempt ranges of source NAT come before floating IPs, and forced ones before those (`dmz_cidr`,
+/// `force_snat_range`, reference LX-38).
+///
+/// `yielded6`: as in `CLAIMS`; who advertises an address does so from it.
 const GATEWAY: &str = r"table inet trestle {
 	set network {
 		type ifname
@@ -163,9 +172,82 @@ const GATEWAY: &str = r"table inet trestle {
 		type ipv4_addr . ifname
 		flags interval
 	}
+	map nat_source_ip {
+		type ipv4_addr . ifname : ipv4_addr
+		flags interval
+	}
 	set nat_exempt {
 		type ipv4_addr . ipv4_addr
 		flags interval
+	}
+	set nat_forced {
+		type ipv4_addr . ipv4_addr
+		flags interval
+	}
+	set nat_local {
+		type ipv4_addr . ifname
+		flags interval
+	}
+	set nat_local6 {
+		type ipv6_addr . ifname
+		flags interval
+	}
+	map floating_to {
+		type ipv4_addr : ipv4_addr
+	}
+	map floating_to6 {
+		type ipv6_addr : ipv6_addr
+	}
+	map floating_from {
+		type ipv4_addr . ifname : ipv4_addr
+	}
+	map floating_from6 {
+		type ipv6_addr . ifname : ipv6_addr
+	}
+	map floating_back {
+		type ipv4_addr : ipv4_addr
+	}
+	map floating_back6 {
+		type ipv6_addr : ipv6_addr
+	}
+	map forward_to {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+	}
+	map forward_to6 {
+		type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+	}
+	set floating {
+		type ipv4_addr
+	}
+	set floating6 {
+		type ipv6_addr
+	}
+	set held6 {
+		type ifname . ipv6_addr
+	}
+	set yielded6 {
+		type ifname . ipv6_addr
+		size 65535
+		flags dynamic
+	}
+	chain lead_in {
+		dnat ip to ip daddr . meta l4proto . th dport map @forward_to
+		dnat ip6 to ip6 daddr . meta l4proto . th dport map @forward_to6
+		dnat ip to ip daddr map @floating_to
+		dnat ip6 to ip6 daddr map @floating_to6
+	}
+	chain prerouting {
+		type nat hook prerouting priority dstnat; policy accept;
+		jump lead_in
+	}
+	chain input {
+		type filter hook input priority filter; policy accept;
+		icmpv6 type nd-neighbor-advert iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
+		ct state established,related accept
+		meta l4proto icmp accept
+		meta l4proto ipv6-icmp accept
+		ip daddr @floating drop
+		ip6 daddr @floating6 drop
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
@@ -175,10 +257,49 @@ const GATEWAY: &str = r"table inet trestle {
 		oifname @private drop
 		iifname @network oifname @network drop
 	}
+	chain output {
+		type filter hook output priority filter; policy accept;
+		oifname . ip6 saddr @yielded6 drop
+	}
+	chain nat_output {
+		type nat hook output priority -100; policy accept;
+		jump lead_in
+	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
+		ct status dnat snat ip to ip saddr map @floating_back
+		ct status dnat snat ip6 to ip6 saddr map @floating_back6
+		ct status dnat ip saddr . oifname @nat_local masquerade
+		ct status dnat ip6 saddr . oifname @nat_local6 masquerade
+		ip saddr . ip daddr @nat_forced masquerade
 		ip saddr . ip daddr @nat_exempt accept
+		snat ip to ip saddr . oifname map @floating_from
+		snat ip6 to ip6 saddr . oifname map @floating_from6
+		snat ip to ip saddr . oifname map @nat_source_ip
 		ip saddr . oifname @nat_source masquerade
+	}
+}
+";
+
+/// `arp trestle`. A host that was told of a floating IP may be away when another one is: it goes on
+/// answering for it. The other one's announcement is heard here, and from then on this host says
+/// nothing of the address (an announcement is a request or an answer by who has it, RFC 5227 §3).
+const CLAIMS: &str = r"table arp trestle {
+	set held {
+		type ifname . ipv4_addr
+	}
+	set yielded {
+		type ifname . ipv4_addr
+		size 65535
+		flags dynamic
+	}
+	chain input {
+		type filter hook input priority filter; policy accept;
+		iifname . arp saddr ip @held add @yielded { iifname . arp saddr ip }
+	}
+	chain output {
+		type filter hook output priority filter; policy accept;
+		oifname . arp saddr ip @yielded drop
 	}
 }
 ";
@@ -188,6 +309,7 @@ pub fn ruleset(table: Table) -> String {
     match table {
         Table::Guard => GUARD.to_owned(),
         Table::Gateway => GATEWAY.to_owned(),
+        Table::Claims => CLAIMS.to_owned(),
     }
 }
 

@@ -33,7 +33,15 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             empty_table(state, *table);
             state.objects.remove(&Key::Ruleset(*table));
         }
-        Step::AddElement { .. } => state.put_ours(step.key(), Object::Element),
+        Step::AddElement { element, .. } => {
+            let object = match element.split_once(" : ") {
+                Some((_, value)) => Object::Mapping(value.to_owned()),
+                None => Object::Element,
+            };
+            state.put_ours(step.key(), object);
+        }
+        Step::ReplaceElement { to, .. } => state.put_ours(step.key(), Object::Mapping(to.clone())),
+        Step::EndFlows { .. } | Step::EndLateFlows { .. } => {}
         Step::CreateBridge { link, mac, mtu } => {
             let mac = Some(LinkMac::Fixed(*mac));
             let bridge = Link {
@@ -89,7 +97,7 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             let entry = Object::DhcpHost6 { mac: *mac, hostname: hostname.clone() };
             state.put_ours(step.key(), entry);
         }
-        Step::WriteDnsName { addresses, .. } => {
+        Step::WriteDnsName { addresses, .. } | Step::WriteDnsRecord { addresses, .. } => {
             state.put_ours(step.key(), Object::DnsName(addresses.clone()));
         }
         Step::StartDnsmasq { dnsmasq, .. } => {
@@ -103,6 +111,7 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         }
         Step::ReloadDhcp { network } => set_stale(state, network, false),
         Step::DeleteDnsName { .. }
+        | Step::DeleteDnsRecord { .. }
         | Step::DeleteStation { .. }
         | Step::ReleaseLease6 { .. }
         | Step::StopDnsmasq { .. }
@@ -110,6 +119,7 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         | Step::DropReturned { .. }
         | Step::DeleteAddress { .. }
         | Step::ReleaseLease { .. }
+        | Step::ForgetClaim { .. }
         | Step::DeleteElement { .. } => {
             state.objects.remove(&step.key());
         }

@@ -4,6 +4,9 @@
 //! What goes over the wire is a [`SpecUpdate`]: "these keys now hold these whole objects, those
 //! are gone", never a change inside an object.
 
+mod flows;
+mod set;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,6 +16,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{LinkName, Mac, Name, VlanId, serde_as_text};
+pub use flows::Flows;
+pub use set::{Set, Table};
 
 /// What an object is called, on one host. Printed as a path: `link/br100`,
 /// `address/br100/10.0.0.1/24`, `dhcp-host/public/fa:16:3e:00:00:01`.
@@ -22,7 +27,8 @@ pub enum Key {
     Sysctl(String),
     /// The chains of one of our nftables tables.
     Ruleset(Table),
-    /// One element of a named nftables set, in nft's own words: `tr-0a.. . fa:16:3e:00:00:01`.
+    /// One element of a named nftables set, in nft's own words: `tr-0a.. . fa:16:3e:00:00:01`; of a
+    /// map, what it is looked up by.
     Element(Set, String),
     /// A network device.
     Link(LinkName),
@@ -30,8 +36,10 @@ pub enum Key {
     Device(LinkName),
     /// A physical device that one of our bridges has enslaved.
     Uplink(LinkName),
-    /// An address on a device.
+    /// An address on a device; on one that others make, a floating IP.
     Address(LinkName, IpNet),
+    /// Who else answers for an address on a device's wire. Never part of a spec.
+    Neighbour(LinkName, IpAddr),
     /// A route through a device. Only foreign ones are observed, where a device with routes is
     /// enslaved: they move to the bridge.
     Route(LinkName, Route),
@@ -43,133 +51,14 @@ pub enum Key {
     DhcpHost6(Name, Ipv6Addr),
     /// A name that dnsmasq resolves on a network, with its domain.
     DnsName(Name, String),
+    /// A name that somebody gave to addresses, and that dnsmasq resolves on a network: whole.
+    DnsRecord(Name, String),
     /// The lease that dnsmasq holds for a MAC on a network. Never part of a spec.
     Lease(Name, Mac),
     /// The lease that dnsmasq holds for an IPv6 address on a network. Never part of a spec.
     Lease6(Name, Ipv6Addr),
     /// The dnsmasq of a network.
     Dnsmasq(Name),
-}
-
-/// One of our nftables tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Table {
-    /// `bridge trestle`: what instances may send.
-    Guard,
-    /// `inet trestle`: which networks reach which, and source NAT.
-    Gateway,
-}
-
-impl Table {
-    /// Both of them.
-    pub const ALL: [Self; 2] = [Self::Guard, Self::Gateway];
-
-    /// The nftables family.
-    pub fn family(self) -> &'static str {
-        match self {
-            Self::Guard => "bridge",
-            Self::Gateway => "inet",
-        }
-    }
-}
-
-/// One of the named nftables sets that hold everything that is per instance or per network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Set {
-    /// `device . MAC`: who may send at all.
-    GuardMac,
-    /// `device . MAC . address`: who may send from which IPv4 address.
-    GuardIp4,
-    /// `device . MAC . address`: who may send from which IPv6 address.
-    GuardIp6,
-    /// `device . MAC . address as a number`: who may say of which IPv6 address that it is theirs.
-    GuardNd,
-    /// `device`: what leads from a shared gateway's bridge to other hosts with the same gateway.
-    SharedUplink,
-    /// `device . MAC`: the gateway's MAC, which never passes that device.
-    SharedMac,
-    /// `device . address`: the gateway's IPv4 address, which never passes it either.
-    SharedIp4,
-    /// `device . address`: the gateway's IPv6 address.
-    SharedIp6,
-    /// `device . address as a number`: the same, for neighbours that ask for it.
-    SharedNd,
-    /// `MAC`: the gateways, on other hosts, of networks that this host only bridges. It does not
-    /// take them for its own routers.
-    GatewayMac,
-    /// `bridge`: the networks that this host routes for.
-    Network,
-    /// `bridge`: those of them that nobody outside reaches by their own addresses.
-    Private,
-    /// `bridge . bridge`: from the first network the second is reached.
-    Routed,
-    /// `range . device`: what leaves by the device is translated.
-    NatSource,
-    /// `range . range`: from the first to the second nothing is translated.
-    NatExempt,
-}
-
-impl Set {
-    /// All of them.
-    pub const ALL: [Self; 15] = [
-        Self::GuardMac,
-        Self::GuardIp4,
-        Self::GuardIp6,
-        Self::GuardNd,
-        Self::SharedUplink,
-        Self::SharedMac,
-        Self::SharedIp4,
-        Self::SharedIp6,
-        Self::SharedNd,
-        Self::GatewayMac,
-        Self::Network,
-        Self::Private,
-        Self::Routed,
-        Self::NatSource,
-        Self::NatExempt,
-    ];
-
-    /// Its name in nftables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GuardMac => "guard_mac",
-            Self::GuardIp4 => "guard_ip4",
-            Self::GuardIp6 => "guard_ip6",
-            Self::GuardNd => "guard_nd",
-            Self::SharedUplink => "shared_uplink",
-            Self::SharedMac => "shared_mac",
-            Self::SharedIp4 => "shared_ip4",
-            Self::SharedIp6 => "shared_ip6",
-            Self::SharedNd => "shared_nd",
-            Self::GatewayMac => "gateway_mac",
-            Self::Network => "network",
-            Self::Private => "private",
-            Self::Routed => "routed",
-            Self::NatSource => "nat_source",
-            Self::NatExempt => "nat_exempt",
-        }
-    }
-
-    /// The table it lies in.
-    pub fn table(self) -> Table {
-        match self {
-            Self::GuardMac
-            | Self::GuardIp4
-            | Self::GuardIp6
-            | Self::GuardNd
-            | Self::SharedUplink
-            | Self::SharedMac
-            | Self::SharedIp4
-            | Self::SharedIp6
-            | Self::SharedNd
-            | Self::GatewayMac => Table::Guard,
-            Self::Network | Self::Private | Self::Routed | Self::NatSource | Self::NatExempt => {
-                Table::Gateway
-            }
-        }
-    }
 }
 
 /// Where a route leads.
@@ -194,6 +83,8 @@ pub enum Object {
     Ruleset(String),
     /// The element is in the set.
     Element,
+    /// The element is in the map, and leads to this, in nft's own words.
+    Mapping(String),
     /// A device.
     Link(Link),
     /// The device is there.
@@ -202,6 +93,8 @@ pub enum Object {
     Uplink(LinkName),
     /// The address is on the device.
     Address,
+    /// Who answers for the address.
+    Neighbour(Mac),
     /// The route stands. The address packets leave from, and the kernel's number of who set it
     /// (`RTPROT_*`, rtnetlink(7)), so that it moves as it was.
     Route {
@@ -344,6 +237,10 @@ pub struct HostSpec {
     pub generation: u64,
     /// What must be.
     pub objects: BTreeMap<Key, Object>,
+    /// Whether the controller may know of a later one: it is away, or was not asked yet. A floating
+    /// IP may be another host's by then.
+    #[serde(skip)]
+    pub unconfirmed: bool,
 }
 
 /// What a host is told: whole objects by key.
@@ -394,6 +291,21 @@ impl HostSpec {
         Ok(changed)
     }
 
+    /// Whether the host answers for floating IPs.
+    pub fn has_floating_ips(&self) -> bool {
+        self.objects.keys().any(|key| matches!(key, Key::Element(Set::Held | Set::Held6, _)))
+    }
+
+    /// The physical devices that are to be in bridges, each with its bridge.
+    pub fn uplinks(&self) -> impl Iterator<Item = (&LinkName, &LinkName)> {
+        let first =
+            "-".parse().map(Key::Uplink).expect("a plain byte is a device name, and this is the least");
+        self.objects.range(first..).map_while(|(key, object)| match (key, object) {
+            (Key::Uplink(link), Object::Uplink(bridge)) => Some((link, bridge)),
+            _ => None,
+        })
+    }
+
     /// The link under this name, if the spec has it.
     pub fn link(&self, name: &LinkName) -> Option<&Link> {
         match self.objects.get(&Key::Link(name.clone())) {
@@ -413,11 +325,13 @@ impl fmt::Display for Key {
             Self::Device(link) => write!(f, "device/{link}"),
             Self::Uplink(link) => write!(f, "uplink/{link}"),
             Self::Address(link, address) => write!(f, "address/{link}/{address}"),
+            Self::Neighbour(link, address) => write!(f, "neighbour/{link}/{address}"),
             Self::Route(link, route) => write!(f, "route/{link}/{route}"),
             Self::Station(bridge, mac) => write!(f, "station/{bridge}/{mac}"),
             Self::DhcpHost(network, mac) => write!(f, "dhcp-host/{network}/{mac}"),
             Self::DhcpHost6(network, address) => write!(f, "dhcp-host6/{network}/{address}"),
             Self::DnsName(network, name) => write!(f, "dns-name/{network}/{name}"),
+            Self::DnsRecord(network, name) => write!(f, "dns-record/{network}/{name}"),
             Self::Lease(network, mac) => write!(f, "lease/{network}/{mac}"),
             Self::Lease6(network, address) => write!(f, "lease6/{network}/{address}"),
             Self::Dnsmasq(network) => write!(f, "dnsmasq/{network}"),
@@ -452,12 +366,14 @@ fn parse_key(text: &str) -> Option<Key> {
         "device" => Key::Device(rest.parse().ok()?),
         "uplink" => Key::Uplink(rest.parse().ok()?),
         "address" => Key::Address(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
+        "neighbour" => Key::Neighbour(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "route" => Key::Route(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "station" => Key::Station(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dhcp-host6" => Key::DhcpHost6(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "lease6" => Key::Lease6(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dhcp-host" => Key::DhcpHost(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dns-name" => Key::DnsName(pair()?.0.parse().ok()?, pair()?.1.to_owned()),
+        "dns-record" => Key::DnsRecord(pair()?.0.parse().ok()?, pair()?.1.to_owned()),
         "lease" => Key::Lease(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dnsmasq" => Key::Dnsmasq(rest.parse().ok()?),
         _ => return None,
@@ -465,21 +381,6 @@ fn parse_key(text: &str) -> Option<Key> {
 }
 
 serde_as_text!(Key);
-
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Guard => "guard",
-            Self::Gateway => "gateway",
-        })
-    }
-}
-
-impl fmt::Display for Set {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 impl fmt::Display for LinkKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -536,6 +437,9 @@ mod tests {
             "uplink/eth1",
             "address/br100/10.0.0.1/24",
             "address/eth1/2001:db8::5/64",
+            "address/eth0/203.0.113.20/32",
+            "element/floating_to/203.0.113.20",
+            "neighbour/eth0/203.0.113.20",
             "route/eth1/0.0.0.0/0/192.168.5.1/100",
             "route/eth1/10.9.0.0/16/-/0",
             "station/br100/fa:16:3e:00:00:01",
@@ -543,6 +447,7 @@ mod tests {
             "dhcp-host6/public/2001:db8::5",
             "lease6/public/2001:db8::5",
             "dns-name/public/web.trestle.internal",
+            "dns-record/public/www.example.org",
             "lease/public/fa:16:3e:00:00:01",
             "dnsmasq/public",
         ] {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Dnsmasq, Key, Link, Route, Set, Table};
+use crate::spec::{Dnsmasq, Flows, Key, Link, Route, Set, Table};
 use crate::types::{LinkName, Mac, Name};
 
 /// One change to a host. Every step is idempotent: doing it twice is doing it once.
@@ -29,6 +29,8 @@ pub enum Step {
     DeleteDhcpHost6 { network: Name, address: Ipv6Addr },
     /// Deletes a DNS name; dnsmasq sees it at once.
     DeleteDnsName { network: Name, name: String },
+    /// Deletes a DNS record; dnsmasq sees it at once.
+    DeleteDnsRecord { network: Name, name: String },
     /// Makes dnsmasq forget deleted entries (SIGHUP). Nothing if it does not run.
     ReloadDhcp { network: Name },
     /// Stops a network's dnsmasq.
@@ -46,13 +48,17 @@ pub enum Step {
     ReleaseUplink { link: LinkName },
     /// Deletes a VLAN device of ours.
     DeleteVlan { link: LinkName },
+    /// Ends the flows that go by a translation that is about to go; see `EndLateFlows`.
+    EndFlows { flows: Flows },
     /// Sets a kernel setting.
     SetSysctl { name: String, value: String },
     /// Makes one of our tables anew, sets and chains, without elements, in place of what it was.
     /// All adjacent steps from here to `AddElement` are one nftables transaction.
     PutRuleset { table: Table, text: String },
-    /// Adds an element to a set.
+    /// Adds an element to a set; of a map, with what it leads to: `203.0.113.20 : 10.0.0.5`.
     AddElement { set: Set, element: String },
+    /// Lets an element of a map lead to something else.
+    ReplaceElement { set: Set, element: String, from: String, to: String },
     /// Makes a bridge, marked as ours, with its MAC and MTU, up.
     CreateBridge { link: LinkName, mac: Mac, mtu: u32 },
     /// Sets what differs on a device of ours.
@@ -71,6 +77,8 @@ pub enum Step {
     /// Puts a physical device that is in another bridge of ours into this one. It comes after the
     /// addresses: until it is done, the old bridge is known as where they are.
     SwitchUplink { link: LinkName, bridge: LinkName },
+    /// Forgets that another host has claimed an address: it is this one's again.
+    ForgetClaim { set: Set, element: String },
     /// Adds an address of ours, with our mark, and tells the neighbours (gratuitous ARP, RFC 5227
     /// §3; unsolicited neighbour advertisement, RFC 4861 §7.2.6).
     AddAddress { link: LinkName, address: IpNet },
@@ -82,6 +90,8 @@ pub enum Step {
     WriteDhcpHost6 { network: Name, address: Ipv6Addr, mac: Mac, hostname: Name },
     /// Writes a DNS name; dnsmasq sees it at once.
     WriteDnsName { network: Name, name: String, addresses: BTreeSet<IpAddr> },
+    /// Writes a DNS record; dnsmasq sees it at once.
+    WriteDnsRecord { network: Name, name: String, addresses: BTreeSet<IpAddr> },
     /// Starts a network's dnsmasq.
     StartDnsmasq { network: Name, dnsmasq: Dnsmasq },
     /// Ends a lease with `dhcp_release`, so that the address may go to another MAC.
@@ -95,10 +105,19 @@ pub enum Step {
     SetStation { bridge: LinkName, mac: Mac, port: LinkName, addresses: BTreeSet<IpAddr> },
     /// Deletes a bridge of ours.
     DeleteBridge { link: LinkName },
-    /// Deletes an element from a set. All adjacent steps from here on are one transaction.
+    /// Deletes an element from a set; of a map, with what it leads to. All adjacent steps from here
+    /// on are one transaction.
     DeleteElement { set: Set, element: String },
     /// Deletes one of our tables.
     DeleteRuleset { table: Table },
+    /// Ends the flows that began by a translation until it was gone. What began before was ended by
+    /// `EndFlows`, which is planned again after a crash; this one no plan would know of.
+    EndLateFlows { flows: Flows },
+}
+
+/// What an element's text begins with: of a map, what it is looked up by.
+fn looked_up_by(element: &str) -> String {
+    element.split(" : ").next().unwrap_or_default().to_owned()
 }
 
 /// What differs on a device.
@@ -141,15 +160,20 @@ impl Step {
             Self::DeleteDnsName { network, name } | Self::WriteDnsName { network, name, .. } => {
                 Key::DnsName(network.clone(), name.clone())
             }
+            Self::DeleteDnsRecord { network, name } | Self::WriteDnsRecord { network, name, .. } => {
+                Key::DnsRecord(network.clone(), name.clone())
+            }
             Self::ReloadDhcp { network }
             | Self::StopDnsmasq { network }
             | Self::ForgetLeases { network }
             | Self::StartDnsmasq { network, .. } => Key::Dnsmasq(network.clone()),
             Self::SetSysctl { name, .. } => Key::Sysctl(name.clone()),
             Self::PutRuleset { table, .. } | Self::DeleteRuleset { table } => Key::Ruleset(*table),
-            Self::AddElement { set, element } | Self::DeleteElement { set, element } => {
-                Key::Element(*set, element.clone())
-            }
+            Self::AddElement { set, element }
+            | Self::ReplaceElement { set, element, .. }
+            | Self::ForgetClaim { set, element }
+            | Self::DeleteElement { set, element } => Key::Element(*set, looked_up_by(element)),
+            Self::EndFlows { flows } | Self::EndLateFlows { flows } => flows.key(),
             Self::Enslave { link, .. } | Self::SwitchUplink { link, .. } | Self::ReleaseUplink { link } => {
                 Key::Uplink(link.clone())
             }
@@ -191,6 +215,7 @@ impl fmt::Display for Step {
                 write!(f, "hold {mac} fast at {port} of {bridge} and announce it")
             }
             Self::DeleteDhcpHost { network, mac } => write!(f, "delete DHCP entry of {mac} on {network}"),
+            Self::DeleteDnsRecord { network, name } => write!(f, "delete DNS record {name} on {network}"),
             Self::DeleteDnsName { network, name } => write!(f, "delete DNS name {name} on {network}"),
             Self::ReloadDhcp { network } => write!(f, "reload DHCP entries of {network}"),
             Self::StopDnsmasq { network } => write!(f, "stop dnsmasq of {network}"),
@@ -198,6 +223,12 @@ impl fmt::Display for Step {
             Self::SetSysctl { name, value } => write!(f, "set {name} to {value}"),
             Self::PutRuleset { table, .. } => write!(f, "load table {table}"),
             Self::AddElement { set, element } => write!(f, "add {element} to {set}"),
+            Self::ReplaceElement { set, element, from, to } => {
+                write!(f, "let {element} lead to {to} instead of {from} in {set}")
+            }
+            Self::ForgetClaim { element, .. } => write!(f, "take {element} back from who claimed it"),
+            Self::EndFlows { flows } => write!(f, "end the flows between {flows}"),
+            Self::EndLateFlows { flows } => write!(f, "end what began late between {flows}"),
             Self::CreateBridge { link, mac, mtu } => {
                 write!(f, "make bridge {link} with MAC {mac}, MTU {mtu}")
             }
@@ -222,8 +253,10 @@ impl fmt::Display for Step {
                 write!(f, "write DHCP entry of {mac} on {network}: {address}, {hostname}")
             }
             Self::WriteDnsName { network, name, addresses } => {
-                let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-                write!(f, "write DNS name {name} on {network}: {}", addresses.join(", "))
+                write!(f, "write DNS name {name} on {network}: {}", listed(addresses))
+            }
+            Self::WriteDnsRecord { network, name, addresses } => {
+                write!(f, "write DNS record {name} on {network}: {}", listed(addresses))
             }
             Self::StartDnsmasq { network, dnsmasq } => {
                 write!(f, "start dnsmasq of {network} on {}", dnsmasq.bridge)
@@ -238,6 +271,10 @@ impl fmt::Display for Step {
             Self::DeleteRuleset { table } => write!(f, "delete table {table}"),
         }
     }
+}
+
+fn listed(addresses: &BTreeSet<IpAddr>) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for LinkChange {

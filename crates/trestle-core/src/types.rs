@@ -79,6 +79,14 @@ id!(
     /// Names an interface, an instance's attachment to a network, for life.
     InterfaceId
 );
+id!(
+    /// Names a pool of floating IPs for life.
+    PoolId
+);
+id!(
+    /// Names a DNS record for life.
+    DnsRecordId
+);
 
 /// A name people give: one DNS label (RFC 1123 §2.1), so that it can stand in host names, file
 /// names and keys as it is. 1 to 63 of `a-z`, `0-9` and `-`, no `-` at either end.
@@ -369,6 +377,53 @@ impl fmt::Display for VlanId {
         self.0.fmt(f)
     }
 }
+
+/// A protocol with ports (RFC 9293, RFC 768).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Why a text is not a [`Protocol`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a protocol with ports: use tcp or udp")]
+pub struct InvalidProtocol(String);
+
+impl Protocol {
+    /// Its number in an IP header (IANA, assigned Internet protocol numbers).
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = InvalidProtocol;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            other => Err(InvalidProtocol(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+serde_as_text!(Protocol);
 
 #[cfg(test)]
 mod tests {

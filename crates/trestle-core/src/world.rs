@@ -3,21 +3,28 @@
 //! A plain value with the indexes that compiling needs, so that the cost of one more instance
 //! does not grow with their number. It never reads the store; the controller feeds it.
 
+mod dns;
+mod floating_ip;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Cidr, DhcpOption, Domain, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name, NetworkId,
-    ProjectId, VlanId,
+    Cidr, DhcpOption, DnsRecordId, Domain, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name,
+    NetworkId, ProjectId, VlanId,
 };
+pub use dns::DnsRecord;
+pub use floating_ip::{FloatingIp, Forward, InvalidRoutingSourceIp, RoutingSourceIp, Target};
 
 /// Options of the installation that bear on hosts. Names are the original's where it had one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
     /// Ranges that instances reach without source NAT (reference LX-38).
     pub dmz_cidr: Vec<Cidr>,
+    /// Ranges that instances reach by source NAT whatever device leads there (reference LX-38).
+    pub force_snat_range: Vec<Cidr>,
 }
 
 /// A VM host.
@@ -33,6 +40,8 @@ pub struct Host {
     pub vlan_interface: Option<LinkName>,
     /// The device that leads outside; without one this host does no source NAT.
     pub public_interface: Option<LinkName>,
+    /// Under which address instances without a floating IP leave by that device.
+    pub routing_source_ip: RoutingSourceIp,
 }
 
 /// How instances get onto a network and who routes for it.
@@ -162,6 +171,8 @@ pub struct Interface {
     pub id: InterfaceId,
     /// The instance it belongs to.
     pub instance: InstanceId,
+    /// The project whose instance that is.
+    pub project: ProjectId,
     /// The network it is on.
     pub network: NetworkId,
     /// The guest's MAC, unique.
@@ -233,6 +244,15 @@ pub struct World {
     gateway_of: BTreeSet<(HostId, NetworkId)>,
     /// The networks of each owner.
     owned: BTreeSet<(ProjectId, NetworkId)>,
+    floating_ips: BTreeMap<IpAddr, FloatingIp>,
+    /// The floating IPs that lead to an interface.
+    leading_to: BTreeSet<(InterfaceId, IpAddr)>,
+    dns_records: BTreeMap<DnsRecordId, DnsRecord>,
+    /// The records of each project, and those known to all.
+    dns_known: BTreeSet<(Option<ProjectId>, DnsRecordId)>,
+    /// The interfaces of each project on each network that are plugged in, and on which hosts.
+    neighbours: BTreeMap<(NetworkId, ProjectId), BTreeSet<InterfaceId>>,
+    neighbour_hosts: BTreeMap<(NetworkId, ProjectId), BTreeMap<HostId, usize>>,
 }
 
 /// Everything in an ordered set of pairs that begins with this.
@@ -353,9 +373,12 @@ impl World {
     /// Puts the interface in, in place of what it was, and keeps the index of who is where.
     pub fn put_interface(&mut self, interface: Interface) {
         self.remove_interface(interface.id);
+        let neighbours = (interface.network, interface.project);
         for place in interface.places() {
             self.attached.entry((place.host, interface.network)).or_default().insert(interface.id);
             self.hosts_of.insert((interface.network, place.host));
+            self.neighbours.entry(neighbours).or_default().insert(interface.id);
+            *self.neighbour_hosts.entry(neighbours).or_default().entry(place.host).or_default() += 1;
         }
         self.interfaces.insert(interface.id, interface);
     }
@@ -389,6 +412,7 @@ impl World {
                 self.hosts_of.remove(&(network, host));
             }
         }
+        self.forget_neighbour(&interface);
         Some(interface)
     }
 }

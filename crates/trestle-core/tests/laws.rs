@@ -5,16 +5,20 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use common::{HOST, NETWORKS, OTHER, at, converge, fresh_state, link_name, network, spec, world};
+use common::{HOST, NETWORKS, OTHER, PROJECT, at, converge, fresh_state, link_name, network, spec, world};
+use ipnet::IpNet;
 use proptest::prelude::*;
 use trestle_core::compile::{Entity, affected, compile, compile_scope};
 use trestle_core::ownership::Owner;
 use trestle_core::plan::{Plan, plan, plan_keys, reads};
-use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object};
+use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Set, Table};
 use trestle_core::state::{HostState, Observed};
-use trestle_core::types::{Mac, Mtu};
-use trestle_core::world::{Gateways, Interface, Network, Plug, World};
+use trestle_core::types::{DnsRecordId, LinkName, Mac, Mtu, Protocol};
+use trestle_core::world::{
+    DnsRecord, FloatingIp, Forward, Gateways, Interface, Network, Plug, Target, World,
+};
 
 /// Where an interface is plugged in, seen from the host that is compiled for.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +40,53 @@ struct Case {
     small_mtu: bool,
     no_owner: bool,
     tap_owner: Option<u32>,
+    floating: Vec<Floating>,
+    /// The numbers of DNS records, and whether each is its project's alone.
+    records: BTreeMap<u8, bool>,
+}
+
+fn dns_record(number: u8, is_own: bool) -> DnsRecord {
+    DnsRecord {
+        id: DnsRecordId(uuid::Uuid::from_u128(number.into())),
+        name: format!("www{number}.example.org").parse().unwrap(),
+        project: is_own.then_some(PROJECT),
+        addresses: BTreeSet::from(["203.0.113.20".parse().unwrap()]),
+    }
+}
+
+/// A floating IP that leads to an interface, or a port of it does.
+#[derive(Clone, Debug)]
+struct Floating {
+    number: u8,
+    network: u8,
+    interface: u8,
+    has_device: bool,
+    is_forward: bool,
+}
+
+impl Floating {
+    fn address(&self) -> IpAddr {
+        format!("203.0.113.{}", 20 + self.number).parse().unwrap()
+    }
+
+    fn put_into(&self, world: &mut World) {
+        let interface = common::interface(self.network, self.interface);
+        let to = Target { interface: interface.id, fixed: interface.addresses[0] };
+        let fresh = FloatingIp {
+            address: self.address(),
+            device: self.has_device.then(|| link_name("eth3")),
+            target: None,
+            forwards: vec![],
+        };
+        let mut floating = world.floating_ip(self.address()).cloned().unwrap_or(fresh);
+        if self.is_forward {
+            let port = 80 + u16::try_from(floating.forwards.len()).unwrap();
+            floating.forwards.push(Forward { protocol: Protocol::Tcp, port, to, to_port: 8080 });
+        } else {
+            floating.target = Some(to);
+        }
+        world.put_floating_ip(floating);
+    }
 }
 
 impl Case {
@@ -49,6 +100,8 @@ impl Case {
         for (n, i, place) in &self.interfaces {
             world.put_interface(self.interface(*n, *i, *place));
         }
+        self.floating.iter().for_each(|floating| floating.put_into(&mut world));
+        self.records.iter().for_each(|(n, is_own)| world.put_dns_record(dns_record(*n, *is_own)));
         if self.shared_uplink {
             world.put_host(trestle_core::world::Host {
                 flat_interface: Some(link_name("eth1")),
@@ -107,10 +160,22 @@ fn case() -> impl Strategy<Value = Case> {
     };
     let gateways = [gateways(), gateways(), gateways()];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(1000))]);
-    (interfaces, gateways, flags).prop_map(|(interfaces, gateways, flags)| {
-        let (shared_uplink, small_mtu, no_owner, tap_owner) = flags;
-        Case { interfaces, gateways, shared_uplink, small_mtu, no_owner, tap_owner }
-    })
+    let floating = (0..4u8, NETWORKS, 0..=5u8, any::<bool>(), prop::bool::weighted(0.3));
+    let floating = floating.prop_map(|(number, network, interface, has_device, is_forward)| Floating {
+        number,
+        network,
+        interface,
+        has_device,
+        is_forward,
+    });
+    let floating = proptest::collection::vec(floating, 0..6);
+    let records = proptest::collection::btree_map(0..3u8, any::<bool>(), 0..3);
+    (interfaces, gateways, flags, floating, records).prop_map(
+        |(interfaces, gateways, flags, floating, records)| {
+            let (shared_uplink, small_mtu, no_owner, tap_owner) = flags;
+            Case { interfaces, gateways, shared_uplink, small_mtu, no_owner, tap_owner, floating, records }
+        },
+    )
 }
 
 /// Something that befalls a host behind our back.
@@ -126,6 +191,8 @@ enum Damage {
     ParentDown,
     LinkDown(prop::sample::Index),
     OtherMac(prop::sample::Index),
+    ForeignFloatingIp,
+    Claimed(u8),
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
@@ -140,6 +207,8 @@ fn damage() -> impl Strategy<Value = Damage> {
         1 => Just(Damage::ParentDown),
         1 => any::<prop::sample::Index>().prop_map(Damage::LinkDown),
         1 => any::<prop::sample::Index>().prop_map(Damage::OtherMac),
+        1 => Just(Damage::ForeignFloatingIp),
+        1 => (0..4u8).prop_map(Damage::Claimed),
     ]
 }
 
@@ -229,6 +298,16 @@ fn inflict(state: &mut HostState, damage: &Damage) {
         Damage::OtherMac(which) => change_link(state, which, |link| {
             link.mac = Some(LinkMac::Fixed(Mac::generated([7, 7, 7])));
         }),
+        Damage::ForeignFloatingIp => {
+            let key = Key::Address(link_name("eth0"), "203.0.113.21/24".parse().unwrap());
+            state.put_foreign(key, Object::Address);
+        }
+        Damage::Claimed(number) => {
+            if state.ruleset(Table::Claims).is_some() {
+                let element = format!("eth0 . 203.0.113.{}", 20 + number);
+                state.put_ours(Key::Element(Set::Yielded, element), Object::Element);
+            }
+        }
     }
 }
 
@@ -306,6 +385,14 @@ fn foreign(state: &HostState) -> BTreeSet<String> {
     words.collect()
 }
 
+/// What two states differ in.
+fn difference(one: &HostState, other: &HostState) -> Vec<String> {
+    let (one, other) = (comparable(one), comparable(other));
+    let keys: BTreeSet<&Key> = one.keys().chain(other.keys()).collect();
+    let differs = keys.into_iter().filter(|key| one.get(key) != other.get(key));
+    differs.map(|key| format!("{key}: {:?}, {:?}", one.get(key), other.get(key))).collect()
+}
+
 /// Without the kernel's numbers and the settings that stay.
 fn comparable(state: &HostState) -> BTreeMap<Key, Observed> {
     let mut objects = state.objects.clone();
@@ -345,7 +432,12 @@ fn restricted(state: &HostState, keys: &BTreeSet<Key>) -> HostState {
         _ => None,
     });
     let of_links: BTreeSet<_> = links.filter_map(|(link, _)| link.master.clone()).collect();
+    let is_asked_for = |link: &LinkName, address: &IpNet| {
+        let asked = |key: &Key| matches!(key, Key::Address(on, asked) if on == link && asked.addr() == address.addr());
+        keys.iter().any(asked)
+    };
     let observed = |key: &Key| match key {
+        Key::Address(link, address) if is_asked_for(link, address) => true,
         Key::Address(link, _) | Key::Route(link, _) => devices.contains(link) || keys.contains(key),
         Key::Link(link) => devices.contains(link) || of_links.contains(link) || keys.contains(key),
         key => keys.contains(key),
@@ -417,7 +509,7 @@ proptest! {
         converge(&last, &mut walked);
         let mut direct = fresh_state();
         converge(&last, &mut direct);
-        prop_assert_eq!(comparable(&walked), comparable(&direct));
+        prop_assert_eq!(difference(&walked, &direct), Vec::<String>::new());
     }
 
     #[test]
@@ -434,7 +526,7 @@ proptest! {
             trestle_core::simulate::simulate(&mut state, step);
         }
         converge(&wanted, &mut state);
-        prop_assert_eq!(comparable(&state), comparable(&whole));
+        prop_assert_eq!(difference(&state, &whole), Vec::<String>::new());
     }
 
     #[test]
@@ -447,6 +539,10 @@ proptest! {
         changes.extend(NETWORKS.map(|n| Entity::Network(network(n).id)));
         let ids: BTreeSet<_> = world.interfaces().chain(target.interfaces()).map(|i| i.id).collect();
         changes.extend(ids.into_iter().map(Entity::Interface));
+        let floating = before.floating.iter().chain(&after.floating).map(Floating::address);
+        changes.extend(floating.collect::<BTreeSet<_>>().into_iter().map(Entity::FloatingIp));
+        let records = before.records.keys().chain(after.records.keys()).map(|n| dns_record(*n, false).id);
+        changes.extend(records.collect::<BTreeSet<_>>().into_iter().map(Entity::DnsRecord));
         let turn = which.index(changes.len());
         changes.rotate_left(turn);
         for entity in changes {
@@ -460,6 +556,14 @@ proptest! {
                 Entity::Interface(id) => {
                     world.remove_interface(id);
                     target.interface(id).cloned().into_iter().for_each(|i| world.put_interface(i));
+                }
+                Entity::FloatingIp(address) => {
+                    world.remove_floating_ip(address);
+                    target.floating_ip(address).cloned().into_iter().for_each(|f| world.put_floating_ip(f));
+                }
+                Entity::DnsRecord(id) => {
+                    world.remove_dns_record(id);
+                    target.dns_record(id).cloned().into_iter().for_each(|r| world.put_dns_record(r));
                 }
             }
             scopes.extend(affected(&world, entity));

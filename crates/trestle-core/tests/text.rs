@@ -1,13 +1,19 @@
 //! Compiles and plans as an operator reads them.
 
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
 mod common;
 
-use common::{HOST, OTHER, at, converge, fresh_state, interface, lines, network, spec, world};
+use common::{
+    HOST, OTHER, at, converge, fresh_state, host, interface, lines, link_name, network, spec, world,
+};
 use trestle_core::compile::compile;
-use trestle_core::plan::{Plan, plan};
+use trestle_core::plan::{Plan, plan, reads};
 use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set};
-use trestle_core::types::{Mtu, ProjectId};
-use trestle_core::world::{Attachment, Gateways, Interface, Network, Plug, World};
+use trestle_core::types::{Mac, Mtu, ProjectId, Protocol};
+use trestle_core::world::{
+    Attachment, FloatingIp, Forward, Gateways, Host, Interface, Network, Plug, RoutingSourceIp, Target, World,
+};
 
 #[test]
 fn the_first_instance_brings_everything_it_needs() {
@@ -16,6 +22,7 @@ fn the_first_instance_brings_everything_it_needs() {
     sysctl/net.ipv4.ip_forward
     ruleset/guard
     ruleset/gateway
+    ruleset/claims
     element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
     element/shared_uplink/eth1
@@ -25,6 +32,7 @@ fn the_first_instance_brings_everything_it_needs() {
     element/routed/br101 . br101
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
+    element/nat_local/10.0.1.0/24 . br101
     link/br101
     link/tr-000000001000
     device/eth0
@@ -39,6 +47,7 @@ fn the_first_instance_brings_everything_it_needs() {
     set net.ipv4.ip_forward to 1
     load table guard
     load table gateway
+    load table claims
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
     add eth1 to shared_uplink
@@ -48,6 +57,7 @@ fn the_first_instance_brings_everything_it_needs() {
     add br101 . br101 to routed
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
+    add 10.0.1.0/24 . br101 to nat_local
     make bridge br101 with MAC 02:00:00:00:00:03, MTU 1500
     enslave eth1 to br101
     copy address 192.168.5.10/24 from eth1 to br101
@@ -71,6 +81,7 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     set net.ipv6.conf.eth0.accept_ra to 2
     load table guard
     load table gateway
+    load table claims
     add tr-000000004000 . fa:16:3e:00:04:00 to guard_mac
     add tr-000000004000 . fa:16:3e:00:04:00 . 10.0.4.10 to guard_ip4
     add tr-000000004000 . fa:16:3e:00:04:00 . fd00:4::a to guard_ip6
@@ -89,6 +100,8 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add br104 . br104 to routed
     add 10.0.4.0/24 . eth0 to nat_source
     add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
+    add 10.0.4.0/24 . br104 to nat_local
+    add fd00:4::/64 . br104 to nat_local6
     make bridge br104 with MAC fa:16:3e:ff:00:04, MTU 1500
     make VLAN 104 of eth3 as vlan104
     add address 10.0.4.1/24 to br104
@@ -140,10 +153,12 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     sysctl/net.ipv4.ip_forward
     ruleset/guard
     ruleset/gateway
+    ruleset/claims
     element/network/br101
     element/routed/br101 . br101
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
+    element/nat_local/10.0.1.0/24 . br101
     link/br101
     device/eth0
     uplink/eth1
@@ -235,6 +250,7 @@ fn the_last_instance_takes_everything_away() {
     delete bridge br101
     delete table guard
     delete table gateway
+    delete table claims
     ");
 }
 
@@ -301,6 +317,7 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     set net.ipv4.ip_forward to 1
     load table guard
     load table gateway
+    load table claims
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000002000 . fa:16:3e:00:02:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
@@ -319,11 +336,159 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
+    add 10.0.1.0/24 . br101 to nat_local
+    add 10.0.2.0/24 . br102 to nat_local
     write DHCP entry of fa:16:3e:00:01:00 on net1: 10.0.1.10, vm0
     write DHCP entry of fa:16:3e:00:02:00 on net2: 10.0.2.10, vm0
     write DNS name vm0.trestle.internal on net1: 10.0.1.10
     write DNS name vm0.trestle.internal on net2: 10.0.2.10
     ");
+}
+
+/// A floating IP that leads to interface 0 of network 1, and a port of another one that does.
+fn floating() -> [FloatingIp; 2] {
+    let to = Target { interface: interface(1, 0).id, fixed: interface(1, 0).addresses[0] };
+    let bare = |address: &str| FloatingIp {
+        address: address.parse().unwrap(),
+        device: None,
+        target: None,
+        forwards: vec![],
+    };
+    let forward = Forward { protocol: Protocol::Tcp, port: 80, to, to_port: 8080 };
+    [
+        FloatingIp { target: Some(to), ..bare("203.0.113.20") },
+        FloatingIp { forwards: vec![forward], device: Some(link_name("eth3")), ..bare("198.51.100.7") },
+    ]
+}
+
+#[test]
+fn a_floating_ip_has_its_rules_before_its_address_and_loses_its_address_first() {
+    let mut world = world(&[(1, 0)]);
+    let mut state = fresh_state();
+    let without = spec(&world);
+    converge(&without, &mut state);
+    floating().into_iter().for_each(|floating| world.put_floating_ip(floating));
+    let with = spec(&world);
+    insta::assert_snapshot!(lines(plan(&with, &state).steps), @"
+    add 203.0.113.20 : 10.0.1.10 to floating_to
+    add 10.0.1.10 . eth0 : 203.0.113.20 to floating_from
+    add 10.0.1.10 : 203.0.113.20 to floating_back
+    add 198.51.100.7 . tcp . 80 : 10.0.1.10 . 8080 to forward_to
+    add 198.51.100.7 to floating
+    add 203.0.113.20 to floating
+    add eth0 . 203.0.113.20 to held
+    add eth3 . 198.51.100.7 to held
+    add address 203.0.113.20/32 to eth0
+    add address 198.51.100.7/32 to eth3
+    ");
+    converge(&with, &mut state);
+    insta::assert_snapshot!(lines(plan(&without, &state).steps), @"
+    end the flows between 198.51.100.7 tcp 80 and 10.0.1.10 8080
+    end the flows between 203.0.113.20 and 10.0.1.10
+    delete address 203.0.113.20/32 from eth0
+    delete address 198.51.100.7/32 from eth3
+    delete 203.0.113.20 : 10.0.1.10 from floating_to
+    delete 10.0.1.10 . eth0 : 203.0.113.20 from floating_from
+    delete 10.0.1.10 : 203.0.113.20 from floating_back
+    delete 198.51.100.7 . tcp . 80 : 10.0.1.10 . 8080 from forward_to
+    delete 198.51.100.7 from floating
+    delete 203.0.113.20 from floating
+    delete eth0 . 203.0.113.20 from held
+    delete eth3 . 198.51.100.7 from held
+    end what began late between 198.51.100.7 tcp 80 and 10.0.1.10 8080
+    end what began late between 203.0.113.20 and 10.0.1.10
+    ");
+}
+
+#[test]
+fn a_floating_ip_that_moves_on_its_host_leads_elsewhere_at_once_and_ends_what_went_by_it() {
+    let mut world = world(&[(1, 0), (1, 1)]);
+    let [floating, _] = floating();
+    world.put_floating_ip(floating.clone());
+    let mut state = fresh_state();
+    converge(&spec(&world), &mut state);
+    let to = Target { interface: interface(1, 1).id, fixed: interface(1, 1).addresses[0] };
+    world.put_floating_ip(FloatingIp { target: Some(to), ..floating });
+    insta::assert_snapshot!(lines(plan(&spec(&world), &state).steps), @"
+    end the flows between 203.0.113.20 and 10.0.1.10
+    add 10.0.1.11 . eth0 : 203.0.113.20 to floating_from
+    add 10.0.1.11 : 203.0.113.20 to floating_back
+    let 203.0.113.20 lead to 10.0.1.11 instead of 10.0.1.10 in floating_to
+    delete 10.0.1.10 . eth0 : 203.0.113.20 from floating_from
+    delete 10.0.1.10 : 203.0.113.20 from floating_back
+    end what began late between 203.0.113.20 and 10.0.1.10
+    ");
+}
+
+#[test]
+fn a_floating_ip_that_another_host_has_is_not_taken_from_it_while_the_controller_is_away() {
+    let mut world = world(&[(1, 0)]);
+    let [floating, _] = floating();
+    world.put_floating_ip(floating);
+    let confirmed = spec(&world);
+    let unconfirmed = HostSpec { unconfirmed: true, ..confirmed.clone() };
+    let address = Key::Address(link_name("eth0"), "203.0.113.20/32".parse().unwrap());
+    let neighbour = Key::Neighbour(link_name("eth0"), "203.0.113.20".parse().unwrap());
+    assert!(reads(&unconfirmed, &address).contains(&neighbour), "it is asked for");
+    assert!(!reads(&confirmed, &address).contains(&neighbour), "the controller knows");
+    let mut state = fresh_state();
+    state.put_foreign(neighbour, Object::Neighbour(Mac::generated([1, 2, 3])));
+    insta::assert_snapshot!(lines(plan(&unconfirmed, &state).problems.iter().map(|p| &p.detail)), @"fa:16:3e:01:02:03 answers for 203.0.113.20 on eth0: the controller, which is away, may have given it to another host");
+    converge(&unconfirmed, &mut state);
+    assert!(state.get(&address).is_none());
+    converge(&confirmed, &mut state);
+    assert!(state.get(&address).is_some());
+
+    // What another host has announced since is not answered for, until the controller says so.
+    let claim = Key::Element(Set::Yielded, "eth0 . 203.0.113.20".to_owned());
+    state.put_ours(claim, Object::Element);
+    assert!(plan(&unconfirmed, &state).is_empty());
+    insta::assert_snapshot!(lines(plan(&confirmed, &state).steps), @"
+    take eth0 . 203.0.113.20 back from who claimed it
+    add address 203.0.113.20/32 to eth0
+    ");
+    insta::assert_snapshot!(lines(plan(&spec(&common::world(&[(1, 0)])), &state).steps), @"
+    end the flows between 203.0.113.20 and 10.0.1.10
+    delete address 203.0.113.20/32 from eth0
+    delete 203.0.113.20 : 10.0.1.10 from floating_to
+    delete 10.0.1.10 . eth0 : 203.0.113.20 from floating_from
+    delete 10.0.1.10 : 203.0.113.20 from floating_back
+    delete 203.0.113.20 from floating
+    delete eth0 . 203.0.113.20 from held
+    delete eth0 . 203.0.113.20 from yielded
+    end what began late between 203.0.113.20 and 10.0.1.10
+    ");
+}
+
+#[test]
+fn a_floating_ip_that_cannot_be_had_is_a_problem() {
+    let mut world = world(&[(1, 0)]);
+    let [floating, other] = floating();
+    world.put_floating_ip(floating);
+    world.put_floating_ip(FloatingIp { device: Some(link_name("eth9")), ..other });
+    let mut state = fresh_state();
+    state.put_foreign(Key::Address(link_name("eth0"), "203.0.113.20/24".parse().unwrap()), Object::Address);
+    let problems = plan(&spec(&world), &state).problems;
+    insta::assert_snapshot!(lines(problems.iter().map(|p| format!("{}: {}", p.key, p.detail))), @"
+    address/eth0/203.0.113.20/32: eth0 has 203.0.113.20 already, and not from Trestle; take the address off the device, or out of its pool
+    address/eth9/198.51.100.7/32: the device eth9 does not exist on this host; make it, or name another with `trestle host set`
+    ");
+}
+
+#[test]
+fn instances_leave_as_their_host_says() {
+    let mut world = world(&[(1, 0)]);
+    let nat = |world: &World| {
+        let is_nat = |key: &Key| key.to_string().starts_with("element/nat_source");
+        let objects = spec(world).objects.into_iter().filter(|(key, _)| is_nat(key));
+        lines(objects.map(|(key, object)| format!("{key} {object:?}")))
+    };
+    insta::assert_snapshot!(nat(&world), @"element/nat_source/10.0.1.0/24 . eth0 Element");
+    let address = RoutingSourceIp::Address("203.0.113.99".parse().unwrap());
+    world.put_host(Host { routing_source_ip: address, ..host() });
+    insta::assert_snapshot!(nat(&world), @r#"element/nat_source_ip/10.0.1.0/24 . eth0 Mapping("203.0.113.99")"#);
+    world.put_host(Host { routing_source_ip: RoutingSourceIp::Off, ..host() });
+    insta::assert_snapshot!(nat(&world), @"");
 }
 
 #[test]
@@ -486,9 +651,82 @@ fn the_tables_are_these() {
     		type ipv4_addr . ifname
     		flags interval
     	}
+    	map nat_source_ip {
+    		type ipv4_addr . ifname : ipv4_addr
+    		flags interval
+    	}
     	set nat_exempt {
     		type ipv4_addr . ipv4_addr
     		flags interval
+    	}
+    	set nat_forced {
+    		type ipv4_addr . ipv4_addr
+    		flags interval
+    	}
+    	set nat_local {
+    		type ipv4_addr . ifname
+    		flags interval
+    	}
+    	set nat_local6 {
+    		type ipv6_addr . ifname
+    		flags interval
+    	}
+    	map floating_to {
+    		type ipv4_addr : ipv4_addr
+    	}
+    	map floating_to6 {
+    		type ipv6_addr : ipv6_addr
+    	}
+    	map floating_from {
+    		type ipv4_addr . ifname : ipv4_addr
+    	}
+    	map floating_from6 {
+    		type ipv6_addr . ifname : ipv6_addr
+    	}
+    	map floating_back {
+    		type ipv4_addr : ipv4_addr
+    	}
+    	map floating_back6 {
+    		type ipv6_addr : ipv6_addr
+    	}
+    	map forward_to {
+    		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+    	}
+    	map forward_to6 {
+    		type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service
+    	}
+    	set floating {
+    		type ipv4_addr
+    	}
+    	set floating6 {
+    		type ipv6_addr
+    	}
+    	set held6 {
+    		type ifname . ipv6_addr
+    	}
+    	set yielded6 {
+    		type ifname . ipv6_addr
+    		size 65535
+    		flags dynamic
+    	}
+    	chain lead_in {
+    		dnat ip to ip daddr . meta l4proto . th dport map @forward_to
+    		dnat ip6 to ip6 daddr . meta l4proto . th dport map @forward_to6
+    		dnat ip to ip daddr map @floating_to
+    		dnat ip6 to ip6 daddr map @floating_to6
+    	}
+    	chain prerouting {
+    		type nat hook prerouting priority dstnat; policy accept;
+    		jump lead_in
+    	}
+    	chain input {
+    		type filter hook input priority filter; policy accept;
+    		icmpv6 type nd-neighbor-advert iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
+    		ct state established,related accept
+    		meta l4proto icmp accept
+    		meta l4proto ipv6-icmp accept
+    		ip daddr @floating drop
+    		ip6 daddr @floating6 drop
     	}
     	chain forward {
     		type filter hook forward priority filter; policy accept;
@@ -498,9 +736,25 @@ fn the_tables_are_these() {
     		oifname @private drop
     		iifname @network oifname @network drop
     	}
+    	chain output {
+    		type filter hook output priority filter; policy accept;
+    		oifname . ip6 saddr @yielded6 drop
+    	}
+    	chain nat_output {
+    		type nat hook output priority -100; policy accept;
+    		jump lead_in
+    	}
     	chain postrouting {
     		type nat hook postrouting priority srcnat; policy accept;
+    		ct status dnat snat ip to ip saddr map @floating_back
+    		ct status dnat snat ip6 to ip6 saddr map @floating_back6
+    		ct status dnat ip saddr . oifname @nat_local masquerade
+    		ct status dnat ip6 saddr . oifname @nat_local6 masquerade
+    		ip saddr . ip daddr @nat_forced masquerade
     		ip saddr . ip daddr @nat_exempt accept
+    		snat ip to ip saddr . oifname map @floating_from
+    		snat ip6 to ip6 saddr . oifname map @floating_from6
+    		snat ip to ip saddr . oifname map @nat_source_ip
     		ip saddr . oifname @nat_source masquerade
     	}
     }

@@ -34,6 +34,13 @@ const NAME_SERVER: [&str; 10] = [
     "--address=/example.org/198.51.100.10",
 ];
 
+/// A kernel with br_netfilter built in hands what is bridged to iptables; Debian's does so only where
+/// the module was loaded for that. A lab's hosts are like Debian's.
+const UNFILTERED_BRIDGES: &str = "for kind in iptables ip6tables; do
+    file=/proc/sys/net/bridge/bridge-nf-call-$kind
+    if [ -e $file ]; then echo 0 >$file; fi
+done";
+
 /// The programs that a lab runs.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -120,6 +127,9 @@ impl Lab {
         for (node, commands) in topology.commands() {
             let node = node.as_deref().map_or(Node::Controller, Node::Named);
             lab.running.entrance.ip_batch(node, &commands)?;
+        }
+        for host in &topology.hosts {
+            lab.exec_ok(&host.name, &["sh", "-ec", UNFILTERED_BRIDGES])?;
         }
         Ok(lab)
     }

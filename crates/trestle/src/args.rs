@@ -71,6 +71,14 @@ pub(crate) enum Command {
     #[command(subcommand, name = "fixed-ip")]
     FixedIp(commands::fixed_ip::FixedIpCommand),
     #[command(subcommand)]
+    Pool(commands::pool::PoolCommand),
+    #[command(subcommand, name = "floating-ip")]
+    FloatingIp(commands::floating_ip::FloatingIpCommand),
+    #[command(subcommand)]
+    Dns(commands::dns::DnsCommand),
+    #[command(subcommand)]
+    Address(commands::address::AddressCommand),
+    #[command(subcommand)]
     Token(commands::token::TokenCommand),
     Events(commands::events::EventsArgs),
     Attach(commands::attach::AttachArgs),

@@ -124,7 +124,7 @@ const fn option(name: &'static str, meaning: &'static str, unset: &'static str) 
     OptionText { name, meaning, unset }
 }
 
-const SERVER: [OptionText; 20] = [
+const SERVER: [OptionText; 22] = [
     option("state_dir", "The folder of the database, the first admin token and the local socket.", ""),
     option(
         "database",
@@ -176,6 +176,11 @@ const SERVER: [OptionText; 20] = [
     ),
     option("dmz_cidr", "Ranges that instances reach without source NAT.", ""),
     option(
+        "force_snat_range",
+        "Ranges that instances reach by source NAT, whatever device leads there and whatever dmz_cidr\nsays.",
+        "",
+    ),
+    option(
         "force_dhcp_release",
         "Whether an address given back may be given out again as soon as its host has ended the\nlease. If not, only fixed_ip_disassociate_timeout counts.",
         "",
@@ -183,6 +188,11 @@ const SERVER: [OptionText; 20] = [
     option(
         "fixed_ip_disassociate_timeout",
         "After how many seconds an address given back may be given out again, whatever its host says.",
+        "",
+    ),
+    option(
+        "address_history_days",
+        "For how many days it is kept who had which address, after it was over; 0 for ever.",
         "",
     ),
 ];

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use trestle_core::spec::Set;
+use trestle_core::spec::{Flows, Set};
 use trestle_core::types::{LinkName, Mac, Name, VlanId};
 
 /// Why a host cannot be used at all.
@@ -52,6 +52,14 @@ pub enum OpenError {
 /// Why nothing can be said about what a host has.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
+    /// Nobody can be asked who has an address.
+    #[error("cannot ask on {link} who has an address")]
+    Probe {
+        /// The device.
+        link: LinkName,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel did not list something.
     #[error("cannot list {what}")]
     List {
@@ -136,6 +144,14 @@ pub enum ApplyError {
         bridge: LinkName,
         /// Whose addresses they are.
         mac: Mac,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Flows go on that should have ended.
+    #[error("cannot end the flows between {flows}")]
+    Flows {
+        /// Which.
+        flows: Flows,
         /// What the kernel said.
         source: io::Error,
     },

@@ -16,6 +16,7 @@ use trestle_api::agent::Feature;
 use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key};
 use trestle_core::state::HostState;
+use trestle_core::types::LinkName;
 
 pub use error::{ApplyError, ObserveError, OpenError};
 pub use linux::LinuxHost;
@@ -43,6 +44,9 @@ pub trait Host: Send + Sync + 'static {
     /// Waits until something was changed that this host did not change itself. Changes close
     /// together come as one. Dropping the future loses nothing.
     fn changed(&self) -> impl Future<Output = Change> + Send;
+
+    /// The names of the network devices that it has now.
+    fn devices(&self) -> BTreeSet<LinkName>;
 
     /// What its kernel lacks that some networks need, as it was when the host was opened.
     fn missing_features(&self) -> BTreeSet<Feature>;

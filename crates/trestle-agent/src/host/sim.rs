@@ -11,6 +11,7 @@ use trestle_core::plan::Step;
 use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key};
 use trestle_core::state::HostState;
+use trestle_core::types::LinkName;
 
 use super::{ApplyError, Change, Host, ObserveError, StepFailure};
 
@@ -137,6 +138,15 @@ impl Host for SimHost {
             }
             woken.await;
         }
+    }
+
+    fn devices(&self) -> BTreeSet<LinkName> {
+        let inner = self.lock();
+        let links = inner.state.objects.keys().filter_map(|key| match key {
+            Key::Link(link) => Some(link.clone()),
+            _ => None,
+        });
+        links.collect()
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {

@@ -17,6 +17,7 @@ use trestle_core::compile::compile;
 use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key, SpecUpdate};
 use trestle_core::state::HostState;
+use trestle_core::types::LinkName;
 use trestle_core::world::World;
 
 use crate::cloud;
@@ -195,7 +196,7 @@ impl Script {
         change(&mut self.world);
         let generation = self.latest().generation + 1;
         let objects = compile(&self.world, cloud::HOST);
-        self.history.push_back(HostSpec { generation, objects });
+        self.history.push_back(HostSpec { generation, objects, unconfirmed: false });
         generation
     }
 
@@ -231,7 +232,7 @@ impl Controller for FakeController {
                 let mut script = self.answer()?;
                 script.wrong.take().or_else(|| script.update(query.since))
             };
-            if found.is_some() {
+            if found.is_some() || query.wait == Some(0) {
                 return Ok(found);
             }
             changed.changed().await.unwrap();
@@ -346,6 +347,10 @@ impl Host for Machine {
 
     async fn changed(&self) -> Change {
         self.host.changed().await
+    }
+
+    fn devices(&self) -> BTreeSet<LinkName> {
+        self.host.devices()
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {

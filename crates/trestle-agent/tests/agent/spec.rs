@@ -9,6 +9,7 @@ use trestle_api::agent::{Feature, Report};
 use trestle_core::plan::{ProblemCode, Step, plan};
 use trestle_core::spec::{Key, Object, SpecUpdate};
 use trestle_core::types::Name;
+use trestle_core::world::{FloatingIp, Target};
 
 use crate::cloud;
 use crate::fake::{Agent, FakeController, Machine, until};
@@ -252,5 +253,38 @@ async fn a_controller_that_starts_anew_disturbs_nothing() {
     controller.forget_history();
     controller.content().await;
     assert_eq!(machine.host.take_applied(), []);
+    agent.stop().await;
+}
+
+/// While the controller is away it may have given a floating IP to another host, which answers for it.
+#[tokio::test]
+async fn a_floating_ip_that_somebody_answers_for_is_taken_only_when_the_controller_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut world = cloud::world(&[(1, 1)]);
+    let interface = cloud::interface(1, 1);
+    let target = Target { interface: interface.id, fixed: interface.addresses[0] };
+    let address = "203.0.113.20".parse().unwrap();
+    world.put_floating_ip(FloatingIp { address, device: None, target: Some(target), forwards: vec![] });
+    let controller = FakeController::new(world);
+    let machine = Machine::new(cloud::fresh_state());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    agent.stop().await;
+
+    let eth0 = cloud::link_name("eth0");
+    let key = Key::Address(eth0.clone(), "203.0.113.20/32".parse().unwrap());
+    machine.host.disturb_unseen(|state| {
+        state.objects.remove(&key);
+        let mac = trestle_core::types::Mac::generated([1, 2, 3]);
+        state.put_foreign(Key::Neighbour(eth0, address), Object::Neighbour(mac));
+    });
+    controller.set_away(true);
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    let before = machine.listed();
+    until("it has looked and looked again", || machine.listed() > before + 1).await;
+    assert!(!machine.host.state().objects.contains_key(&key));
+
+    controller.set_away(false);
+    until("it is taken", || machine.host.state().objects.contains_key(&key)).await;
     agent.stop().await;
 }

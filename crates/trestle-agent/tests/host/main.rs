@@ -7,6 +7,7 @@ mod bench;
 #[path = "../../../trestle-core/tests/common/mod.rs"]
 mod cloud;
 
+mod floating;
 mod ipv6;
 mod notices;
 mod sees;

@@ -49,8 +49,9 @@ fn what_is_observed_is_what_ip_and_nft_say() {
         assert_eq!(owner("10.0.1.1/24"), Owner::Ours);
         assert_eq!(owner("192.168.5.10/24"), Owner::Foreign);
         for set in Set::ALL {
-            let listed = json(&format!("nft -j list set {} trestle {}", set.table().family(), set.name()));
-            let listed = listed["nftables"][1]["set"]["elem"].as_array().map_or(0, Vec::len);
+            let kind = if set.is_map() { "map" } else { "set" };
+            let listed = json(&format!("nft -j list {kind} {} trestle {}", set.table().family(), set.name()));
+            let listed = listed["nftables"][1][kind]["elem"].as_array().map_or(0, Vec::len);
             let ours =
                 seen.objects.keys().filter(|key| matches!(key, Key::Element(s, _) if *s == set)).count();
             assert_eq!(ours, listed, "{set}");
@@ -132,7 +133,8 @@ fn an_element_that_another_program_took_or_gave_is_seen_at_once() {
         let seen = || async { bench.host.observe_keys(&elements).await.unwrap().objects.len() };
         assert_eq!(seen().await, elements.len());
         for set in Set::ALL {
-            sh(&format!("nft flush set {} trestle {}", set.table().family(), set.name()));
+            let kind = if set.is_map() { "map" } else { "set" };
+            sh(&format!("nft flush {kind} {} trestle {}", set.table().family(), set.name()));
         }
         assert_eq!(seen().await, 0);
         bench.converge(&wanted).await;
@@ -170,12 +172,27 @@ fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
             (Set::Routed, "br100 . br-101".to_owned()),
         ];
         steps.extend(of_devices.map(|(set, element)| Step::AddElement { set, element }));
+        let maps = [
+            (Set::NatSourceIp, "10.0.0.0/24 . fwd : 203.0.113.9"),
+            (Set::FloatingTo, "203.0.113.20 : 10.0.0.5"),
+            (Set::FloatingTo6, "2001:db8::1:0:0:1 : fd00::5"),
+            (Set::FloatingFrom, "10.0.0.5 . fwd : 203.0.113.20"),
+            (Set::FloatingFrom6, "fd00::5 . log : 2001:db8::1:0:0:1"),
+            (Set::FloatingBack, "10.0.0.5 : 203.0.113.20"),
+            (Set::FloatingBack6, "fd00::5 : 2001:db8::1:0:0:1"),
+            (Set::ForwardTo, "203.0.113.21 . tcp . 80 : 10.0.0.5 . 8080"),
+            (Set::ForwardTo6, "2001:db8::5 . udp . 53 : fd00::5 . 5353"),
+        ];
+        assert!(Set::ALL.into_iter().all(|set| !set.is_map() || maps.iter().any(|(map, _)| *map == set)));
+        steps.extend(maps.map(|(set, element)| Step::AddElement { set, element: element.to_owned() }));
         let failures = bench.host.apply(&steps).await;
         assert!(failures.is_empty(), "{failures:#?}");
 
         let keys: BTreeSet<Key> = steps.iter().map(Step::key).collect();
         let whole = bench.observe(&HostSpec::default()).await;
         assert_eq!(whole.objects.keys().cloned().collect::<BTreeSet<_>>(), keys);
+        let led_to = whole.get(&"element/forward_to/203.0.113.21 . tcp . 80".parse().unwrap()).unwrap();
+        assert_eq!(led_to.object, Object::Mapping("10.0.0.5 . 8080".to_owned()));
         assert_eq!(bench.host.observe_keys(&keys).await.unwrap(), whole);
         let absent =
             ["element/routed/br-101 . br100", "element/guard_nd/tr-000000000001 . fa:16:3e:00:00:01 . 0x5"];

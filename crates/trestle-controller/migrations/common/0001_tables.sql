@@ -26,6 +26,8 @@ CREATE TABLE hosts (
     flat_interface TEXT,
     vlan_interface TEXT,
     public_interface TEXT,
+    -- Under which address what has no floating IP leaves by it: `device`, `none` or an IPv4 address.
+    routing_source_ip TEXT NOT NULL,
     -- 1 if it may be chosen to route for single-host networks, else 0.
     gateway BIGINT NOT NULL,
     created_at BIGINT NOT NULL
@@ -182,6 +184,8 @@ CREATE TABLE observed_hosts (
     kernel TEXT NOT NULL,
     missing_features TEXT NOT NULL,
     agent_problems TEXT NOT NULL,
+    -- The names of its devices, those that Trestle makes aside.
+    devices TEXT NOT NULL,
     -- SHA-256 of the last report's problems and leases: the same again needs no comparing.
     digest TEXT NOT NULL
 );

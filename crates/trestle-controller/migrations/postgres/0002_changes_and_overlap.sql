@@ -15,7 +15,8 @@ CREATE TABLE changes (
     project_name TEXT,
     host TEXT,
     host_name TEXT,
-    -- What to load again: `host`, `network` or `interface`, and its id.
+    -- What to load again: `host`, `network`, `interface`, `dns_record` and its id, or `floating_ip` and
+    -- its address.
     entity_kind TEXT,
     entity TEXT
 );

@@ -17,7 +17,7 @@ use crate::store::host as host_store;
 const LONGEST_WAIT: u32 = 60;
 
 /// How long a request that takes things down waits for connected hosts to have done so.
-const HOST_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const HOST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether a host that is connected to another controller is done.
 const LOOK: Duration = Duration::from_millis(200);

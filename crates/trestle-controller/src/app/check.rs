@@ -17,6 +17,9 @@ const PAGE: u32 = 100;
 /// How many things a page has at most.
 const LARGEST_PAGE: u32 = 1000;
 
+/// The largest number that JSON carries without loss (RFC 8259 §6).
+pub(super) const LARGEST_COUNT: u64 = (1 << 53) - 1;
+
 /// What is wrong with a request so far.
 #[derive(Debug, Default)]
 pub(super) struct Checks {

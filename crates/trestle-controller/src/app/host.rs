@@ -5,10 +5,11 @@ use trestle_api::host::HostStatus;
 use trestle_api::{Host, HostFilter, HostPatch, NewHost, Page, PageQuery};
 use trestle_core::compile::Entity;
 use trestle_core::types::{HostId, LinkName};
-use trestle_core::world;
+use trestle_core::world::{self, RoutingSourceIp};
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
+use crate::app::floating_ip::device::refuse_no_device;
 use crate::app::network::change as network_change;
 use crate::app::network::gateway::uplink;
 use crate::app::{App, Caller};
@@ -16,6 +17,7 @@ use crate::error::AppError;
 use crate::feed;
 use crate::store::Write;
 use crate::store::change::Change;
+use crate::store::floating_ip;
 use crate::store::host::{self, HostRecord};
 use crate::store::network::{self, NetworkRecord};
 use crate::store::observed;
@@ -32,6 +34,7 @@ impl App {
         let flat_interface = device(&mut checks, "flat_interface", new.flat_interface.as_deref());
         let vlan_interface = device(&mut checks, "vlan_interface", new.vlan_interface.as_deref());
         let public_interface = device(&mut checks, "public_interface", new.public_interface.as_deref());
+        let routing_source_ip = source_ip(&mut checks, new.routing_source_ip.as_deref()).unwrap_or_default();
         checks.finish()?;
         let Some(name) = name else {
             return Err(AppError::defect("a host without a name passed its checks"));
@@ -41,7 +44,8 @@ impl App {
             return Err(AppError::conflict("name_taken", format!("there is a host `{name}` already")));
         }
         let id = HostId(Uuid::now_v7());
-        let host = world::Host { id, name, flat_interface, vlan_interface, public_interface };
+        let host =
+            world::Host { id, name, flat_interface, vlan_interface, public_interface, routing_source_ip };
         let gateway = new.gateway.unwrap_or(true);
         let record = HostRecord { host, gateway, created_at: write.at(), observed: None };
         host::insert(write.connection(), &record).await?;
@@ -88,6 +92,7 @@ impl App {
             ("public_interface", &patch.public_interface),
         ];
         let [flat, vlan, public] = fields.map(|(field, text)| device(&mut checks, field, text.as_deref()));
+        let source = source_ip(&mut checks, patch.routing_source_ip.as_deref());
         checks.finish()?;
         let mut write = self.write().await?;
         let mut record = find(write.connection(), caller, host).await?;
@@ -102,9 +107,11 @@ impl App {
                 *old = new;
             }
         }
+        now.routing_source_ip = source.unwrap_or(now.routing_source_ip);
         record.gateway = patch.gateway.unwrap_or(record.gateway);
         if (&record.host, record.gateway) != (&before.0, before.1) {
             refuse_used_devices(&mut write, &before.0, &record.host).await?;
+            refuse_lost_floating_ips(&mut write, &before.0, &record).await?;
             host::update(write.connection(), &record).await?;
             write.log(change("host.changed", changed_message((&before.0, before.1), &record), &record.host));
             write.commit().await?;
@@ -162,6 +169,7 @@ impl App {
                 .map_or_else(Vec::new, |observed| observed.missing_features.iter().copied().collect()),
             agent_version: observed.map(|observed| observed.agent_version.clone()),
             kernel: observed.map(|observed| observed.kernel.clone()),
+            devices: observed.map_or_else(Vec::new, |observed| observed.devices.iter().cloned().collect()),
         };
         Ok(answer(record, status))
     }
@@ -193,6 +201,10 @@ fn device(checks: &mut Checks, field: &str, text: Option<&str>) -> Option<LinkNa
     text.filter(|text| !text.is_empty()).and_then(|text| checks.link(field, text))
 }
 
+fn source_ip(checks: &mut Checks, text: Option<&str>) -> Option<RoutingSourceIp> {
+    checks.optional("routing_source_ip", "bad_source_ip", text)
+}
+
 /// Fails if a network that stands on the host is led out of it by a device that would be another.
 async fn refuse_used_devices(
     write: &mut Write,
@@ -213,6 +225,21 @@ async fn refuse_used_devices(
     Err(AppError::in_use(&sentence, &uses).hint(LEAVE_FIRST))
 }
 
+/// Fails if floating IPs are on the host's public interface and it would be none, or one that the host
+/// has not.
+async fn refuse_lost_floating_ips(
+    write: &mut Write,
+    before: &world::Host,
+    after: &HostRecord,
+) -> Result<(), AppError> {
+    if before.public_interface == after.host.public_interface {
+        return Ok(());
+    }
+    let on = floating_ip::on_public_interface(write.connection(), before.id).await?;
+    let needed: Vec<_> = on.into_iter().map(|address| (address, None)).collect();
+    refuse_no_device(after, &needed)
+}
+
 fn changed_message((before, was_gateway): (&world::Host, bool), record: &HostRecord) -> String {
     let (now, name) = (&record.host, &record.host.name);
     let device =
@@ -228,11 +255,15 @@ fn changed_message((before, was_gateway): (&world::Host, bool), record: &HostRec
     .collect();
     let devices = (!devices.is_empty())
         .then(|| format!("the devices of host `{name}` were changed: {}", devices.join(", ")));
+    let source = (before.routing_source_ip != now.routing_source_ip).then(|| {
+        let (old, new) = (before.routing_source_ip, now.routing_source_ip);
+        format!("the routing_source_ip of host `{name}` was changed: {old} → {new}")
+    });
     let gateway = (was_gateway != record.gateway).then(|| match record.gateway {
         true => format!("host `{name}` may be chosen to route for single-host networks"),
         false => format!("host `{name}` is not chosen to route for single-host networks any more"),
     });
-    devices.into_iter().chain(gateway).collect::<Vec<_>>().join("; ")
+    devices.into_iter().chain(source).chain(gateway).collect::<Vec<_>>().join("; ")
 }
 
 fn change(kind: &'static str, message: String, host: &world::Host) -> Change {
@@ -240,7 +271,18 @@ fn change(kind: &'static str, message: String, host: &world::Host) -> Change {
 }
 
 fn answer(record: HostRecord, status: HostStatus) -> Host {
-    let world::Host { id, name, flat_interface, vlan_interface, public_interface } = record.host;
+    let world::Host { id, name, flat_interface, vlan_interface, public_interface, routing_source_ip } =
+        record.host;
     let HostRecord { gateway, created_at, .. } = record;
-    Host { id, name, flat_interface, vlan_interface, public_interface, gateway, created_at, status }
+    Host {
+        id,
+        name,
+        flat_interface,
+        vlan_interface,
+        public_interface,
+        routing_source_ip,
+        gateway,
+        created_at,
+        status,
+    }
 }

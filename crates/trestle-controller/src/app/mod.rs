@@ -8,11 +8,15 @@ mod agent;
 mod attachment;
 mod caller;
 mod check;
+mod dns;
 mod event;
 mod fixed_ip;
+mod floating_ip;
+mod history;
 mod host;
 mod instance;
 mod network;
+mod pool;
 mod presence;
 mod project;
 mod quota;
@@ -33,13 +37,14 @@ use trestle_core::types::HostId;
 use trestle_core::world::Options;
 
 pub use self::caller::Caller;
+use self::history::Sweep;
 use self::presence::Presence;
 use crate::config::ControllerConfig;
 use crate::error::AppError;
 use crate::feed::{self, Feed};
 use crate::store::change::{self, Change};
 use crate::store::fixed_ip::{self as fixed_ip_store, ReleasePolicy};
-use crate::store::{self, Store, Write, host as host_store, observed};
+use crate::store::{self, Store, Write, floating_ip as floating_ip_store, host as host_store, observed};
 
 /// The controller's inside. Cheap to clone; every clone is the same one.
 #[derive(Clone)]
@@ -52,7 +57,7 @@ struct Inner {
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
     config: ControllerConfig,
-    tasks: [AbortHandle; 2],
+    tasks: [AbortHandle; 3],
 }
 
 impl Drop for Inner {
@@ -88,6 +93,10 @@ pub struct Counts {
     pub fixed_ips_allocated: u64,
     /// Fixed IPs given back and not yet free.
     pub fixed_ips_cooling: u64,
+    /// Floating IPs that lead nowhere, single ports aside.
+    pub floating_ips_reserved: u64,
+    /// Floating IPs that lead to an instance.
+    pub floating_ips_associated: u64,
     /// Hosts.
     pub hosts: u64,
     /// Hosts whose agent is connected.
@@ -172,7 +181,8 @@ impl App {
             })?);
         let unreadable = |source| OpenError::Load { source };
         note_start(&store, clock.now()).await.map_err(|error| unreadable(Box::new(error)))?;
-        let options = Options { dmz_cidr: config.dmz_cidr.clone() };
+        let options =
+            Options { dmz_cidr: config.dmz_cidr.clone(), force_snat_range: config.force_snat_range.clone() };
         let feed =
             Feed::load(Arc::clone(&store), options).await.map_err(|error| unreadable(Box::new(error)))?;
         let feed = Arc::new(feed);
@@ -180,7 +190,9 @@ impl App {
         let follower = tokio::spawn(async move { following.follow().await }).abort_handle();
         let watching = Presence::new(Arc::clone(&store), Arc::clone(&feed), Arc::clone(&clock));
         let watcher = tokio::spawn(watching.watch()).abort_handle();
-        let tasks = [follower, watcher];
+        let sweep = Sweep::new(Arc::clone(&store), Arc::clone(&clock), config.address_history_days);
+        let sweeper = tokio::spawn(sweep.sweep()).abort_handle();
+        let tasks = [follower, watcher, sweeper];
         let inner = Inner { store, feed, clock, config: config.clone(), tasks };
         let app = Self { inner: Arc::new(inner) };
         app.ensure_admin_token(&config.admin_token_path()).await?;
@@ -208,6 +220,7 @@ impl App {
             observed::interface_counts(&mut read).await?;
         let (fixed_ips_allocated, fixed_ips_cooling) =
             fixed_ip_store::counts(&mut read, self.release_policy(), self.now()).await?;
+        let (floating_ips_reserved, floating_ips_associated) = floating_ip_store::counts(&mut read).await?;
         let (_, revision) = change::position(&mut read).await?;
         let hosts = host_store::list(&mut read, (None, None), "", i64::MAX).await?;
         let connected = hosts.iter().filter(|host| self.is_connected(host));
@@ -221,6 +234,8 @@ impl App {
             interfaces_failed,
             fixed_ips_allocated,
             fixed_ips_cooling,
+            floating_ips_reserved,
+            floating_ips_associated,
             hosts_connected: connected.count() as u64,
             hosts: hosts.len() as u64,
             problems,

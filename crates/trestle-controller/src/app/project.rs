@@ -6,9 +6,10 @@ use trestle_core::types::ProjectId;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
-use crate::app::{App, Caller};
+use crate::app::{App, Caller, pool};
 use crate::config::Limit;
 use crate::error::AppError;
+use crate::store::Write;
 use crate::store::change::Change;
 use crate::store::project::{self, Limits, ProjectRecord};
 
@@ -27,7 +28,7 @@ impl App {
             return Err(AppError::conflict("name_taken", format!("there is a project `{name}` already")));
         }
         let (id, created_at) = (ProjectId(Uuid::now_v7()), write.at());
-        let project = ProjectRecord { id, name, created_at, quota: Limits::default() };
+        let project = ProjectRecord { id, name, created_at, quota: Limits::default(), auto_assign: None };
         project::insert(write.connection(), &project).await?;
         write.log(change("project.created", format!("project `{}` was made", project.name), &project));
         write.commit().await?;
@@ -51,14 +52,15 @@ impl App {
         Ok(self.project_answer(record, usage))
     }
 
-    /// Changes a project's quota. What it has beyond a lower one stays. Admins only.
+    /// Changes a project's quota, what it has beyond a lower one staying, and the pool of which its new
+    /// instances get floating IPs. Admins only.
     pub async fn patch_project(
         &self,
         caller: &Caller,
         project: &str,
         patch: ProjectPatch,
     ) -> Result<Project, AppError> {
-        caller.must_be_admin("changing a quota")?;
+        caller.must_be_admin("changing a project")?;
         let mut checks = Checks::default();
         let fields = [
             ("networks", patch.networks),
@@ -86,6 +88,9 @@ impl App {
             let set: Vec<String> = set.collect();
             let message = format!("the quota of project `{}` was set: {}", record.name, set.join(", "));
             write.log(change("project.changed", message, &record));
+        }
+        let changed_pool = set_auto_assign(&mut write, &mut record, patch.auto_assign.as_deref()).await?;
+        if changed_pool || record.quota != kept {
             write.commit().await?;
         }
         Ok(self.project_answer(record, usage))
@@ -100,7 +105,7 @@ impl App {
         if !uses.is_empty() {
             let error = AppError::in_use(&format!("project `{}` still owns", project.name), &uses);
             return Err(error.hint(
-                "delete instances with `trestle instance delete`, and take networks from it with `trestle network disassociate` or `delete`",
+                "delete instances with `trestle instance delete`, and take networks from it with `trestle network disassociate` or `delete`, floating IPs with `trestle floating-ip release`, and DNS domains with `trestle dns domain delete`",
             ));
         }
         project::delete(write.connection(), project.id).await?;
@@ -111,8 +116,37 @@ impl App {
 
     fn project_answer(&self, record: ProjectRecord, usage: Usage) -> Project {
         let quota = self.quota(&record);
-        Project { id: record.id, name: record.name, quota, usage, created_at: record.created_at }
+        let ProjectRecord { id, name, auto_assign, created_at, .. } = record;
+        Project { id, name, quota, usage, auto_assign: auto_assign.map(|(_, name)| name), created_at }
     }
+}
+
+/// Changes the pool of which new instances get floating IPs, if one is given, an empty text for none;
+/// whether that was another.
+async fn set_auto_assign(
+    write: &mut Write,
+    record: &mut ProjectRecord,
+    pool: Option<&str>,
+) -> Result<bool, AppError> {
+    let wanted = match pool {
+        None => return Ok(false),
+        Some("") => None,
+        Some(text) => Some(pool::find(write.connection(), text).await?),
+    };
+    let wanted = wanted.map(|pool| (pool.id, pool.name));
+    if wanted == record.auto_assign {
+        return Ok(false);
+    }
+    project::set_auto_assign(write.connection(), record.id, wanted.as_ref().map(|(id, _)| *id)).await?;
+    let message = match &wanted {
+        Some((_, pool)) => {
+            format!("new instances of project `{}` get a floating IP of pool `{pool}`", record.name)
+        }
+        None => format!("new instances of project `{}` get no floating IP by themselves", record.name),
+    };
+    write.log(change("project.changed", message, record));
+    record.auto_assign = wanted;
+    Ok(true)
 }
 
 /// The project of this name or id, if the caller may see it.

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::config::Limit;
 use crate::error::AppError;
 use crate::store::Write;
+use crate::store::floating_ip;
 use crate::store::project::{self, ProjectRecord};
 use trestle_api::Quota;
 
@@ -51,6 +52,18 @@ impl App {
         let Some(limit) = self.quota(project).fixed_ips else { return Ok(()) };
         let used = project::usage(write.connection(), project.id).await?.fixed_ips;
         refuse_over(project, ("fixed IPs", limit), used, more)
+    }
+
+    /// Fails if the project may not have so many more floating IPs.
+    pub(super) async fn refuse_floating_ips_over_quota(
+        &self,
+        write: &mut Write,
+        project: &ProjectRecord,
+        more: u64,
+    ) -> Result<(), AppError> {
+        let Some(limit) = self.quota(project).floating_ips else { return Ok(()) };
+        let used = floating_ip::counted(write.connection(), project.id).await?;
+        refuse_over(project, ("floating IPs", limit), used, more)
     }
 }
 

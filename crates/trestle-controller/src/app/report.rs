@@ -31,6 +31,9 @@ const SENTENCE: usize = 4096;
 /// How many troubles of an agent itself are kept; there are three kinds.
 const AGENT_PROBLEMS: usize = 16;
 
+/// How many of a host's devices are kept.
+const DEVICES: usize = 1024;
+
 impl App {
     /// Takes in what an agent saw. The host's agent only.
     pub async fn report(&self, caller: &Caller, host: &str, report: Report) -> Result<(), AppError> {
@@ -55,6 +58,7 @@ impl App {
             kernel: &report.kernel,
             missing_features: &report.missing_features,
             agent_problems: &report.agent_problems,
+            devices: &report.devices,
             digest: &digest,
         };
         let mut news = news(host, &before, &report);
@@ -92,6 +96,7 @@ fn tidied(report: Report, asked_for: u64) -> Report {
         kernel: tidied_text(&report.kernel, NAME),
         leases: report.leases,
         missing_features: report.missing_features,
+        devices: report.devices.into_iter().take(DEVICES).collect(),
     }
 }
 

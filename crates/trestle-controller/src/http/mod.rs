@@ -5,14 +5,18 @@
 //! rejections included, is answered with the one error envelope.
 
 mod answer;
+mod dns;
 mod document;
 mod events;
 mod extract;
 mod fixed_ips;
+mod floating_ips;
+mod history;
 mod hosts;
 mod instances;
 mod networks;
 mod observe;
+mod pools;
 mod projects;
 mod service;
 mod tokens;
@@ -69,6 +73,10 @@ fn routes() -> OpenApiRouter<Front> {
         .merge(networks::routes())
         .merge(instances::routes())
         .merge(fixed_ips::routes())
+        .merge(pools::routes())
+        .merge(floating_ips::routes())
+        .merge(dns::routes())
+        .merge(history::routes())
         .merge(events::routes())
         .merge(tokens::routes())
         .merge(service::routes())

@@ -57,7 +57,8 @@ async fn project(
     Ok(Json(app.project(&caller, &project).await?))
 }
 
-/// Changes a project's quota. What it has beyond a lower one stays.
+/// Changes a project's quota, what it has beyond a lower one staying, or of which pool its new
+/// instances get a floating IP.
 #[utoipa::path(patch, path = "/v1/projects/{project}", tag = "projects", request_body = ProjectPatch,
     params(("project" = String, Path, description = "the project, by name or id")), responses(
     (status = 200, description = "the project as it is now", body = Project), Refusals, Collisions,

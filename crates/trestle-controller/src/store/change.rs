@@ -10,7 +10,7 @@ use trestle_api::Event;
 use trestle_core::compile::Entity;
 use trestle_core::types::{HostId, Name, ProjectId};
 
-use crate::store::columns::{Columns, rows};
+use crate::store::columns::{Columns, address_text, rows};
 use crate::store::error::{During, StoreError};
 
 /// Something that is being changed, for the log.
@@ -105,6 +105,9 @@ fn entity_columns(entity: Entity) -> (&'static str, String) {
         Entity::Host(id) => ("host", id.to_string()),
         Entity::Network(id) => ("network", id.to_string()),
         Entity::Interface(id) => ("interface", id.to_string()),
+        // As it is kept elsewhere, so that the database finds it by this.
+        Entity::FloatingIp(address) => ("floating_ip", address_text(address)),
+        Entity::DnsRecord(id) => ("dns_record", id.to_string()),
     }
 }
 
@@ -140,6 +143,8 @@ pub(crate) async fn after(connection: &mut AnyConnection, last: i64) -> Result<B
             Some("host") => Entity::Host(columns.parse()?),
             Some("network") => Entity::Network(columns.parse()?),
             Some("interface") => Entity::Interface(columns.parse()?),
+            Some("floating_ip") => Entity::FloatingIp(columns.address()?),
+            Some("dns_record") => Entity::DnsRecord(columns.parse()?),
             Some(kind) => return Err(columns.corrupt(kind)),
         };
         batch.entities.insert(entity);

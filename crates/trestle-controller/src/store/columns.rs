@@ -132,6 +132,16 @@ impl<'r> Columns<'r> {
         text.map(|text| address_of(text).ok_or_else(|| self.corrupt(text))).transpose()
     }
 
+    /// Addresses joined by commas, or nothing for none; in order.
+    pub(crate) fn addresses(&mut self) -> Result<Vec<IpAddr>, StoreError> {
+        let joined = self.optional_text()?.unwrap_or_default();
+        let texts = joined.split(',').filter(|text| !text.is_empty());
+        let mut addresses: Vec<IpAddr> =
+            texts.map(|text| address_of(text).ok_or_else(|| self.corrupt(text))).collect::<Result<_, _>>()?;
+        addresses.sort();
+        Ok(addresses)
+    }
+
     /// A time, stored as microseconds since 1970.
     pub(crate) fn time(&mut self) -> Result<Timestamp, StoreError> {
         let number = self.number()?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use trestle_api::{ApiError, Feature};
-use trestle_core::types::{HostId, NetworkId};
+use trestle_core::types::{HostId, LinkName, NetworkId};
 use trestle_core::world::Host;
 
 use crate::store::columns::Columns;
@@ -40,14 +40,17 @@ pub(crate) struct ObservedHost {
     pub(crate) missing_features: BTreeSet<Feature>,
     /// What troubles the agent itself.
     pub(crate) agent_problems: Vec<ApiError>,
+    /// Its devices, those that Trestle makes aside; empty if it never said.
+    pub(crate) devices: BTreeSet<LinkName>,
 }
 
 macro_rules! select {
     ($more:literal, $rest:literal) => {
         concat!(
-            "SELECT h.id, h.name, h.flat_interface, h.vlan_interface, h.public_interface, h.gateway, h.created_at,
+            "SELECT h.id, h.name, h.flat_interface, h.vlan_interface, h.public_interface, h.routing_source_ip, h.gateway,
+                    h.created_at,
                     o.last_seen, o.generation_applied, o.agent_version, o.kernel, o.missing_features,
-                    o.agent_problems",
+                    o.agent_problems, o.devices",
             $more,
             " FROM hosts h LEFT JOIN observed_hosts o ON o.host = h.id ",
             $rest
@@ -134,14 +137,16 @@ pub(crate) async fn with_network(
 /// Puts a new one in.
 pub(crate) async fn insert(connection: &mut AnyConnection, record: &HostRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO hosts (id, name, flat_interface, vlan_interface, public_interface, gateway, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO hosts (id, name, flat_interface, vlan_interface, public_interface, routing_source_ip, gateway,
+             created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(record.host.id.to_string())
     .bind(record.host.name.as_str())
     .bind(record.host.flat_interface.as_ref().map(ToString::to_string))
     .bind(record.host.vlan_interface.as_ref().map(ToString::to_string))
     .bind(record.host.public_interface.as_ref().map(ToString::to_string))
+    .bind(record.host.routing_source_ip.to_string())
     .bind(i64::from(record.gateway))
     .bind(record.created_at.as_microsecond())
     .execute(connection)
@@ -153,13 +158,15 @@ pub(crate) async fn insert(connection: &mut AnyConnection, record: &HostRecord) 
 /// Changes its devices and whether it may be chosen to route.
 pub(crate) async fn update(connection: &mut AnyConnection, record: &HostRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE hosts SET flat_interface = $2, vlan_interface = $3, public_interface = $4, gateway = $5
+        "UPDATE hosts SET flat_interface = $2, vlan_interface = $3, public_interface = $4,
+             routing_source_ip = $5, gateway = $6
          WHERE id = $1",
     )
     .bind(record.host.id.to_string())
     .bind(record.host.flat_interface.as_ref().map(ToString::to_string))
     .bind(record.host.vlan_interface.as_ref().map(ToString::to_string))
     .bind(record.host.public_interface.as_ref().map(ToString::to_string))
+    .bind(record.host.routing_source_ip.to_string())
     .bind(i64::from(record.gateway))
     .execute(connection)
     .await
@@ -206,6 +213,7 @@ fn from_row(row: &AnyRow) -> Result<HostRecord, StoreError> {
         flat_interface: columns.optional_parse()?,
         vlan_interface: columns.optional_parse()?,
         public_interface: columns.optional_parse()?,
+        routing_source_ip: columns.parse()?,
     };
     let (gateway, created_at) = (columns.flag()?, columns.time()?);
     let observed = match columns.optional_time()? {
@@ -216,6 +224,7 @@ fn from_row(row: &AnyRow) -> Result<HostRecord, StoreError> {
             kernel: columns.text()?.to_owned(),
             missing_features: columns.json()?,
             agent_problems: columns.json()?,
+            devices: columns.json()?,
         }),
         None => None,
     };

@@ -1,5 +1,7 @@
 //! Interfaces, with their fixed IPs and what their host says of them.
 
+use std::net::IpAddr;
+
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use trestle_api::InterfaceState;
@@ -9,6 +11,7 @@ use trestle_core::world::{Attachment, Interface};
 use crate::store::Write;
 use crate::store::columns::Columns;
 use crate::store::error::{During, StoreError};
+use crate::store::history;
 
 /// An interface as it is kept.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub(crate) struct InterfaceRecord {
     pub(crate) interface: Interface,
     /// The name of its network.
     pub(crate) network_name: Name,
+    /// The floating IPs that lead to it.
+    pub(crate) floating_ips: Vec<IpAddr>,
     /// The name of the host it is plugged in on.
     pub(crate) host_name: Option<Name>,
     /// The name of the host it is about to be plugged in on instead.
@@ -31,17 +36,18 @@ pub(crate) struct InterfaceRecord {
 
 macro_rules! columns {
     () => {
-        "i.id, i.instance, i.network, n.name, i.mac, i.device, i.hostname, i.host, h.name, i.plug,
+        "i.id, i.instance, v.project, i.network, n.name, i.mac, i.device, i.hostname, i.host, h.name, i.plug,
          i.next_host, x.name, i.next_plug, i.last_host, i.generation, COALESCE(o.generation_applied, 0),
          CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
                            WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
-         f.address "
+         (SELECT string_agg(g.address, ',') FROM floating_ips g WHERE g.interface = i.id), f.address "
     };
 }
 
 macro_rules! joins {
     () => {
-        "LEFT JOIN networks n ON n.id = i.network
+        "JOIN instances v ON v.id = i.instance
+         JOIN networks n ON n.id = i.network
          LEFT JOIN hosts h ON h.id = i.host
          LEFT JOIN hosts x ON x.id = i.next_host
          LEFT JOIN observed_hosts o ON o.host = i.host
@@ -202,7 +208,8 @@ pub(crate) async fn place(
     .execute(write.connection())
     .await
     .during("plug an interface")?;
-    note_hosts(write, interface, [attachment, moving_to]).await
+    note_hosts(write, interface, [attachment, moving_to]).await?;
+    if is_same { Ok(()) } else { history::note_interface(write, interface.id).await }
 }
 
 /// Notes the hosts on which it gets or loses its device at this revision, and the one gateway where
@@ -266,8 +273,8 @@ fn from_rows(rows: &[AnyRow]) -> Result<Vec<InterfaceRecord>, StoreError> {
 
 fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
     let mut columns = Columns::of(row);
-    let (id, instance, network, network_name) =
-        (columns.parse()?, columns.parse()?, columns.parse()?, columns.parse()?);
+    let (id, instance, project) = (columns.parse()?, columns.parse()?, columns.parse()?);
+    let (network, network_name) = (columns.parse()?, columns.parse()?);
     let (mac, device, hostname) = (columns.parse()?, columns.parse()?, columns.parse()?);
     let (host, host_name) = (columns.optional_parse()?, columns.optional_parse()?);
     let plug = columns.optional_json()?;
@@ -285,8 +292,18 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         Some(_) if failed => InterfaceState::Failed,
         Some(_) => InterfaceState::Ready,
     };
+    let floating_ips = columns.addresses()?;
     let addresses = columns.optional_address()?.into_iter().collect();
     let interface =
-        Interface { id, instance, network, mac, device, hostname, addresses, attachment, moving_to };
-    Ok(InterfaceRecord { interface, network_name, host_name, next_host_name, last_host, generation, state })
+        Interface { id, instance, project, network, mac, device, hostname, addresses, attachment, moving_to };
+    Ok(InterfaceRecord {
+        interface,
+        network_name,
+        floating_ips,
+        host_name,
+        next_host_name,
+        last_host,
+        generation,
+        state,
+    })
 }

@@ -6,14 +6,18 @@
 
 pub(crate) mod change;
 mod columns;
+pub(crate) mod dns;
 mod durable;
 mod error;
 pub(crate) mod fixed_ip;
+pub(crate) mod floating_ip;
+pub(crate) mod history;
 pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod interface;
 pub(crate) mod network;
 pub(crate) mod observed;
+pub(crate) mod pool;
 pub(crate) mod project;
 mod schema;
 pub(crate) mod subnet;
@@ -184,8 +188,8 @@ impl Store {
         }
     }
 
-    /// Begins to write down what a host says; this is no change. It may be lost in a power cut: the
-    /// host says it again.
+    /// Begins to write down what a host says, or to forget what is old; this is no change. It may be
+    /// lost in a power cut: the host says it again.
     pub(crate) async fn observe(&self) -> Result<Transaction<'static, Any>, StoreError> {
         // A deferred transaction of SQLite that has read before it writes fails at once when
         // someone else wrote in between, whatever the busy timeout.

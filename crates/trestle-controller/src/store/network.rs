@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::network::ReservedRange;
 use trestle_core::alloc::Layout;
-use trestle_core::types::{Family, HostId, Mac, Name, NetworkId, ProjectId, VlanId};
+use trestle_core::types::{Family, HostId, Mac, Name, NetworkId, PoolId, ProjectId, VlanId};
 use trestle_core::world::{Gateways, Ipv6Mode, Network, NetworkType};
 
 use crate::store::Write;
@@ -18,7 +18,7 @@ use crate::store::columns::{self, Columns};
 use crate::store::error::{During, StoreError};
 use crate::store::subnet::{self, SubnetRecord};
 
-pub(crate) use collision::{Collision, collisions, taken_ranges};
+pub(crate) use collision::{Collision, collisions, subnets_in, taken_ranges};
 
 /// How many rows one statement inserts.
 const ROWS: usize = 50;
@@ -36,6 +36,8 @@ pub(crate) struct NetworkRecord {
     pub(crate) subnets: Vec<SubnetRecord>,
     /// Addresses that no instance is given, in order.
     pub(crate) reserved: Vec<ReservedRange>,
+    /// The pool of which each new interface on it gets a floating IP.
+    pub(crate) auto_assign: Option<(PoolId, Name)>,
     /// When it was made.
     pub(crate) created_at: Timestamp,
 }
@@ -56,7 +58,8 @@ impl NetworkRecord {
         };
         let subnets: Vec<SubnetRecord> = layouts.into_iter().map(subnet).collect();
         put_subnets(&mut network, &subnets);
-        Self { network, project_name, gateway_host_name, subnets, reserved, created_at }
+        let auto_assign = None;
+        Self { network, project_name, gateway_host_name, subnets, reserved, auto_assign, created_at }
     }
 
     /// Its addresses in this family.
@@ -83,6 +86,7 @@ macro_rules! select {
             "SELECT n.id, n.name, n.network_type, n.project, p.name, n.vlan, n.multi_host, n.share_address,
                     n.gateway_host, g.name, n.ipv6_mode, n.bridge, n.bridge_interface, n.bridge_mac,
                     n.dns, n.domain, n.mtu, n.dhcp_lease_time, n.dhcp_options, n.created_at,
+                    a.id, a.name,
                     CASE WHEN n.multi_host = 1 AND n.share_address = 0 THEN
                         (SELECT '[' || string_agg('[\"' || f.host || '\",\"' || f.address || '\"]', ',') || ']'
                          FROM fixed_ips f WHERE f.network = n.id AND f.host IS NOT NULL) END,
@@ -93,6 +97,7 @@ macro_rules! select {
                     t.cidr, t.gateway, t.vpn, t.allowed_first, t.allowed_last, t.dhcp_start, t.next_address
              FROM networks n LEFT JOIN projects p ON p.id = n.project
              LEFT JOIN hosts g ON g.id = n.gateway_host
+             LEFT JOIN pools a ON a.id = n.auto_assign
              LEFT JOIN subnets s ON s.network = n.id AND s.family = 4
              LEFT JOIN subnets t ON t.network = n.id AND t.family = 6 ",
             $rest
@@ -363,11 +368,11 @@ pub(crate) async fn insert(
         let sql = format!(
             "INSERT INTO networks (id, name, network_type, project, vlan, multi_host, share_address, gateway_host,
                  ipv6_mode, bridge, bridge_interface, bridge_mac, dns, domain, mtu, dhcp_lease_time, dhcp_options,
-                 created_at) VALUES {}",
-            columns::rows(chunk.len(), 18)
+                 created_at, auto_assign) VALUES {}",
+            columns::rows(chunk.len(), 19)
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for NetworkRecord { network, created_at, .. } in chunk {
+        for NetworkRecord { network, created_at, auto_assign, .. } in chunk {
             let (multi_host, share_address) = gateway_flags(&network.gateways);
             query = query
                 .bind(network.id.to_string())
@@ -387,7 +392,8 @@ pub(crate) async fn insert(
                 .bind(i64::from(network.mtu.bytes()))
                 .bind(i64::from(network.dhcp_lease_time))
                 .bind(serde_json::json!(network.dhcp_options).to_string())
-                .bind(created_at.as_microsecond());
+                .bind(created_at.as_microsecond())
+                .bind(auto_assign.as_ref().map(|(id, _)| id.to_string()));
         }
         query.execute(&mut *connection).await.during("insert networks")?;
     }
@@ -489,6 +495,7 @@ fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
         (columns.parse()?, columns.optional_parse()?, columns.parse()?);
     let (dns, domain, mtu) = (columns.json()?, columns.parse()?, columns.small()?);
     let (dhcp_lease_time, dhcp_options, created_at) = (columns.small()?, columns.json()?, columns.time()?);
+    let auto_assign = columns.optional_parse()?.zip(columns.optional_parse()?);
     let own_addresses = own_addresses(&mut columns)?;
     let gateways = match (multi_host, share_address) {
         (false, _) => Gateways::One(gateway_host),
@@ -520,5 +527,5 @@ fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
         dhcp_options,
     };
     put_subnets(&mut network, &subnets);
-    Ok(NetworkRecord { network, project_name, gateway_host_name, subnets, reserved, created_at })
+    Ok(NetworkRecord { network, project_name, gateway_host_name, subnets, reserved, auto_assign, created_at })
 }

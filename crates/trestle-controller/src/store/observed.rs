@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::{ApiError, Feature};
 use trestle_core::plan::Problem;
-use trestle_core::types::{HostId, Mac};
+use trestle_core::spec::Key;
+use trestle_core::types::{HostId, LinkName, Mac};
 
 use crate::store::columns::{Columns, address_text};
 use crate::store::error::{During, StoreError};
@@ -30,6 +31,8 @@ pub(crate) struct Status<'a> {
     pub(crate) missing_features: &'a BTreeSet<Feature>,
     /// What troubles the agent itself.
     pub(crate) agent_problems: &'a [ApiError],
+    /// Its devices, those that Trestle makes aside.
+    pub(crate) devices: &'a BTreeSet<LinkName>,
     /// Stands for its problems and leases.
     pub(crate) digest: &'a str,
 }
@@ -55,10 +58,10 @@ pub(crate) async fn put_status(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO observed_hosts (host, last_seen, generation_applied, agent_version, kernel, missing_features,
-             agent_problems, digest)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             agent_problems, devices, digest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (host) DO UPDATE SET last_seen = $2, generation_applied = $3, agent_version = $4, kernel = $5,
-             missing_features = $6, agent_problems = $7, digest = $8",
+             missing_features = $6, agent_problems = $7, devices = $8, digest = $9",
     )
     .bind(host.to_string())
     .bind(status.last_seen.as_microsecond())
@@ -68,6 +71,7 @@ pub(crate) async fn put_status(
     .bind(status.kernel)
     .bind(serde_json::json!(status.missing_features).to_string())
     .bind(serde_json::json!(status.agent_problems).to_string())
+    .bind(serde_json::json!(status.devices).to_string())
     .bind(status.digest)
     .execute(connection)
     .await
@@ -89,6 +93,35 @@ pub(crate) async fn problems(
         .map(|row| {
             let mut columns = Columns::of(row);
             columns.optional_json()?.ok_or_else(|| columns.corrupt(""))
+        })
+        .collect()
+}
+
+/// Which of these, each on its host, that host has a problem with.
+pub(crate) async fn having_problems(
+    connection: &mut AnyConnection,
+    wanted: &[(HostId, Key)],
+) -> Result<BTreeSet<(HostId, Key)>, StoreError> {
+    let hosts: BTreeSet<HostId> = wanted.iter().map(|(host, _)| *host).collect();
+    if hosts.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let places = |from: usize, count: usize| {
+        (from..from + count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
+    };
+    let sql = format!(
+        "SELECT host, key FROM observed_problems WHERE host IN ({}) AND key IN ({})",
+        places(1, hosts.len()),
+        places(hosts.len() + 1, wanted.len())
+    );
+    let query =
+        hosts.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, host| query.bind(host.to_string()));
+    let query = wanted.iter().fold(query, |query, (_, key)| query.bind(key.to_string()));
+    let rows = query.fetch_all(connection).await.during("look which problems hosts have")?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.parse()?, columns.parse()?))
         })
         .collect()
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use trestle_api::project::Usage;
-use trestle_core::types::{Name, ProjectId};
+use trestle_core::types::{Name, PoolId, ProjectId};
 
 use crate::store::columns::Columns;
 use crate::store::error::{During, StoreError};
@@ -17,6 +17,8 @@ pub(crate) struct ProjectRecord {
     pub(crate) name: Name,
     /// How much it may have.
     pub(crate) quota: Limits,
+    /// The pool of which each of its new instances gets a floating IP.
+    pub(crate) auto_assign: Option<(PoolId, Name)>,
     /// When it was made.
     pub(crate) created_at: Timestamp,
 }
@@ -34,7 +36,15 @@ pub(crate) struct Limits {
 
 macro_rules! columns {
     () => {
-        "SELECT p.id, p.name, p.quota_networks, p.quota_fixed_ips, p.quota_floating_ips, p.created_at"
+        "SELECT p.id, p.name, p.quota_networks, p.quota_fixed_ips, p.quota_floating_ips, a.id, a.name,
+                p.created_at"
+    };
+}
+
+// Projects `p`.
+macro_rules! from {
+    () => {
+        " FROM projects p LEFT JOIN pools a ON a.id = p.auto_assign "
     };
 }
 
@@ -42,7 +52,8 @@ macro_rules! usage {
     () => {
         "(SELECT COUNT(*) FROM networks n WHERE n.project = p.id),
          (SELECT COUNT(*) FROM instances v JOIN interfaces i ON i.instance = v.id
-          JOIN fixed_ips f ON f.interface = i.id WHERE v.project = p.id)"
+          JOIN fixed_ips f ON f.interface = i.id WHERE v.project = p.id),
+         (SELECT COUNT(*) FROM floating_ips f WHERE f.project = p.id AND f.auto_assigned = 0)"
     };
 }
 
@@ -51,7 +62,7 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     reference: &str,
 ) -> Result<Option<ProjectRecord>, StoreError> {
-    let row = sqlx::query(concat!(columns!(), " FROM projects p WHERE p.id = $1 OR p.name = $1"))
+    let row = sqlx::query(concat!(columns!(), from!(), "WHERE p.id = $1 OR p.name = $1"))
         .bind(reference)
         .fetch_optional(connection)
         .await
@@ -70,7 +81,8 @@ pub(crate) async fn list(
         columns!(),
         ", ",
         usage!(),
-        " FROM projects p WHERE p.id > $1 AND (CAST($2 AS TEXT) IS NULL OR p.id = $2) ORDER BY p.id LIMIT $3"
+        from!(),
+        "WHERE p.id > $1 AND (CAST($2 AS TEXT) IS NULL OR p.id = $2) ORDER BY p.id LIMIT $3"
     ))
     .bind(after)
     .bind(only.map(|id| id.to_string()))
@@ -133,6 +145,21 @@ pub(crate) async fn set_quota(
     Ok(())
 }
 
+/// Changes the pool of which each of its new instances gets a floating IP.
+pub(crate) async fn set_auto_assign(
+    connection: &mut AnyConnection,
+    id: ProjectId,
+    pool: Option<PoolId>,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE projects SET auto_assign = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(pool.map(|id| id.to_string()))
+        .execute(connection)
+        .await
+        .during("change what a project's instances get")?;
+    Ok(())
+}
+
 /// Takes it out, and its members' tokens with it.
 pub(crate) async fn delete(connection: &mut AnyConnection, id: ProjectId) -> Result<(), StoreError> {
     for sql in ["DELETE FROM tokens WHERE project = $1", "DELETE FROM projects WHERE id = $1"] {
@@ -142,17 +169,31 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: ProjectId) -> Res
     Ok(())
 }
 
-/// What keeps it from being deleted: the names of some of its instances and networks.
+/// What keeps it from being deleted: the names of some of its instances, networks and DNS domains, and
+/// some of its floating IPs.
 pub(crate) async fn uses(connection: &mut AnyConnection, id: ProjectId) -> Result<Vec<String>, StoreError> {
     let rows = sqlx::query(
         "SELECT 'network `' || name || '`' AS used FROM networks WHERE project = $1
-         UNION ALL SELECT 'instance `' || name || '`' FROM instances WHERE project = $1 ORDER BY used LIMIT 10",
+         UNION ALL SELECT 'instance `' || name || '`' FROM instances WHERE project = $1
+         UNION ALL SELECT 'DNS domain `' || name || '`' FROM dns_domains WHERE project = $1
+         ORDER BY used LIMIT 10",
     )
     .bind(id.to_string())
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .during("look for a project's things")?;
-    rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
+    let mut uses: Vec<String> =
+        rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect::<Result<_, StoreError>>()?;
+    let floating =
+        sqlx::query("SELECT address FROM floating_ips WHERE project = $1 ORDER BY address LIMIT 10")
+            .bind(id.to_string())
+            .fetch_all(connection)
+            .await
+            .during("look for a project's floating IPs")?;
+    for row in &floating {
+        uses.push(format!("floating IP `{}`", Columns::of(row).address()?));
+    }
+    Ok(uses)
 }
 
 fn from_columns(columns: &mut Columns<'_>) -> Result<ProjectRecord, StoreError> {
@@ -162,9 +203,11 @@ fn from_columns(columns: &mut Columns<'_>) -> Result<ProjectRecord, StoreError> 
         fixed_ips: columns.optional_number()?,
         floating_ips: columns.optional_number()?,
     };
-    Ok(ProjectRecord { id, name, quota, created_at: columns.time()? })
+    let auto_assign = columns.optional_parse()?.zip(columns.optional_parse()?);
+    Ok(ProjectRecord { id, name, quota, auto_assign, created_at: columns.time()? })
 }
 
 fn usage_from(columns: &mut Columns<'_>) -> Result<Usage, StoreError> {
-    Ok(Usage { networks: columns.count()?, fixed_ips: columns.count()?, floating_ips: 0 })
+    let (networks, fixed_ips) = (columns.count()?, columns.count()?);
+    Ok(Usage { networks, fixed_ips, floating_ips: columns.count()? })
 }

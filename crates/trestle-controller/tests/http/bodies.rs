@@ -14,6 +14,7 @@ async fn what_is_made_is_shown() {
     assert_snapshot!(post("/v1/projects", r#"{"name": "red"}"#).await, @r#"
     201 Created
     {
+      "auto_assign": null,
       "created_at": "[time]",
       "id": "[id]",
       "name": "red",
@@ -38,10 +39,12 @@ async fn what_is_made_is_shown() {
       "id": "[id]",
       "name": "host1",
       "public_interface": "eth0",
+      "routing_source_ip": "device",
       "status": {
         "agent_problems": [],
         "agent_version": null,
         "connected": false,
+        "devices": [],
         "generation_applied": 0,
         "generation_wanted": 0,
         "kernel": null,
@@ -57,6 +60,7 @@ async fn what_is_made_is_shown() {
     {
       "items": [
         {
+          "auto_assign": null,
           "bridge": "br100",
           "bridge_interface": null,
           "created_at": "[time]",
@@ -99,6 +103,7 @@ async fn what_is_made_is_shown() {
             "10.0.0.2"
           ],
           "device": "[device]",
+          "floating_ips": [],
           "host": null,
           "id": "[id]",
           "mac": "[mac]",
@@ -158,6 +163,7 @@ async fn what_is_made_is_shown() {
             "10.0.0.2"
           ],
           "device": "[device]",
+          "floating_ips": [],
           "host": "host1",
           "id": "[id]",
           "mac": "[mac]",

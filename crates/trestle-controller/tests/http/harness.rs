@@ -116,8 +116,13 @@ impl TestServer {
 
     /// Sends text as it is, as the admin, and gives the answer as [`Answer`] shows it.
     pub(crate) async fn raw(&self, method: Method, path: &str, body: &str) -> String {
+        self.raw_as(&self.admin_token, method, path, body).await
+    }
+
+    /// As [`TestServer::raw`], as the holder of this token.
+    pub(crate) async fn raw_as(&self, token: &str, method: Method, path: &str, body: &str) -> String {
         let request = reqwest_client().request(method, format!("{}{path}", self.url));
-        shown(request.bearer_auth(&self.admin_token).body(body.to_owned())).await
+        shown(request.bearer_auth(token).body(body.to_owned())).await
     }
 }
 
@@ -165,7 +170,17 @@ impl TestServer {
     /// Everything that is kept and can be listed, but for what agents said: they speak at any time.
     async fn everything(&self) -> Vec<Value> {
         let mut lists = Vec::new();
-        for list in ["projects", "networks", "instances", "fixed-ips", "hosts", "events"] {
+        for list in [
+            "projects",
+            "networks",
+            "instances",
+            "fixed-ips",
+            "pools",
+            "floating-ips",
+            "dns/domains",
+            "hosts",
+            "events",
+        ] {
             let mut all = self.done_as(Method::GET, &format!("/v1/{list}?limit=1000"), "").await;
             forget_observed(&mut all);
             lists.push(all);

@@ -5,15 +5,19 @@
 
 mod attaching;
 mod bodies;
+mod dns;
 mod document;
 mod events;
+mod floating_ips;
 mod gateways;
 mod harness;
+mod history;
 mod listening;
 mod lists;
 mod moving;
 mod networks;
 mod owners;
+mod pools;
 mod quotas;
 mod refusals;
 mod reports;

@@ -74,6 +74,7 @@ async fn each_type_and_family_has_what_it_needs() {
     {
       "items": [
         {
+          "auto_assign": null,
           "bridge": "br7",
           "bridge_interface": "eth5",
           "created_at": "[time]",
@@ -129,6 +130,7 @@ async fn each_type_and_family_has_what_it_needs() {
     {
       "items": [
         {
+          "auto_assign": null,
           "bridge": "br-site",
           "bridge_interface": null,
           "created_at": "[time]",

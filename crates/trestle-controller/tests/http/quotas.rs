@@ -97,6 +97,7 @@ async fn addresses_of_both_families_count_and_what_is_over_is_not_begun() {
     assert_snapshot!(server.raw(Method::GET, "/v1/projects/red", "").await, @r#"
     200 OK
     {
+      "auto_assign": null,
       "created_at": "[time]",
       "id": "[id]",
       "name": "red",

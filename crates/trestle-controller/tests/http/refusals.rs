@@ -295,7 +295,7 @@ async fn what_is_not_there_and_what_collides_have_codes_of_their_own() {
     assert_snapshot!(refused(server.admin.delete_project("red").await), @r#"
     409 {
       "code": "in_use",
-      "hint": "delete instances with `trestle instance delete`, and take networks from it with `trestle network disassociate` or `delete`",
+      "hint": "delete instances with `trestle instance delete`, and take networks from it with `trestle network disassociate` or `delete`, floating IPs with `trestle floating-ip release`, and DNS domains with `trestle dns domain delete`",
       "message": "project `red` still owns instance `web`"
     }
     "#);

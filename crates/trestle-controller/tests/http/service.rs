@@ -58,6 +58,8 @@ async fn metrics_count_requests_by_route_and_things_by_kind() {
     trestle_database_up 1
     trestle_fixed_ips{state="allocated"} 2
     trestle_fixed_ips{state="cooling"} 0
+    trestle_floating_ips{state="associated"} 0
+    trestle_floating_ips{state="reserved"} 0
     trestle_hosts 1
     trestle_hosts_connected 0
     trestle_http_requests_total{route="/v1/hosts",method="POST",status="201"} 1

@@ -31,6 +31,7 @@ async fn what_is_given_is_changed_and_what_is_absent_stays() {
     assert_snapshot!(server.raw(Method::PATCH, "/v1/networks/net", all).await, @r#"
     200 OK
     {
+      "auto_assign": null,
       "bridge": "br100",
       "bridge_interface": "eth3",
       "created_at": "[time]",
@@ -77,6 +78,7 @@ async fn what_is_given_is_changed_and_what_is_absent_stays() {
     assert_snapshot!(server.raw(Method::PATCH, "/v1/networks/net", r#"{"mtu": 1450}"#).await, @r#"
     200 OK
     {
+      "auto_assign": null,
       "bridge": "br100",
       "bridge_interface": "eth3",
       "created_at": "[time]",

@@ -1,11 +1,15 @@
 //! What agents are told: everything, or exactly what changed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::cloud::{Cloud, Database, flat_dhcp};
 use trestle_api::agent::SpecQuery;
-use trestle_api::spec::{Key, SpecUpdate};
-use trestle_api::{GatewayRequest, Host, HostPatch, Instance, MovePhase, MoveRequest, NewNetwork};
+use trestle_api::spec::{HostSpec, Key, SpecUpdate};
+use trestle_api::{
+    DnsRecordRequest, FloatingIpFilter, FloatingIpState, GatewayRequest, Host, HostPatch, Instance,
+    MovePhase, MoveRequest, NewDnsDomain, NewFloatingIp, NewNetwork, PageQuery,
+};
 use trestle_controller::app::Caller;
 
 crate::on_both!(
@@ -76,10 +80,20 @@ impl Walk {
     }
 }
 
+/// What the walk must come by.
+const KINDS: [&str; 5] =
+    ["link/", "address/eth0/203.", "element/floating_to/", "element/forward_to/", "dns-record/"];
+
 async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database) {
     let mut cloud = Cloud::start(database).await;
     let project = cloud.project("p").await;
-    let hosts = [cloud.host("h1").await, cloud.host("h2").await];
+    let hosts = [cloud.public_host("h1").await, cloud.public_host("h2").await];
+    cloud.pool("ext", "203.0.113.0/29").await;
+    for name in [None, Some("p")] {
+        let name = (name.map(str::to_owned), name.unwrap_or("all"));
+        let domain = NewDnsDomain { name: format!("{}.example", name.1), project: name.0 };
+        cloud.app.create_dns_domain(&Caller::Admin, domain).await.unwrap();
+    }
     for network in networks_of_each_kind() {
         cloud.make(network).await.unwrap();
     }
@@ -88,8 +102,8 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
     let mut held = [cloud.whole(&hosts[0]).await, cloud.whole(&hosts[1]).await];
     let mut instances: Vec<Instance> = Vec::new();
     let mut walk = Walk(7);
-    let (mut made, mut joined) = (0, 0);
-    for _ in 0..200 {
+    let (mut made, mut joined, mut seen) = (0, 0, BTreeSet::new());
+    for _ in 0..300 {
         step(&cloud, &project, &hosts, &mut instances, (&mut walk, &mut made)).await;
         if walk.below(3) > 0 {
             continue;
@@ -103,7 +117,10 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
                 joined += 1;
             }
             assert_eq!(*held, cloud.whole(host).await);
+            let keys: Vec<String> = held.objects.keys().map(Key::to_string).collect();
+            seen.extend(KINDS.into_iter().filter(|kind| keys.iter().any(|key| key.starts_with(kind))));
         }
+        refuse_other_holders(&cloud, &hosts, &held).await;
     }
     assert!(joined > 20, "the walk led somewhere: {joined}");
     drop(agents);
@@ -112,7 +129,8 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
     cloud.restart().await;
     let loaded = [cloud.whole(&hosts[0]).await.objects, cloud.whole(&hosts[1]).await.objects];
     assert_eq!(followed, loaded, "what is followed is what is kept");
-    assert!(followed.iter().all(|objects| !objects.is_empty()));
+    let unseen: Vec<&str> = KINDS.into_iter().filter(|kind| !seen.contains(kind)).collect();
+    assert!(unseen.is_empty(), "the walk led nowhere where a key begins with {unseen:?}");
 }
 
 /// A gateway on every host under one address, under one of each host's own, on one host for all; a
@@ -142,7 +160,7 @@ async fn step(
 ) {
     let host = &hosts[walk.below(2)];
     let instance = (!instances.is_empty()).then(|| walk.below(instances.len()));
-    match (walk.below(12), instance) {
+    match (walk.below(20), instance) {
         (0..=2, _) | (_, None) => {
             *made += 1;
             let network = ["n1", "n2", "n3", "n4", "n5"][walk.below(5)];
@@ -167,6 +185,8 @@ async fn step(
             let request = GatewayRequest { host: host.name.to_string() };
             drop(cloud.app.set_gateway(&Caller::Admin, "n3", request).await);
         }
+        (11..=16, Some(i)) => lead(cloud, project, instances[i].name.as_str(), walk).await,
+        (17..=18, _) => name(cloud, project, walk).await,
         (_, Some(_)) => {
             let device = Some(["eth1", "eth2", ""][walk.below(3)].to_owned());
             let patch = match walk.below(3) {
@@ -176,6 +196,46 @@ async fn step(
             };
             drop(cloud.app.patch_host(&Caller::Admin, host.name.as_str(), patch).await);
         }
+    }
+}
+
+/// Fails unless each floating IP is on the one host that the API says, and only there.
+async fn refuse_other_holders(cloud: &Cloud, hosts: &[Host; 2], held: &[HostSpec; 2]) {
+    let (filter, page) = (FloatingIpFilter::default(), PageQuery::default());
+    let listed = cloud.app.list_floating_ips(&Caller::Admin, &filter, &page).await.unwrap().items;
+    for floating in listed {
+        let has = |key: &Key| matches!(key, Key::Address(_, net) if net.addr() == floating.address);
+        let on = hosts.iter().zip(held).filter(|(_, held)| held.objects.keys().any(has));
+        let on: Vec<String> = on.map(|(host, _)| host.name.to_string()).collect();
+        // One that was prepared before for a host without the device is there by name only.
+        let told = floating.host.filter(|_| floating.state != FloatingIpState::Failed);
+        assert_eq!(on, told.iter().map(ToString::to_string).collect::<Vec<_>>(), "{}", floating.address);
+    }
+}
+
+/// Does something with floating IPs.
+async fn lead(cloud: &Cloud, project: &Caller, instance: &str, walk: &mut Walk) {
+    let address = format!("203.0.113.{}", 1 + walk.below(6));
+    match walk.below(8) {
+        0..=1 => drop(cloud.app.reserve_floating_ip(project, NewFloatingIp::default()).await),
+        2..=3 => drop(cloud.try_associate(&address, instance, true).await),
+        4 => drop(cloud.app.disassociate_floating_ip(project, &address).await),
+        5 => drop(cloud.forward(&address, [80, 443][walk.below(2)], instance).await),
+        6 => drop(cloud.app.unforward_port(project, &address, ("tcp", ["80", "443"][walk.below(2)])).await),
+        _ => drop(cloud.app.release_floating_ip(project, &address).await),
+    }
+}
+
+/// Does something with names.
+async fn name(cloud: &Cloud, project: &Caller, walk: &mut Walk) {
+    let (domain, name) = (["all.example", "p.example"][walk.below(2)], ["www", "db"][walk.below(2)]);
+    let address = [format!("203.0.113.{}", 1 + walk.below(6)), format!("10.{}.0.2", 1 + walk.below(4))];
+    if walk.below(3) == 0 {
+        drop(cloud.app.delete_dns_record(&Caller::Admin, domain, name).await);
+    } else {
+        let request = DnsRecordRequest { addresses: vec![address[walk.below(2)].clone()] };
+        let caller = [Caller::Admin, *project][walk.below(2)];
+        drop(cloud.app.put_dns_record(&caller, (domain, name), request).await);
     }
 }
 

@@ -6,5 +6,8 @@
 mod addresses;
 mod cloud;
 mod feed;
+mod floating_ips;
+mod history;
+mod names;
 mod networks;
 mod requests;

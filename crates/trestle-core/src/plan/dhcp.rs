@@ -52,6 +52,19 @@ impl Planner<'_> {
         }
     }
 
+    pub(super) fn plan_dns_record(&mut self, key: &Key, network: &Name, name: &str) {
+        let have = self.state.get(key).map(|have| &have.object);
+        let (network, name) = (network.clone(), name.to_owned());
+        match (self.wanted(key).cloned(), have) {
+            (Some(wanted), have) if have != Some(&wanted) => {
+                let Object::DnsName(addresses) = wanted else { return };
+                self.step(Step::WriteDnsRecord { network, name, addresses });
+            }
+            (None, Some(_)) => self.step(Step::DeleteDnsRecord { network, name }),
+            _ => {}
+        }
+    }
+
     /// A lease stands only for the entry it was given by. Any other keeps its address from the
     /// next owner (reference MG-65), so it is ended wherever it came from.
     pub(super) fn plan_lease(&mut self, network: &Name, mac: Mac) {

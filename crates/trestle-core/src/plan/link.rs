@@ -94,7 +94,15 @@ impl Planner<'_> {
             Object::Uplink(bridge) => Some(bridge),
             _ => None,
         });
-        let mut devices = bridges.chain([uplink]);
+        // One that another device is about to leave has that one's addresses until it does.
+        let is_left = |bridge: &&LinkName| {
+            let mut others = self.spec.uplinks().filter(|(other, to)| *other != uplink && to != bridge);
+            others.any(|(other, _)| {
+                let is_in = self.state.get(&Key::Uplink(other.clone())).map(|have| &have.object);
+                matches!(is_in, Some(Object::Uplink(is_in)) if is_in == *bridge)
+            })
+        };
+        let mut devices = bridges.filter(|bridge| !is_left(bridge)).chain([uplink]);
         devices.any(|device| self.state.foreign_addresses(device).next().is_some())
     }
 
@@ -271,18 +279,17 @@ impl Planner<'_> {
 
     pub(super) fn plan_address(&mut self, key: &Key, link: &LinkName, address: IpNet) {
         let have = self.state.get(key).map(|have| have.owner);
-        if self.wanted(key).is_some() {
-            if let Some((_, detail)) = self.obstacle(link) {
-                self.problem(
-                    key,
-                    ProblemCode::Blocked,
-                    format!("its device {link} cannot be made: {detail}"),
-                );
-            } else if have.is_none() {
-                self.step(Step::AddAddress { link: link.clone(), address });
+        if self.wanted(key).is_none() {
+            if have == Some(Owner::Ours) {
+                self.step(Step::DeleteAddress { link: link.clone(), address });
             }
-        } else if have == Some(Owner::Ours) {
-            self.step(Step::DeleteAddress { link: link.clone(), address });
+        } else if self.spec.link(link).is_none() {
+            self.plan_floating_address(key, link, address);
+        } else if let Some((_, detail)) = self.obstacle(link) {
+            let detail = format!("its device {link} cannot be made: {detail}");
+            self.problem(key, ProblemCode::Blocked, detail);
+        } else if have.is_none() {
+            self.step(Step::AddAddress { link: link.clone(), address });
         }
     }
 }
@@ -295,6 +302,6 @@ fn delete_link(name: &LinkName, have: &Link) -> Step {
     }
 }
 
-fn missing_interface(link: &LinkName) -> String {
+pub(super) fn missing_interface(link: &LinkName) -> String {
     format!("the device {link} does not exist on this host; make it, or name another with `trestle host set`")
 }

@@ -1,10 +1,10 @@
 //! Addresses by family, ranges and networks of them.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use serde::{Deserialize, Serialize};
 
 use super::serde_as_text;
@@ -131,6 +131,54 @@ impl AddressRange {
         self.last
     }
 
+    /// The one after this one, if that is one of them.
+    pub fn after(&self, address: IpAddr) -> Option<IpAddr> {
+        let next = match address {
+            IpAddr::V4(address) => {
+                address.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into())
+            }
+            IpAddr::V6(address) => {
+                address.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into())
+            }
+        };
+        next.filter(|next| self.contains(*next))
+    }
+
+    /// The one before this one, if that is one of them.
+    pub fn before(&self, address: IpAddr) -> Option<IpAddr> {
+        let before = match address {
+            IpAddr::V4(address) => {
+                address.to_bits().checked_sub(1).map(|bits| Ipv4Addr::from_bits(bits).into())
+            }
+            IpAddr::V6(address) => {
+                address.to_bits().checked_sub(1).map(|bits| Ipv6Addr::from_bits(bits).into())
+            }
+        };
+        before.filter(|before| self.contains(*before))
+    }
+
+    /// The networks that they make up, in order.
+    pub fn cidrs(&self) -> Vec<Cidr> {
+        match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                Ipv4Subnets::new(first, last, 0).map(Cidr::new).collect()
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                Ipv6Subnets::new(first, last, 0).map(Cidr::new).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// How many they are; the largest number there is for all of IPv6.
+    pub fn size(&self) -> u128 {
+        let bits = |address| match address {
+            IpAddr::V4(address) => u128::from(Ipv4Addr::to_bits(address)),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        (bits(self.last) - bits(self.first)).saturating_add(1)
+    }
+
     /// Whether the address is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         Family::of(address) == Family::of(self.first) && self.first <= address && address <= self.last
@@ -175,3 +223,35 @@ impl fmt::Display for AddressRange {
 }
 
 serde_as_text!(AddressRange);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(text: &str) -> AddressRange {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_range_is_walked_and_counted_within_its_ends() {
+        let few = range("10.0.0.255-10.0.1.1");
+        let next = |text: &str| few.after(text.parse().unwrap()).map(|address| address.to_string());
+        assert_eq!(next("10.0.0.255").as_deref(), Some("10.0.1.0"));
+        assert_eq!((next("10.0.1.1"), next("10.9.9.9"), next("::1")), (None, None, None));
+        assert_eq!(few.before(few.last()).unwrap().to_string(), "10.0.1.0");
+        assert_eq!((few.before(few.first()), few.size()), (None, 3));
+        let all = range("::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff");
+        assert_eq!((all.after(all.last()), all.before(all.first()), all.size()), (None, None, u128::MAX));
+    }
+
+    #[test]
+    fn a_range_is_made_up_of_networks() {
+        let networks = |text: &str| {
+            let networks: Vec<String> = range(text).cidrs().iter().map(Cidr::to_string).collect();
+            networks.join(" ")
+        };
+        assert_eq!(networks("10.0.0.5-10.0.0.8"), "10.0.0.5/32 10.0.0.6/31 10.0.0.8/32");
+        assert_eq!(networks("2001:db8::/64"), "2001:db8::/64");
+        assert_eq!(networks("0.0.0.0-255.255.255.255"), "0.0.0.0/0");
+    }
+}

@@ -12,7 +12,8 @@ use trestle_core::types::{
     HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId, ProjectId, VlanId,
 };
 use trestle_core::world::{
-    Attachment, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Options, Plug, Subnet, World,
+    Attachment, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Options, Plug, RoutingSourceIp,
+    Subnet, World,
 };
 use uuid::Uuid;
 
@@ -32,6 +33,7 @@ pub fn host() -> Host {
         flat_interface: None,
         vlan_interface: Some(link_name("eth3")),
         public_interface: Some(link_name("eth0")),
+        routing_source_ip: RoutingSourceIp::OfDevice,
     }
 }
 
@@ -82,6 +84,7 @@ pub fn interface(n: u8, i: u8) -> Interface {
     Interface {
         id,
         instance: InstanceId(Uuid::from_u128(u128::from(i))),
+        project: PROJECT,
         network: network.id,
         mac: Mac::generated([0, n, i]),
         device: device_name(id),
@@ -99,7 +102,8 @@ pub fn at(host: HostId) -> Attachment {
 
 /// A world with these interfaces, by network and number.
 pub fn world(interfaces: &[(u8, u8)]) -> World {
-    let mut world = World::new(Options { dmz_cidr: vec!["10.128.0.0/24".parse().unwrap()] });
+    let options = Options { dmz_cidr: vec!["10.128.0.0/24".parse().unwrap()], ..Options::default() };
+    let mut world = World::new(options);
     world.put_host(host());
     world.put_host(Host { id: OTHER, name: "host2".parse().unwrap(), ..host() });
     for &(n, i) in interfaces {
@@ -110,7 +114,8 @@ pub fn world(interfaces: &[(u8, u8)]) -> World {
 }
 
 pub fn spec(world: &World) -> HostSpec {
-    HostSpec { generation: 1, objects: trestle_core::compile::compile(world, HOST) }
+    let objects = trestle_core::compile::compile(world, HOST);
+    HostSpec { generation: 1, objects, ..HostSpec::default() }
 }
 
 pub fn physical(index: u32) -> Link {

@@ -1,11 +1,12 @@
 //! Measures the budgets of the design on this machine; prints tables for docs/performance.md.
 //!
 //! Each part runs alone with its name as argument: `attach`, `peers`, `restart`, `allocate`, `networks`,
-//! `move`, `gateway`.
+//! `move`, `gateway`, `floating`.
 //! Numbers of one run are comparable with each other; the machine's speed drifts between runs.
 
 mod allocate;
 mod attach;
+mod floating;
 mod gaps;
 mod networks;
 mod peers;
@@ -20,7 +21,7 @@ const NETWORK: &str = "public";
 
 fn main() -> Result<()> {
     type Part = (&'static str, fn() -> Result<()>);
-    const PARTS: [Part; 7] = [
+    const PARTS: [Part; 8] = [
         ("attach", attach::run),
         ("peers", peers::run),
         ("restart", restart::run),
@@ -28,12 +29,18 @@ fn main() -> Result<()> {
         ("networks", networks::run),
         ("gateway", gaps::gateway),
         ("move", gaps::migration),
+        ("floating", floating::run),
     ];
-    let chosen: Vec<String> =
-        std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [blast, address, how] = &arguments[..]
+        && blast == "blast"
+    {
+        return floating::blast(address, how);
+    }
+    let chosen: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     if let Some(unknown) = chosen.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
         bail!(
-            "there is no part `{unknown}`; use attach, peers, restart, allocate, networks, gateway or move"
+            "there is no part `{unknown}`; use attach, peers, restart, allocate, networks, gateway, move or floating"
         );
     }
     for (name, part) in PARTS {

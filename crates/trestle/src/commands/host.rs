@@ -12,6 +12,9 @@ use super::Context;
 use crate::connection::every_page;
 use crate::printer::{self, Confirmation};
 
+/// How many of a host's devices are shown; containers can make hundreds.
+const DEVICES_SHOWN: usize = 12;
+
 /// Hosts run instances; each has an agent
 #[derive(Debug, Subcommand)]
 pub(crate) enum HostCommand {
@@ -70,6 +73,11 @@ pub(crate) struct Settings {
     /// The device that leads outside, for source NAT; '' for none
     #[arg(long, value_name = "DEVICE")]
     public_interface: Option<String>,
+    /// Under which address what has no floating IP leaves by the public interface: an IPv4 address
+    /// of the host's, device for the one that the kernel takes, none for the instance's own
+    /// [default of a new host: device]
+    #[arg(long, value_name = "ADDRESS")]
+    routing_source_ip: Option<String>,
     /// Whether it may be chosen to route for single-host networks; those it routes for already stay
     /// with it [default of a new host: yes]
     #[arg(long, value_name = "YES|NO")]
@@ -94,8 +102,16 @@ pub(crate) async fn run(command: HostCommand, context: &Context) -> anyhow::Resu
     match command {
         HostCommand::Create { name, settings } => {
             let gateway = settings.gateway();
-            let Settings { flat_interface, vlan_interface, public_interface, .. } = settings;
-            let host = NewHost { name, flat_interface, vlan_interface, public_interface, gateway };
+            let Settings { flat_interface, vlan_interface, public_interface, routing_source_ip, .. } =
+                settings;
+            let host = NewHost {
+                name,
+                flat_interface,
+                vlan_interface,
+                public_interface,
+                routing_source_ip,
+                gateway,
+            };
             let host = client.create_host(&host).await?;
             printer.done(&host, &format!("created host {}", host.name))
         }
@@ -111,8 +127,10 @@ pub(crate) async fn run(command: HostCommand, context: &Context) -> anyhow::Resu
         }
         HostCommand::Set { host, settings } => {
             let gateway = settings.gateway();
-            let Settings { flat_interface, vlan_interface, public_interface, .. } = settings;
-            let patch = HostPatch { flat_interface, vlan_interface, public_interface, gateway };
+            let Settings { flat_interface, vlan_interface, public_interface, routing_source_ip, .. } =
+                settings;
+            let patch =
+                HostPatch { flat_interface, vlan_interface, public_interface, routing_source_ip, gateway };
             let host = client.patch_host(&host, &patch).await?;
             printer.done(&host, &format!("changed host {}", host.name))
         }
@@ -170,6 +188,7 @@ fn show(host: &Host, gateway_of: &[Name]) -> String {
         ("flat interface", printer::or_dash(host.flat_interface.as_ref())),
         ("vlan interface", printer::or_dash(host.vlan_interface.as_ref())),
         ("public interface", printer::or_dash(host.public_interface.as_ref())),
+        ("routing source ip", host.routing_source_ip.to_string()),
         ("may be gateway", yes_no(host.gateway).to_owned()),
         ("gateway of", printer::listed(gateway_of)),
         ("created", printer::time(host.created_at)),
@@ -177,6 +196,7 @@ fn show(host: &Host, gateway_of: &[Name]) -> String {
         ("agent version", printer::or_dash(status.agent_version.as_ref())),
         ("kernel", printer::or_dash(status.kernel.as_ref())),
         ("kernel lacks", printer::listed(&status.missing_features)),
+        ("devices", devices(status)),
         ("last seen", printer::or_dash(last_seen.as_ref())),
         ("generation", generation(status)),
         ("problems", problem_count(status).to_string()),
@@ -185,6 +205,15 @@ fn show(host: &Host, gateway_of: &[Name]) -> String {
         text.push_str(&printer::remark(&line));
     }
     text
+}
+
+/// Its devices; of very many the rest is counted only.
+fn devices(status: &HostStatus) -> String {
+    let shown = printer::listed(status.devices.iter().take(DEVICES_SHOWN));
+    match status.devices.len().saturating_sub(DEVICES_SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn yes_no(yes: bool) -> &'static str {
@@ -267,6 +296,8 @@ fn object_text(object: &Object) -> String {
         Object::Sysctl(value) => value.clone(),
         Object::Ruleset(value) => value.clone(),
         Object::Element | Object::Address | Object::Device => String::new(),
+        Object::Mapping(value) => value.clone(),
+        Object::Neighbour(mac) => mac.to_string(),
         Object::Uplink(bridge) => bridge.to_string(),
         Object::DnsName(addresses) => printer::listed(addresses),
         Object::Lease(address) => address.to_string(),

@@ -323,23 +323,36 @@ fn places(instance: &Instance) -> String {
 }
 
 fn place(interface: &Interface) -> String {
-    format!("{} on {}", printer::listed_by(" and ", &interface.addresses), interface.network)
+    let place = format!("{} on {}", printer::listed_by(" and ", &interface.addresses), interface.network);
+    match &interface.floating_ips[..] {
+        [] => place,
+        some => format!("{place} reached at {}", printer::listed_by(" and ", some)),
+    }
 }
 
 fn list(instances: &[Instance]) -> String {
+    let has_floating = instances.iter().any(has_floating_ips);
+    let mut header = vec!["NAME", "PROJECT", "ADDRESSES"];
+    header.extend(has_floating.then_some("FLOATING IPS"));
+    header.extend(["HOST", "STATE"]);
     let row = |instance: &Instance| {
         let interfaces = || instance.interfaces.iter();
         let hosts: BTreeSet<_> = interfaces().filter_map(whereabouts).collect();
         let states: BTreeSet<_> = interfaces().map(|i| printer::word(&i.state)).collect();
-        vec![
+        let mut row = vec![
             instance.name.to_string(),
             instance.project.to_string(),
             printer::listed(interfaces().flat_map(|i| &i.addresses)),
-            printer::listed(hosts),
-            printer::listed(states),
-        ]
+        ];
+        row.extend(has_floating.then(|| printer::listed(interfaces().flat_map(|i| &i.floating_ips))));
+        row.extend([printer::listed(hosts), printer::listed(states)]);
+        row
     };
-    printer::table(&["NAME", "PROJECT", "ADDRESSES", "HOST", "STATE"], instances.iter().map(row))
+    printer::table(&header, instances.iter().map(row))
+}
+
+fn has_floating_ips(instance: &Instance) -> bool {
+    instance.interfaces.iter().any(|interface| !interface.floating_ips.is_empty())
 }
 
 fn show(instance: &Instance) -> String {
@@ -350,23 +363,30 @@ fn show(instance: &Instance) -> String {
         ("created", printer::time(instance.created_at)),
     ]);
     if !instance.interfaces.is_empty() {
-        let header = ["NETWORK", "ADDRESSES", "MAC", "DEVICE", "HOST", "STATE", "INTERFACE"];
         text.push('\n');
-        text.push_str(&printer::table(&header, instance.interfaces.iter().map(interface_row)));
+        text.push_str(&interface_table(instance));
     }
     text
 }
 
-fn interface_row(interface: &Interface) -> Vec<String> {
-    vec![
-        interface.network.to_string(),
-        printer::listed(&interface.addresses),
-        interface.mac.to_string(),
-        interface.device.to_string(),
-        printer::or_dash(whereabouts(interface).as_ref()),
-        printer::word(&interface.state),
-        interface.id.to_string(),
-    ]
+fn interface_table(instance: &Instance) -> String {
+    let has_floating = has_floating_ips(instance);
+    let mut header = vec!["NETWORK", "ADDRESSES"];
+    header.extend(has_floating.then_some("FLOATING IPS"));
+    header.extend(["MAC", "DEVICE", "HOST", "STATE", "INTERFACE"]);
+    let row = |interface: &Interface| {
+        let mut row = vec![interface.network.to_string(), printer::listed(&interface.addresses)];
+        row.extend(has_floating.then(|| printer::listed(&interface.floating_ips)));
+        row.extend([
+            interface.mac.to_string(),
+            interface.device.to_string(),
+            printer::or_dash(whereabouts(interface).as_ref()),
+            printer::word(&interface.state),
+            interface.id.to_string(),
+        ]);
+        row
+    };
+    printer::table(&header, instance.interfaces.iter().map(row))
 }
 
 /// The host, and the one it is prepared on.

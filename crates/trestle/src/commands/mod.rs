@@ -1,16 +1,20 @@
 //! One file per noun: its arguments and its commands.
 
+pub(crate) mod address;
 pub(crate) mod agent;
 pub(crate) mod attach;
 pub(crate) mod completions;
+pub(crate) mod dns;
 pub(crate) mod events;
 pub(crate) mod fixed_ip;
+pub(crate) mod floating_ip;
 pub(crate) mod host;
 pub(crate) mod inject;
 pub(crate) mod instance;
 pub(crate) mod lab;
 pub(crate) mod network;
 pub(crate) mod plan;
+pub(crate) mod pool;
 pub(crate) mod project;
 pub(crate) mod server;
 pub(crate) mod status;
@@ -43,6 +47,10 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Network(command) => network::run(command, context).await,
         Command::Instance(command) => instance::run(command, context).await,
         Command::FixedIp(command) => fixed_ip::run(command, context).await,
+        Command::Pool(command) => pool::run(command, context).await,
+        Command::FloatingIp(command) => floating_ip::run(command, context).await,
+        Command::Dns(command) => dns::run(command, context).await,
+        Command::Address(command) => address::run(command, context).await,
         Command::Token(command) => token::run(command, context).await,
         Command::Events(args) => events::run(args, context).await,
         Command::Attach(args) => attach::attach(args).await,

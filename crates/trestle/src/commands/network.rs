@@ -19,8 +19,8 @@ use super::Context;
 use crate::connection::every_page;
 use crate::printer::{self, Confirmation, Printer};
 
-/// What `total` says of a subnet that has more addresses than it can say.
-const MORE_THAN_TOLD: u64 = (1 << 53) - 1;
+/// What `total` says of a subnet, or a pool, that has more addresses than it can say.
+pub(crate) const MORE_THAN_TOLD: u64 = (1 << 53) - 1;
 
 /// Networks give instances their addresses
 #[derive(Debug, Subcommand)]
@@ -324,6 +324,7 @@ fn show(network: &Network) -> String {
         ("mtu", network.mtu.to_string()),
         ("dhcp options", printer::listed_by("; ", &network.dhcp_options)),
         ("reserved", printer::listed_by("; ", network.reserved.iter().map(reserved))),
+        ("auto assign", printer::or_dash(network.auto_assign.as_ref())),
         ("created", printer::time(network.created_at)),
     ]);
     printer::fields(&rows)

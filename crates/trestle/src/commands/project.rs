@@ -37,6 +37,16 @@ pub(crate) enum ProjectCommand {
         #[command(flatten)]
         limits: Limits,
     },
+    /// Set what new instances of a project get
+    #[command(after_help = "Example: trestle project set alpha --auto-assign public")]
+    Set {
+        /// Its name or id
+        project: String,
+        /// A pool, by name or id, of which each new instance gets a floating IP, for as long as it
+        /// is there; '' for none. Instances that are there already stay as they are
+        #[arg(long, value_name = "POOL")]
+        auto_assign: String,
+    },
     /// Delete a project that has nothing any more
     #[command(after_help = "Example: trestle project delete alpha --yes")]
     Delete {
@@ -88,6 +98,7 @@ impl From<Limits> for ProjectPatch {
             networks: number(limits.networks),
             fixed_ips: number(limits.fixed_ips),
             floating_ips: number(limits.floating_ips),
+            auto_assign: None,
         }
     }
 }
@@ -109,6 +120,11 @@ pub(crate) async fn run(command: ProjectCommand, context: &Context) -> anyhow::R
             let project = client.patch_project(&project, &limits.into()).await?;
             let quota = quota(&project).map(|(what, _, limit)| format!("{what} {}", limit_text(limit)));
             printer.done(&project, &format!("project {} may have: {}", project.name, quota.join(", ")))
+        }
+        ProjectCommand::Set { project, auto_assign } => {
+            let patch = ProjectPatch { auto_assign: Some(auto_assign), ..ProjectPatch::default() };
+            let project = client.patch_project(&project, &patch).await?;
+            printer.done(&project, &auto_assigned(&project))
         }
         ProjectCommand::Delete { project, confirmation } => {
             let thing = format!("project {project}");
@@ -136,7 +152,15 @@ fn show(project: &Project) -> String {
         ("created", printer::time(project.created_at)),
     ];
     rows.extend(quota(project).map(|(what, used, limit)| (what, of(used, limit))));
+    rows.push(("auto assign", printer::or_dash(project.auto_assign.as_ref())));
     printer::fields(&rows)
+}
+
+fn auto_assigned(Project { name, auto_assign, .. }: &Project) -> String {
+    match auto_assign {
+        Some(pool) => format!("each new instance of project {name} gets a floating IP of pool {pool}"),
+        None => format!("new instances of project {name} get no floating IP by themselves"),
+    }
 }
 
 /// What is limited, how much of it the project has, and the limit.

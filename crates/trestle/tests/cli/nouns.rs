@@ -35,6 +35,7 @@ fn projects() {
         "fixed_ips": 0,
         "floating_ips": 0
       },
+      "auto_assign": null,
       "created_at": "[time]"
     }
     --- stderr
@@ -65,6 +66,7 @@ fn projects() {
             "fixed_ips": 0,
             "floating_ips": 0
           },
+          "auto_assign": null,
           "created_at": "[time]"
         },
         {
@@ -80,6 +82,7 @@ fn projects() {
             "fixed_ips": 0,
             "floating_ips": 0
           },
+          "auto_assign": null,
           "created_at": "[time]"
         }
       ]
@@ -94,6 +97,7 @@ fn projects() {
     networks      0, no limit
     fixed ips     0, no limit
     floating ips  0 of 10
+    auto assign   -
     ");
     insta::assert_snapshot!(
         server.run("project set-quota alpha --networks 3 --fixed-ips 0 --floating-ips unlimited"),
@@ -112,6 +116,7 @@ fn projects() {
     networks      0 of 3
     fixed ips     0 of 0
     floating ips  0, no limit
+    auto assign   -
     ");
     insta::assert_snapshot!(server.run("project set-quota alpha --networks unlimited --json"), @r#"
     exit 0
@@ -129,6 +134,7 @@ fn projects() {
         "fixed_ips": 0,
         "floating_ips": 0
       },
+      "auto_assign": null,
       "created_at": "[time]"
     }
     --- stderr
@@ -168,21 +174,23 @@ fn hosts() {
     insta::assert_snapshot!(server.run("host show kvm1"), @"
     exit 0
     --- stdout
-    name              kvm1
-    id                [id]
-    flat interface    eth1
-    vlan interface    eth3
-    public interface  eth2
-    may be gateway    no
-    gateway of        -
-    created           [time]
-    agent             never seen
-    agent version     -
-    kernel            -
-    kernel lacks      -
-    last seen         -
-    generation        0 of 4
-    problems          0
+    name               kvm1
+    id                 [id]
+    flat interface     eth1
+    vlan interface     eth3
+    public interface   eth2
+    routing source ip  device
+    may be gateway     no
+    gateway of         -
+    created            [time]
+    agent              never seen
+    agent version      -
+    kernel             -
+    kernel lacks       -
+    devices            -
+    last seen          -
+    generation         0 of 4
+    problems           0
     ");
     insta::assert_snapshot!(server.run("host show kvm1 --json"), @r#"
     exit 0
@@ -193,6 +201,7 @@ fn hosts() {
       "flat_interface": "eth1",
       "vlan_interface": "eth3",
       "public_interface": "eth2",
+      "routing_source_ip": "device",
       "gateway": false,
       "created_at": "[time]",
       "status": {
@@ -203,6 +212,7 @@ fn hosts() {
         "problems": [],
         "agent_problems": [],
         "missing_features": [],
+        "devices": [],
         "agent_version": null,
         "kernel": null
       }
@@ -251,6 +261,7 @@ fn networks() {
     mtu                1500
     dhcp options       -
     reserved           -
+    auto assign        -
     created            [time]
     ");
     insta::assert_snapshot!(server.run("network show public --json"), @r#"
@@ -286,6 +297,7 @@ fn networks() {
       "mtu": 1500,
       "dhcp_options": [],
       "reserved": [],
+      "auto_assign": null,
       "created_at": "[time]"
     }
     "#);
@@ -410,6 +422,7 @@ fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
     mtu                1400
     dhcp options       42,192.0.2.1
     reserved           10.0.0.30-10.0.0.40; fd00:9::99
+    auto assign        -
     created            [time]
     ");
     insta::assert_snapshot!(server.run("network list"), @"
@@ -446,21 +459,23 @@ fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
     insta::assert_snapshot!(server.run_until("host show kvm2", "0 of 9"), @"
     exit 0
     --- stdout
-    name              kvm2
-    id                [id]
-    flat interface    -
-    vlan interface    -
-    public interface  -
-    may be gateway    yes
-    gateway of        dual
-    created           [time]
-    agent             never seen
-    agent version     -
-    kernel            -
-    kernel lacks      -
-    last seen         -
-    generation        0 of 9
-    problems          0
+    name               kvm2
+    id                 [id]
+    flat interface     -
+    vlan interface     -
+    public interface   -
+    routing source ip  device
+    may be gateway     yes
+    gateway of         dual
+    created            [time]
+    agent              never seen
+    agent version      -
+    kernel             -
+    kernel lacks       -
+    devices            -
+    last seen          -
+    generation         0 of 9
+    problems           0
     ");
 }
 
@@ -549,6 +564,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     mtu                1400
     dhcp options       42,192.0.2.1
     reserved           -
+    auto assign        -
     created            [time]
     ");
     insta::assert_snapshot!(set(&["--dns", "", "--dhcp-option", "", "--bridge-interface", ""]), @"
@@ -586,6 +602,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
       "mtu": 1500,
       "dhcp_options": [],
       "reserved": [],
+      "auto_assign": null,
       "created_at": "[time]"
     }
     --- stderr
@@ -705,6 +722,7 @@ fn instances_and_their_interfaces() {
           "addresses": [
             "10.0.0.9"
           ],
+          "floating_ips": [],
           "device": "[device]",
           "host": null,
           "plug": null,
@@ -717,6 +735,7 @@ fn instances_and_their_interfaces() {
           "addresses": [
             "10.1.0.2"
           ],
+          "floating_ips": [],
           "device": "[device]",
           "host": null,
           "plug": null,
@@ -852,21 +871,23 @@ fn a_host_says_what_it_lacks_and_what_troubles_it_and_no_terminal_obeys_it() {
     insta::assert_snapshot!(server.run_until("host show kvm1", "0 of 3"), @"
     exit 0
     --- stdout
-    name              kvm1
-    id                [id]
-    flat interface    -
-    vlan interface    -
-    public interface  -
-    may be gateway    yes
-    gateway of        -
-    created           [time]
-    agent             behind
-    agent version     9.9�]0;owned�
-    kernel            6.1.0
-    kernel lacks      802.1Q
-    last seen         [time]
-    generation        0 of 3
-    problems          3
+    name               kvm1
+    id                 [id]
+    flat interface     -
+    vlan interface     -
+    public interface   -
+    routing source ip  device
+    may be gateway     yes
+    gateway of         -
+    created            [time]
+    agent              behind
+    agent version      9.9�]0;owned�
+    kernel             6.1.0
+    kernel lacks       802.1Q
+    devices            -
+    last seen          [time]
+    generation         0 of 3
+    problems           3
       the kernel lacks 802.1Q: networks of type vlan cannot be used here
       agent: cannot write the ledger: �[2Jdisk full
       uplink/eth1: there is no device `eth1`�31m

@@ -14,13 +14,35 @@ fn every_command_has_a_man_page() {
         .collect();
     names.sort_unstable();
     insta::assert_snapshot!(names.join("\n"), @"
+    trestle-address-history.1
+    trestle-address.1
     trestle-agent.1
     trestle-attach.1
     trestle-completions.1
     trestle-detach.1
+    trestle-dns-domain-create.1
+    trestle-dns-domain-delete.1
+    trestle-dns-domain-list.1
+    trestle-dns-domain.1
+    trestle-dns-record-delete.1
+    trestle-dns-record-list.1
+    trestle-dns-record-set.1
+    trestle-dns-record-show.1
+    trestle-dns-record.1
+    trestle-dns.1
     trestle-events.1
     trestle-fixed-ip-list.1
     trestle-fixed-ip.1
+    trestle-floating-ip-associate.1
+    trestle-floating-ip-disassociate.1
+    trestle-floating-ip-forward.1
+    trestle-floating-ip-list.1
+    trestle-floating-ip-move.1
+    trestle-floating-ip-release.1
+    trestle-floating-ip-reserve.1
+    trestle-floating-ip-show.1
+    trestle-floating-ip-unforward.1
+    trestle-floating-ip.1
     trestle-host-create.1
     trestle-host-delete.1
     trestle-host-list.1
@@ -59,10 +81,18 @@ fn every_command_has_a_man_page() {
     trestle-network-usage.1
     trestle-network.1
     trestle-plan.1
+    trestle-pool-add-range.1
+    trestle-pool-create.1
+    trestle-pool-delete.1
+    trestle-pool-list.1
+    trestle-pool-remove-range.1
+    trestle-pool-show.1
+    trestle-pool.1
     trestle-project-create.1
     trestle-project-delete.1
     trestle-project-list.1
     trestle-project-set-quota.1
+    trestle-project-set.1
     trestle-project-show.1
     trestle-project.1
     trestle-server.1

@@ -76,12 +76,19 @@ fn every_option_is_printed_with_its_meaning() {
     # Ranges that instances reach without source NAT.
     dmz_cidr = []
 
+    # Ranges that instances reach by source NAT, whatever device leads there and whatever dmz_cidr
+    # says.
+    force_snat_range = []
+
     # Whether an address given back may be given out again as soon as its host has ended the
     # lease. If not, only fixed_ip_disassociate_timeout counts.
     force_dhcp_release = true
 
     # After how many seconds an address given back may be given out again, whatever its host says.
     fixed_ip_disassociate_timeout = 600
+
+    # For how many days it is kept who had which address, after it was over; 0 for ever.
+    address_history_days = 365
 
     [agent]
 
@@ -112,7 +119,7 @@ fn an_option_that_nobody_knows_is_named() {
     exit 1
     --- stderr
     error: [folder]/trestle.toml cannot be used
-      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`
+      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `address_history_days`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");

@@ -11,7 +11,7 @@ use trestle_core::types::Mac;
 use uuid::Uuid;
 
 /// How long anything that must happen may take, on a busy machine too.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The program with nothing of the surroundings: no settings, no terminal, a state folder of its own.
 pub(crate) fn trestle(state_dir: &Path) -> Command {

@@ -6,6 +6,7 @@ mod cloud;
 mod crash;
 mod flat;
 mod flat_dhcp;
+mod floating_ip;
 mod frames;
 mod guard;
 mod inject;

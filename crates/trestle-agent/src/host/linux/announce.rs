@@ -16,12 +16,12 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, SockaddrLike, sendto, socket};
 use trestle_core::types::Mac;
 
-const BROADCAST: [u8; 6] = [0xff; 6];
+pub(super) const BROADCAST: [u8; 6] = [0xff; 6];
 /// All nodes of the link (RFC 4291 §2.7.1), and the group MAC they hear it by (RFC 2464 §7).
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 /// Neighbour discovery is heard only with the greatest hop limit there is (RFC 4861 §7.1.2).
-const ON_LINK: u8 = 255;
+pub(super) const ON_LINK: u8 = 255;
 /// The option of a target's link-layer address (RFC 4861 §4.6.1), and its length of eight bytes.
 const TARGET_MAC: [u8; 2] = [2, 1];
 
@@ -38,10 +38,8 @@ pub(super) fn announce(bridge: u32, mac: Mac, role: Role, addresses: &BTreeSet<I
     // Without a protocol the socket hears nothing.
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
     for address in addresses {
-        let (protocol, frame) = match address {
-            IpAddr::V4(address) => (EtherType::ARP, gratuitous_arp(mac, *address)?),
-            IpAddr::V6(address) => (EtherType::IPV6, neighbour_advertisement(mac, *address, role)?),
-        };
+        let protocol = if address.is_ipv4() { EtherType::ARP } else { EtherType::IPV6 };
+        let frame = announcement(mac, *address, role)?;
         match sendto(socket.as_raw_fd(), &frame, &link_address(bridge, protocol)?, MsgFlags::empty()) {
             Ok(_) | Err(Errno::ENETDOWN) => {}
             Err(errno) => return Err(errno.into()),
@@ -50,8 +48,15 @@ pub(super) fn announce(bridge: u32, mac: Mac, role: Role, addresses: &BTreeSet<I
     Ok(())
 }
 
+pub(super) fn announcement(mac: Mac, address: IpAddr, role: Role) -> io::Result<Vec<u8>> {
+    match address {
+        IpAddr::V4(address) => gratuitous_arp(mac, address),
+        IpAddr::V6(address) => neighbour_advertisement(mac, address, role),
+    }
+}
+
 /// By packet(7).
-fn link_address(index: u32, protocol: EtherType) -> io::Result<LinkAddr> {
+pub(super) fn link_address(index: u32, protocol: EtherType) -> io::Result<LinkAddr> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: protocol.0.to_be(),

@@ -24,6 +24,14 @@ use crate::host::error::{ApplyError, ObserveError};
 const DHCP_HOSTS: &str = "dhcp-hosts";
 const DNS_NAMES: &str = "dns-names";
 const STALE: &str = "stale";
+/// What the files of DNS records begin with, beside those of the names that guests have by
+/// themselves: no name has this, and dnsmasq does not care.
+const RECORD: char = '+';
+
+/// The file of a DNS record.
+pub(super) fn record_file(name: &str) -> String {
+    format!("{RECORD}{name}")
+}
 
 /// How a lease file that may just be written to is read.
 #[derive(Clone, Copy, Debug)]
@@ -172,17 +180,17 @@ impl Files {
     pub(super) fn write_dns_name(
         &self,
         network: &Name,
-        name: &str,
+        (file, name): (&str, &str),
         addresses: &BTreeSet<IpAddr>,
     ) -> Result<(), ApplyError> {
         self.create_network(network)?;
         let lines: String = addresses.iter().map(|address| format!("{address} {name}\n")).collect();
-        write_whole(&self.dns_names_dir(network), name, &lines)
+        write_whole(&self.dns_names_dir(network), file, &lines)
     }
 
-    /// Deletes a DNS name, if it is there.
-    pub(super) fn delete_dns_name(&self, network: &Name, name: &str) -> Result<(), ApplyError> {
-        delete_file(self.dns_names_dir(network).join(name))
+    /// Deletes the file of a DNS name, if it is there.
+    pub(super) fn delete_dns_name(&self, network: &Name, file: &str) -> Result<(), ApplyError> {
+        delete_file(self.dns_names_dir(network).join(file))
     }
 
     /// Lists a physical device as enslaved by us. The kernel keeps no mark for it, and what someone
@@ -222,10 +230,14 @@ impl Files {
         Ok(names.iter().filter_map(key).collect())
     }
 
-    /// The DNS names.
-    pub(super) fn dns_names(&self, network: &Name) -> Result<Vec<String>, ObserveError> {
-        let names = file_names(&self.dns_names_dir(network))?;
-        Ok(names.into_iter().filter(|name| !name.starts_with('.')).collect())
+    /// The DNS names and records, by key.
+    pub(super) fn dns_names(&self, network: &Name) -> Result<Vec<Key>, ObserveError> {
+        let files = file_names(&self.dns_names_dir(network))?.into_iter();
+        let key = |file: String| match file.strip_prefix(RECORD) {
+            Some(name) => Key::DnsRecord(network.clone(), name.to_owned()),
+            None => Key::DnsName(network.clone(), file),
+        };
+        Ok(files.filter(|file| !file.starts_with('.')).map(key).collect())
     }
 
     /// The entry for a MAC. One that says something else than an entry for this MAC reads as one
@@ -246,8 +258,12 @@ impl Files {
     }
 
     /// The addresses of a DNS name; of one that cannot be read there are none, as above.
-    pub(super) fn dns_name(&self, network: &Name, name: &str) -> Result<Option<Object>, ObserveError> {
-        let text = read(self.dns_names_dir(network).join(name))?;
+    pub(super) fn dns_name(
+        &self,
+        network: &Name,
+        (file, name): (&str, &str),
+    ) -> Result<Option<Object>, ObserveError> {
+        let text = read(self.dns_names_dir(network).join(file))?;
         let parse = |text: String| {
             let address = |line: &str| line.strip_suffix(name)?.strip_suffix(' ')?.parse().ok();
             let whole = text.strip_suffix('\n').unwrap_or_default();
@@ -474,11 +490,20 @@ mod tests {
         assert_eq!(files.dhcp_host6(&network, address6).unwrap(), unreadable_host6());
 
         let (name, addresses) = ("web.trestle.internal", BTreeSet::from([address.into(), address6.into()]));
-        files.write_dns_name(&network, name, &addresses).unwrap();
-        assert_eq!(files.dns_name(&network, name).unwrap(), Some(Object::DnsName(addresses)));
-        assert_eq!(files.dns_names(&network).unwrap(), [name]);
+        let record = Key::DnsRecord(network.clone(), name.to_owned());
+        let both = [(name, Key::DnsName(network.clone(), name.to_owned())), (&*record_file(name), record)];
+        for (file, _) in &both {
+            files.write_dns_name(&network, (file, name), &addresses).unwrap();
+            assert_eq!(
+                files.dns_name(&network, (file, name)).unwrap(),
+                Some(Object::DnsName(addresses.clone()))
+            );
+        }
+        let mut there = files.dns_names(&network).unwrap();
+        there.sort();
+        assert_eq!(there, both.map(|(_, key)| key));
         fs::write(files.dns_names_dir(&network).join(name), format!("{address} {name}\nrubbish\n")).unwrap();
-        assert_eq!(files.dns_name(&network, name).unwrap(), Some(Object::DnsName(BTreeSet::new())));
+        assert_eq!(files.dns_name(&network, (name, name)).unwrap(), Some(Object::DnsName(BTreeSet::new())));
     }
 
     #[test]

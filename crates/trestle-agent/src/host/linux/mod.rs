@@ -5,6 +5,7 @@
 
 mod address;
 mod announce;
+mod conntrack;
 mod dnsmasq;
 mod features;
 mod files;
@@ -15,6 +16,7 @@ mod netlink;
 mod nfnetlink;
 mod nftables;
 mod observe;
+mod probe;
 mod process;
 mod release;
 mod route;
@@ -25,6 +27,7 @@ mod vlan;
 mod watch;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,18 +37,22 @@ use ipnet::IpNet;
 use trestle_api::agent::Feature;
 use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
-use trestle_core::spec::{Dnsmasq, HostSpec, Key, LinkKind};
+use trestle_core::spec::{Dnsmasq, Flows, HostSpec, Key, LinkKind};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Mac, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
 use announce::Role;
 use dnsmasq::DNSMASQ;
-use files::Files;
+use files::{Files, record_file};
 use netlink::Netlink;
 use nftables::Nftables;
 use release::{DHCP_RELEASE, DHCP_RELEASE6, Lease4, Lease6};
 use watch::{Touched, Watch};
+
+/// How often a floating IP is announced: the wire is others', and who misses it sends to the host
+/// before (reference LX-81).
+const FLOATING_ANNOUNCED: usize = 3;
 
 /// The machine the agent runs on.
 #[derive(Debug)]
@@ -117,6 +124,8 @@ impl LinuxHost {
                 files.delete_dhcp_host(network, &address.to_string())
             }
             Step::DeleteDnsName { network, name } => files.delete_dns_name(network, name),
+            Step::DeleteDnsRecord { network, name } => files.delete_dns_name(network, &record_file(name)),
+            Step::EndFlows { flows } | Step::EndLateFlows { flows } => end_flows(flows).await,
             Step::ReloadDhcp { network } => dnsmasq::reload(files, network),
             Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
             Step::ForgetLeases { network } => files.forget_leases(network),
@@ -156,7 +165,11 @@ impl LinuxHost {
             }
             Step::WriteDnsName { network, name, addresses } => {
                 self.make_folders(network)?;
-                files.write_dns_name(network, name, addresses)
+                files.write_dns_name(network, (name, name), addresses)
+            }
+            Step::WriteDnsRecord { network, name, addresses } => {
+                self.make_folders(network)?;
+                files.write_dns_name(network, (&record_file(name), name), addresses)
             }
             Step::StartDnsmasq { network, dnsmasq } => self.start_dnsmasq(network, dnsmasq).await,
             Step::ReleaseLease { network, bridge, address, mac } => {
@@ -175,6 +188,8 @@ impl LinuxHost {
             }
             Step::PutRuleset { .. }
             | Step::AddElement { .. }
+            | Step::ReplaceElement { .. }
+            | Step::ForgetClaim { .. }
             | Step::DeleteElement { .. }
             | Step::DeleteRuleset { .. } => {
                 let done = self.nftables.transact(vec![step.clone()]).await;
@@ -186,10 +201,12 @@ impl LinuxHost {
     async fn add_address(&self, link: &LinkName, address: IpNet) -> Result<(), ApplyError> {
         address::add(&self.netlink, link, address).await?;
         let device = link::existing(&self.netlink, link).await?;
-        match device.mac {
-            Some(mac) => announce(link, device.index, mac, Role::Router, &[address.addr()].into()),
-            None => Ok(()),
+        let Some(mac) = device.mac else { return Ok(()) };
+        let times = if device.owner() == Owner::Ours { 1 } else { FLOATING_ANNOUNCED };
+        for _ in 0..times {
+            announce(link, device.index, mac, Role::Router, &[address.addr()].into())?;
         }
+        Ok(())
     }
 
     /// The network's folders, listened to from before the first file is in them.
@@ -242,8 +259,14 @@ impl LinuxHost {
             Step::WriteDhcpHost6 { network, address, .. } => {
                 vec![Touched::File(files.dhcp_hosts_dir(network).join(address.to_string()))]
             }
+            Step::DeleteDnsRecord { network, name } => {
+                vec![Touched::FileGone(files.dns_names_dir(network).join(record_file(name)))]
+            }
             Step::WriteDnsName { network, name, .. } => {
                 vec![Touched::File(files.dns_names_dir(network).join(name))]
+            }
+            Step::WriteDnsRecord { network, name, .. } => {
+                vec![Touched::File(files.dns_names_dir(network).join(record_file(name)))]
             }
             Step::ForgetLeases { network } => {
                 let folders = [files.dhcp_hosts_dir(network), files.dns_names_dir(network)];
@@ -259,6 +282,14 @@ impl LinuxHost {
         };
         touched.into_iter().for_each(|touched| self.watch.touch(touched));
     }
+}
+
+/// The kernel's table of flows is walked for it.
+async fn end_flows(flows: &Flows) -> Result<(), ApplyError> {
+    let failed = |source| ApplyError::Flows { flows: flows.clone(), source };
+    let of = flows.clone();
+    let ended = tokio::task::spawn_blocking(move || conntrack::end(&of)).await;
+    ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))).map_err(failed)
 }
 
 fn announce(
@@ -297,6 +328,8 @@ fn batch(step: &Step) -> Batch {
     match step {
         Step::PutRuleset { .. }
         | Step::AddElement { .. }
+        | Step::ReplaceElement { .. }
+        | Step::ForgetClaim { .. }
         | Step::DeleteElement { .. }
         | Step::DeleteRuleset { .. } => Batch::Transaction,
         Step::DeletePort { .. } => Batch::Deletions,
@@ -374,6 +407,12 @@ impl Host for LinuxHost {
 
     async fn changed(&self) -> Change {
         self.watch.changed().await
+    }
+
+    fn devices(&self) -> BTreeSet<LinkName> {
+        // That they cannot be listed is said by the next observation.
+        let Ok(listed) = nix::net::if_::if_nameindex() else { return BTreeSet::new() };
+        listed.iter().filter_map(|device| device.name().to_str().ok()?.parse().ok()).collect()
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {

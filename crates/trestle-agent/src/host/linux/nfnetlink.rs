@@ -23,12 +23,13 @@ const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_DATA_VALUE: u16 = 1;
 /// `NLA_F_NESTED` (`linux/netlink.h`).
-const NESTED: u16 = 1 << 15;
+pub(super) const NESTED: u16 = 1 << 15;
 /// `struct nlmsghdr` and, after it, `struct nfgenmsg`.
-const HEADER: usize = 16;
-const FAMILY_HEADER: usize = 4;
+pub(super) const HEADER: usize = 16;
+pub(super) const FAMILY_HEADER: usize = 4;
 /// The multicast group of all nftables changes.
 pub(super) const NFNLGRP_NFTABLES: u32 = 7;
 
@@ -110,9 +111,14 @@ impl QuerySocket {
         }
     }
 
-    /// Whether the key, encoded as the kernel does, is in the set. The library fetches the whole
-    /// set to answer this.
-    pub(super) fn has_element(&self, family: u8, table: &str, set: &str, key: &[u8]) -> io::Result<bool> {
+    /// What the key leads to in a map, nothing in a set, both as the kernel has them; `None` if it is
+    /// not in there. The library fetches the whole set to answer this.
+    pub(super) fn element(
+        &self,
+        family: u8,
+        (table, set): (&str, &str),
+        key: &[u8],
+    ) -> io::Result<Option<Vec<u8>>> {
         let key = attribute(NESTED | NFTA_SET_ELEM_KEY, &attribute(NFTA_DATA_VALUE, key));
         let elements = attribute(NESTED | NFTA_LIST_ELEM, &key);
         let attributes = [
@@ -120,13 +126,14 @@ impl QuerySocket {
             attribute(NFTA_SET_ELEM_LIST_SET, &terminated(set)),
             attribute(NESTED | NFTA_SET_ELEM_LIST_ELEMENTS, &elements),
         ];
-        Ok(self.ask(NFT_MSG_GETSETELEM, family, &attributes.concat())?.is_some())
+        let answer = self.ask(NFT_MSG_GETSETELEM, family, &attributes.concat())?;
+        Ok(answer.map(|answer| value_in(&answer).unwrap_or_default()))
     }
 
     /// `None` if what is asked about is not there. Begins anew when the rules change meanwhile.
     fn ask(&self, kind: u16, family: u8, attributes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         loop {
-            self.0.send(&request(kind, family, attributes), 0)?;
+            self.0.send(&request(NFNL_SUBSYS_NFTABLES << 8 | kind, 0, family, attributes), 0)?;
             let (answer, _) = self.0.recv_from_full()?;
             match error_of(&answer) {
                 None => return Ok(Some(answer)),
@@ -138,11 +145,12 @@ impl QuerySocket {
     }
 }
 
-fn request(kind: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
+/// A request of any subsystem; `kind` has that in its upper byte.
+pub(super) fn request(kind: u16, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
     let length = (HEADER + FAMILY_HEADER + attributes.len()) as u32;
     let mut request = length.to_ne_bytes().to_vec();
-    request.extend((NFNL_SUBSYS_NFTABLES << 8 | kind).to_ne_bytes());
-    request.extend(NLM_F_REQUEST.to_ne_bytes());
+    request.extend(kind.to_ne_bytes());
+    request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
     // No sequence number and no port: each answer is read before the next request.
     request.extend([0; 8]);
     request.extend([family, 0, 0, 0]);
@@ -150,7 +158,7 @@ fn request(kind: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
     request
 }
 
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut attribute = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
     attribute.extend(kind.to_ne_bytes());
     attribute.extend(value);
@@ -158,12 +166,22 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute
 }
 
+/// The value of the one element that an answer tells of.
+fn value_in(answer: &[u8]) -> Option<Vec<u8>> {
+    let mut attributes = answer.get(HEADER + FAMILY_HEADER..)?.to_vec();
+    for kind in [NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE] {
+        let mut inner = NlasIterator::new(&attributes[..]).flatten();
+        attributes = inner.find(|nla| nla.kind() & !NESTED == kind)?.value().to_vec();
+    }
+    Some(attributes)
+}
+
 fn terminated(text: &str) -> Vec<u8> {
     [text.as_bytes(), &[0]].concat()
 }
 
 /// The error number of an `NLMSG_ERROR`.
-fn error_of(answer: &[u8]) -> Option<Errno> {
+pub(super) fn error_of(answer: &[u8]) -> Option<Errno> {
     let kind = answer.get(4..6)?.try_into().ok().map(u16::from_ne_bytes)?;
     let code = answer.get(HEADER..HEADER + 4)?.try_into().ok().map(i32::from_ne_bytes)?;
     (kind == NLMSG_ERROR && code != 0).then(|| Errno::from_raw(-code))

@@ -15,7 +15,7 @@ use trestle_core::ownership::TABLE;
 use trestle_core::plan::Step;
 use trestle_core::render;
 use trestle_core::spec::{Set, Table};
-use trestle_core::types::{LinkName, Mac};
+use trestle_core::types::{LinkName, Mac, Protocol};
 
 use super::libnftables::{Context, Output};
 use super::nfnetlink::QuerySocket;
@@ -36,8 +36,8 @@ const EDITED: &str = "edited";
 pub(super) struct Tables {
     /// The text of each table that is there, or that somebody edited it.
     pub(super) rulesets: BTreeMap<Table, String>,
-    /// The elements that are there.
-    pub(super) elements: BTreeSet<(Set, String)>,
+    /// The elements that are there; of a map with what each leads to.
+    pub(super) elements: BTreeMap<(Set, String), Option<String>>,
 }
 
 type Job = Box<dyn FnOnce(&mut Session) + Send>;
@@ -89,9 +89,10 @@ impl Nftables {
                 session.learn(table, &text)?;
             }
             let rulesets = session.rulesets(&Table::ALL.into())?;
-            let mut elements = BTreeSet::new();
+            let mut elements = BTreeMap::new();
             for set in Set::ALL {
-                elements.extend(session.list(set)?.into_iter().map(|element| (set, element)));
+                let listed = session.list(set)?.into_iter();
+                elements.extend(listed.map(|(element, value)| ((set, element), value)));
             }
             Ok(Tables { rulesets, elements })
         })
@@ -106,9 +107,10 @@ impl Nftables {
     ) -> Result<Tables, NftError> {
         self.call(move |session| {
             let rulesets = session.rulesets(&tables)?;
-            let mut there = BTreeSet::new();
+            let mut there = BTreeMap::new();
             for (set, asked) in elements {
-                there.extend(session.which(set, asked)?.into_iter().map(|element| (set, element)));
+                let found = session.which(set, asked)?.into_iter();
+                there.extend(found.map(|(element, value)| ((set, element), value)));
             }
             Ok(Tables { rulesets, elements: there })
         })
@@ -181,26 +183,31 @@ impl Session {
     }
 
     /// Every element of a set.
-    fn list(&mut self, set: Set) -> Result<Vec<String>, NftError> {
-        let command = format!("list set {} {TABLE} {}", set.table().family(), set.name());
+    fn list(&mut self, set: Set) -> Result<BTreeMap<String, Option<String>>, NftError> {
+        let kind = if set.is_map() { "map" } else { "set" };
+        let command = format!("list {kind} {} {TABLE} {}", set.table().family(), set.name());
         let listing = if_there(self.context.run(&command, Output::Json))?;
-        listing.map_or_else(|| Ok(Vec::new()), |listing| parse_elements(set, &listing))
+        listing.map_or_else(|| Ok(BTreeMap::new()), |listing| parse_elements(set, &listing))
     }
 
     /// Those of the elements that are in the set. Ranges are always listed: asked for one by one,
     /// the range around it answers for another one.
-    fn which(&mut self, set: Set, mut asked: BTreeSet<String>) -> Result<BTreeSet<String>, NftError> {
+    fn which(
+        &mut self,
+        set: Set,
+        asked: BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Option<String>>, NftError> {
         let keys: Option<Vec<Vec<u8>>> = asked.iter().map(|element| element_key(set, element)).collect();
         let Some(keys) = keys.filter(|keys| keys.len() <= FEW_ELEMENTS) else {
-            let there: BTreeSet<String> = self.list(set)?.into_iter().collect();
-            asked.retain(|element| there.contains(element));
-            return Ok(asked);
+            let mut there = self.list(set)?;
+            there.retain(|element, _| asked.contains(element));
+            return Ok(there);
         };
-        let mut there = BTreeSet::new();
+        let mut there = BTreeMap::new();
         for (element, key) in asked.into_iter().zip(keys) {
-            let found = self.queries.has_element(protocol(set.table()), TABLE, set.name(), &key);
-            if found.map_err(|source| NftError::Query { set, source })? {
-                there.insert(element);
+            let found = self.queries.element(protocol(set.table()), (TABLE, set.name()), &key);
+            if let Some(value) = found.map_err(|source| NftError::Query { set, source })? {
+                there.insert(element, value_text(set, &value)?);
             }
         }
         Ok(there)
@@ -310,17 +317,26 @@ fn transaction(steps: &[Step]) -> String {
         }
     }
     elements(&mut text, "add", steps, |step| match step {
-        Step::AddElement { set, element } => Some((*set, element)),
+        Step::AddElement { set, element } => Some((*set, element.clone())),
         _ => None,
     });
     // What goes with its table is not deleted for itself. nft 1.0 cannot delete what may be gone
     // already, so each is added first, which is nothing where it is there.
     for verb in ["add", "delete"] {
         elements(&mut text, verb, steps, |step| match step {
-            Step::DeleteElement { set, element } if !deleted.contains(&set.table()) => Some((*set, element)),
+            Step::ReplaceElement { set, element, from, .. } => Some((*set, format!("{element} : {from}"))),
+            Step::DeleteElement { set, element } | Step::ForgetClaim { set, element }
+                if !deleted.contains(&set.table()) =>
+            {
+                Some((*set, element.clone()))
+            }
             _ => None,
         });
     }
+    elements(&mut text, "add", steps, |step| match step {
+        Step::ReplaceElement { set, element, to, .. } => Some((*set, format!("{element} : {to}"))),
+        _ => None,
+    });
     text
 }
 
@@ -335,11 +351,11 @@ fn elements<'a>(
     text: &mut String,
     verb: &str,
     steps: &'a [Step],
-    pick: impl Fn(&'a Step) -> Option<(Set, &'a String)>,
+    pick: impl Fn(&'a Step) -> Option<(Set, String)>,
 ) {
     let mut of_set: BTreeMap<Set, Vec<String>> = BTreeMap::new();
     for (set, element) in steps.iter().filter_map(pick) {
-        of_set.entry(set).or_default().push(quoted(set, element));
+        of_set.entry(set).or_default().push(quoted(set, &element));
     }
     for (set, elements) in of_set {
         let (family, set) = (set.table().family(), set.name());
@@ -351,6 +367,7 @@ fn elements<'a>(
 pub(super) fn protocol(table: Table) -> u8 {
     match table {
         Table::Gateway => 1,
+        Table::Claims => 3,
         Table::Guard => 7,
     }
 }
@@ -365,23 +382,45 @@ enum Part {
     /// An IPv6 address as nft writes bytes whose meaning it does not know.
     Number,
     Range,
+    /// A protocol with ports.
+    Protocol,
+    Port,
 }
 
 /// What the elements of a set are made of, in the order of its type.
 fn parts(set: Set) -> &'static [Part] {
+    use Part::{Device, Ipv4, Ipv6, Number, Port, Protocol, Range};
     match set {
-        Set::GuardMac | Set::SharedMac => &[Part::Device, Part::Mac],
+        Set::GuardMac | Set::SharedMac => &[Device, Part::Mac],
         Set::GatewayMac => &[Part::Mac],
-        Set::GuardIp4 => &[Part::Device, Part::Mac, Part::Ipv4],
-        Set::GuardIp6 => &[Part::Device, Part::Mac, Part::Ipv6],
-        Set::GuardNd => &[Part::Device, Part::Mac, Part::Number],
-        Set::SharedUplink | Set::Network | Set::Private => &[Part::Device],
-        Set::SharedIp4 => &[Part::Device, Part::Ipv4],
-        Set::SharedIp6 => &[Part::Device, Part::Ipv6],
-        Set::SharedNd => &[Part::Device, Part::Number],
-        Set::Routed => &[Part::Device, Part::Device],
-        Set::NatSource => &[Part::Range, Part::Device],
-        Set::NatExempt => &[Part::Range, Part::Range],
+        Set::GuardIp4 => &[Device, Part::Mac, Ipv4],
+        Set::GuardIp6 => &[Device, Part::Mac, Ipv6],
+        Set::GuardNd => &[Device, Part::Mac, Number],
+        Set::SharedUplink | Set::Network | Set::Private => &[Device],
+        Set::SharedIp4 | Set::Held | Set::Yielded => &[Device, Ipv4],
+        Set::SharedIp6 | Set::Held6 | Set::Yielded6 => &[Device, Ipv6],
+        Set::SharedNd => &[Device, Number],
+        Set::Routed => &[Device, Device],
+        Set::NatSource | Set::NatSourceIp | Set::NatLocal | Set::NatLocal6 => &[Range, Device],
+        Set::NatExempt | Set::NatForced => &[Range, Range],
+        Set::FloatingTo | Set::FloatingBack | Set::Floating => &[Ipv4],
+        Set::FloatingTo6 | Set::FloatingBack6 | Set::Floating6 => &[Ipv6],
+        Set::FloatingFrom => &[Ipv4, Device],
+        Set::FloatingFrom6 => &[Ipv6, Device],
+        Set::ForwardTo => &[Ipv4, Protocol, Port],
+        Set::ForwardTo6 => &[Ipv6, Protocol, Port],
+    }
+}
+
+/// What the elements of a map lead to, in the same way.
+fn value_parts(set: Set) -> &'static [Part] {
+    use Part::{Ipv4, Ipv6, Port};
+    match set {
+        Set::NatSourceIp | Set::FloatingTo | Set::FloatingFrom | Set::FloatingBack => &[Ipv4],
+        Set::FloatingTo6 | Set::FloatingFrom6 | Set::FloatingBack6 => &[Ipv6],
+        Set::ForwardTo => &[Ipv4, Port],
+        Set::ForwardTo6 => &[Ipv6, Port],
+        _ => &[],
     }
 }
 
@@ -392,7 +431,9 @@ fn quoted(set: Set, element: &str) -> String {
         Part::Device => format!("\"{text}\""),
         _ => text.to_owned(),
     };
-    element.split(" . ").zip(parts(set)).map(quote).collect::<Vec<_>>().join(" . ")
+    let (key, value) = element.split_once(" : ").map_or((element, None), |(key, value)| (key, Some(value)));
+    let key = key.split(" . ").zip(parts(set)).map(quote).collect::<Vec<_>>().join(" . ");
+    value.map_or(key.clone(), |value| format!("{key} : {value}"))
 }
 
 /// An element as the kernel has it: the parts one after the other, each of several filled up to four
@@ -422,40 +463,80 @@ fn part_key(part: Part, text: &str) -> Option<Vec<u8>> {
         Part::Ipv4 => text.parse::<Ipv4Addr>().ok()?.octets().to_vec(),
         Part::Ipv6 => text.parse::<Ipv6Addr>().ok()?.octets().to_vec(),
         Part::Number => u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()?.to_be_bytes().to_vec(),
+        Part::Protocol => vec![text.parse::<Protocol>().ok()?.number()],
+        Part::Port => text.parse::<u16>().ok()?.to_be_bytes().to_vec(),
         Part::Range => return None,
     })
 }
 
+/// What an element of a map leads to, from what the kernel has; nothing of a set.
+fn value_text(set: Set, value: &[u8]) -> Result<Option<String>, NftError> {
+    let strange = || NftError::Element { set, element: format!("{value:02x?}") };
+    let (mut rest, mut texts) = (value, Vec::new());
+    for part in value_parts(set) {
+        let (text, length) = match part {
+            Part::Ipv4 => (rest.first_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes).to_string()), 4),
+            Part::Ipv6 => (rest.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes).to_string()), 16),
+            Part::Port => (rest.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes).to_string()), 4),
+            _ => (None, 0),
+        };
+        texts.push(text.ok_or_else(strange)?);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok((!texts.is_empty()).then(|| texts.join(" . ")))
+}
+
 /// The elements of a set in `nft -j list set` (libnftables-json(5)), in the words of our keys.
-fn parse_elements(set: Set, listing: &str) -> Result<Vec<String>, NftError> {
+fn parse_elements(set: Set, listing: &str) -> Result<BTreeMap<String, Option<String>>, NftError> {
     let listing: Value = serde_json::from_str(listing).map_err(NftError::Answer)?;
     let objects = listing.get("nftables").and_then(Value::as_array).into_iter().flatten();
-    let elements = objects.filter_map(|object| object.get("set")?.get("elem")?.as_array()).flatten();
+    let sets = objects.filter_map(|object| object.get("set").or_else(|| object.get("map")));
+    let elements = sets.filter_map(|set| set.get("elem")?.as_array()).flatten();
     elements
         .map(|element| {
             let strange = || NftError::Element { set, element: element.to_string() };
-            parse_element(element).ok_or_else(strange)
+            parse_element(set, element).ok_or_else(strange)
         })
         .collect()
 }
 
-fn parse_element(element: &Value) -> Option<String> {
+fn parse_element(set: Set, element: &Value) -> Option<(String, Option<String>)> {
+    let (key, value) = match element.as_array().map(Vec::as_slice) {
+        Some([key, value]) if set.is_map() => (key, Some(value)),
+        _ => (element, None),
+    };
+    let value = match value {
+        Some(value) => Some(parse_parts(value_parts(set), value)?),
+        None => None,
+    };
     // With a comment or timeout, the element is wrapped once more.
-    let element = element.get("elem").and_then(|elem| elem.get("val")).unwrap_or(element);
-    let Some(parts) = element.get("concat") else { return parse_part(element) };
-    let parts: Option<Vec<String>> = parts.as_array()?.iter().map(parse_part).collect();
-    Some(parts?.join(" . "))
+    let key = key.get("elem").and_then(|elem| elem.get("val")).unwrap_or(key);
+    Some((parse_parts(parts(set), key)?, value))
 }
 
-fn parse_part(part: &Value) -> Option<String> {
-    if let Some(prefix) = part.get("prefix") {
+fn parse_parts(parts: &[Part], value: &Value) -> Option<String> {
+    let values = match value.get("concat") {
+        Some(values) => &values.as_array()?[..],
+        None => std::slice::from_ref(value),
+    };
+    let texts: Option<Vec<String>> =
+        values.iter().zip(parts).map(|(value, part)| parse_part(*part, value)).collect();
+    Some(texts?.join(" . "))
+}
+
+fn parse_part(part: Part, value: &Value) -> Option<String> {
+    if let Some(prefix) = value.get("prefix") {
         return Some(format!("{}/{}", prefix.get("addr")?.as_str()?, prefix.get("len")?.as_u64()?));
     }
-    if let Some(range) = part.get("range") {
+    if let Some(range) = value.get("range") {
         return Some(format!("{}-{}", range.get(0)?.as_str()?, range.get(1)?.as_str()?));
     }
-    // Numbers beyond 64 bits are texts in hex; the text form has all of them so.
-    part.as_u64().map(|number| format!("{number:#x}")).or_else(|| part.as_str().map(str::to_owned))
+    match (part, value.as_u64()) {
+        // Beyond 64 bits they are texts in hex; the text form has all of them so.
+        (Part::Number, Some(number)) => Some(format!("{number:#x}")),
+        (_, Some(number)) => Some(number.to_string()),
+        (_, None) => value.as_str().map(str::to_owned),
+    }
 }
 
 #[cfg(test)]
@@ -500,16 +581,24 @@ mod tests {
             {"concat": [{"prefix": {"addr": "10.0.0.0", "len": 24}}, "eth0"]},
             {"elem": {"val": {"concat": ["10.0.3.7", "fwd"]}, "comment": "x"}},
             {"concat": [{"range": ["10.1.0.1", "10.1.0.9"]}, "eth0"]}]}}]}"#;
-        let elements = parse_elements(Set::NatSource, listing).unwrap();
+        let parse =
+            |set, listing: &str| parse_elements(set, listing).unwrap().into_keys().collect::<Vec<_>>();
+        let elements = parse(Set::NatSource, listing);
         assert_eq!(elements, ["10.0.0.0/24 . eth0", "10.0.3.7 . fwd", "10.1.0.1-10.1.0.9 . eth0"]);
         let listing =
             r#"{"nftables": [{"set": {"elem": ["br100", {"elem": {"val": "fwd", "comment": "x"}}]}}]}"#;
-        assert_eq!(parse_elements(Set::Network, listing).unwrap(), ["br100", "fwd"]);
+        assert_eq!(parse(Set::Network, listing), ["br100", "fwd"]);
         let listing = r#"{"nftables": [{"set": {"elem": [{"concat": ["a", "fa:16:3e:00:00:01", 5]},
             {"concat": ["a", "fa:16:3e:00:00:01", "0xfe80000000000000f8163efffe000001"]}]}}]}"#;
         assert_eq!(
-            parse_elements(Set::GuardNd, listing).unwrap(),
+            parse(Set::GuardNd, listing),
             ["a . fa:16:3e:00:00:01 . 0x5", "a . fa:16:3e:00:00:01 . 0xfe80000000000000f8163efffe000001"]
         );
+        let listing = r#"{"nftables": [{"map": {"elem": [
+            [{"concat": ["203.0.113.21", "tcp", 80]}, {"concat": ["10.0.0.5", 8080]}]]}}]}"#;
+        let leads_to = Some("10.0.0.5 . 8080".to_owned());
+        let elements = parse_elements(Set::ForwardTo, listing).unwrap();
+        assert_eq!(elements, BTreeMap::from([("203.0.113.21 . tcp . 80".to_owned(), leads_to.clone())]));
+        assert_eq!(value_text(Set::ForwardTo, &[10, 0, 0, 5, 31, 144, 0, 0]).unwrap(), leads_to);
     }
 }

@@ -1,6 +1,8 @@
 //! Puts together what a host has: all of it, or what stands under some keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
 
 use trestle_core::ownership::Owner;
 use trestle_core::plan::reads;
@@ -9,12 +11,12 @@ use trestle_core::state::{HostState, Observed};
 use trestle_core::types::{LinkName, Name};
 
 use super::address::Held;
-use super::files::Reading;
+use super::files::{Reading, record_file};
 use super::link::Device;
 use super::nftables::Tables;
 use super::route::Led;
 use super::watch::Scope;
-use super::{LinuxHost, address, dnsmasq, link, route, station, sysctl};
+use super::{LinuxHost, address, dnsmasq, link, probe, route, station, sysctl};
 use crate::host::error::{NetlinkError, ObserveError};
 
 /// Looked up one by one up to here, by one listing from here on.
@@ -99,8 +101,8 @@ fn put_tables(state: &mut HostState, tables: Tables) {
     for (table, text) in tables.rulesets {
         state.put_ours(Key::Ruleset(table), Object::Ruleset(text));
     }
-    for (set, element) in tables.elements {
-        state.put_ours(Key::Element(set, element), Object::Element);
+    for ((set, element), value) in tables.elements {
+        state.put_ours(Key::Element(set, element), value.map_or(Object::Element, Object::Mapping));
     }
 }
 
@@ -130,8 +132,9 @@ impl LinuxHost {
         put_tables(&mut state, tables);
         self.put_all_links(&mut state, &devices, &mut scope);
         for held in &addresses {
-            let device = devices.by_index.get(&held.index);
-            if let Some(device) = device.filter(|device| has_addresses(device, &scope)) {
+            let Some(device) = devices.by_index.get(&held.index) else { continue };
+            let is_asked_for = scope.addresses.contains(&(device.name.clone(), held.address.addr()));
+            if held.owner == Owner::Ours || is_asked_for || has_addresses(device, &scope) {
                 put_address(&mut state, device, held);
             }
         }
@@ -151,6 +154,10 @@ impl LinuxHost {
         for network in self.files.networks()? {
             self.put_network(&mut state, &network)?;
         }
+        let missing = |key: &&Key| matches!(key, Key::Address(..)) && !state.objects.contains_key(key);
+        let missing: Vec<&Key> = spec.objects.keys().filter(missing).collect();
+        let asked = missing.into_iter().flat_map(|key| reads(spec, key)).collect();
+        self.put_neighbours(&mut state, &asked, &devices).await?;
         Ok(state)
     }
 
@@ -185,8 +192,8 @@ impl LinuxHost {
         for key in self.files.dhcp_hosts(network)? {
             self.put_file(state, &key)?;
         }
-        for name in self.files.dns_names(network)? {
-            self.put_file(state, &Key::DnsName(network.clone(), name))?;
+        for key in self.files.dns_names(network)? {
+            self.put_file(state, &key)?;
         }
         for (key, lease) in self.files.leases(network)? {
             state.put_ours(key, lease);
@@ -198,7 +205,8 @@ impl LinuxHost {
         let object = match key {
             Key::DhcpHost(network, mac) => self.files.dhcp_host(network, *mac)?,
             Key::DhcpHost6(network, address) => self.files.dhcp_host6(network, *address)?,
-            Key::DnsName(network, name) => self.files.dns_name(network, name)?,
+            Key::DnsName(network, name) => self.files.dns_name(network, (name, name))?,
+            Key::DnsRecord(network, name) => self.files.dns_name(network, (&record_file(name), name))?,
             Key::Lease(network, mac) => self.files.lease(network, *mac, Reading::Glance)?.map(Object::Lease),
             Key::Lease6(network, address) => self.files.lease6(network, *address, Reading::Glance)?,
             Key::Dnsmasq(network) => dnsmasq::running(&self.files, network)?.map(|running| {
@@ -266,7 +274,36 @@ impl LinuxHost {
         for key in keys {
             self.put_some_station(state, key, &mut devices).await?;
         }
-        self.put_some_addresses(state, keys, &devices).await
+        self.put_some_addresses(state, keys, &devices).await?;
+        self.put_neighbours(state, keys, &devices).await
+    }
+
+    /// Who else answers for the addresses that are asked about.
+    async fn put_neighbours(
+        &self,
+        state: &mut HostState,
+        keys: &BTreeSet<Key>,
+        devices: &Devices,
+    ) -> Result<(), ObserveError> {
+        let mut asked: BTreeMap<&LinkName, Vec<IpAddr>> = BTreeMap::new();
+        for key in keys {
+            if let Key::Neighbour(link, address) = key {
+                asked.entry(link).or_default().push(*address);
+            }
+        }
+        for (link, addresses) in asked {
+            let Some(device) = devices.named(link) else { continue };
+            let Some(asker) = device.mac.map(|mac| probe::Asker { index: device.index, mac }) else {
+                continue;
+            };
+            let answers = tokio::task::spawn_blocking(move || probe::who_has(asker, &addresses)).await;
+            let answers = answers.unwrap_or_else(|panicked| Err(io::Error::other(panicked)));
+            let failed = |source| ObserveError::Probe { link: link.clone(), source };
+            for (address, mac) in answers.map_err(failed)? {
+                state.put_foreign(Key::Neighbour(link.clone(), address), Object::Neighbour(mac));
+            }
+        }
+        Ok(())
     }
 
     /// The station of this key, if it is a station's.
@@ -331,8 +368,11 @@ impl LinuxHost {
         for index in whole.union(&asked) {
             let Some(device) = devices.by_index.get(index) else { continue };
             let wanted = |key: &Key| whole.contains(index) || keys.contains(key);
+            let name = device.link_name();
+            let scope = scope(keys.iter());
             for held in address::list(&self.netlink, Some(*index)).await.map_err(listing("the addresses"))? {
-                if wanted(&Key::Address(device.link_name(), held.address)) {
+                let is_asked_for = scope.addresses.contains(&(device.name.clone(), held.address.addr()));
+                if is_asked_for || wanted(&Key::Address(name.clone(), held.address)) {
                     put_address(state, device, &held);
                 }
             }
@@ -378,6 +418,7 @@ fn link_of(key: &Key) -> Option<&LinkName> {
         | Key::Device(link)
         | Key::Uplink(link)
         | Key::Address(link, _)
+        | Key::Neighbour(link, _)
         | Key::Route(link, _)
         | Key::Station(link, _) => Some(link),
         _ => None,
@@ -398,8 +439,13 @@ fn scope<'a>(keys: impl Iterator<Item = &'a Key>) -> Scope {
     let mut scope = Scope::default();
     for key in keys {
         scope.links.extend(link_of(key).map(LinkName::to_string));
-        if let Key::Uplink(link) = key {
-            scope.uplinks.insert(link.to_string());
+        match key {
+            Key::Uplink(link) => drop(scope.uplinks.insert(link.to_string())),
+            // Whatever its prefix there: the same address is the host's own.
+            Key::Address(link, address) => {
+                scope.addresses.insert((link.to_string(), address.addr()));
+            }
+            _ => {}
         }
     }
     scope

@@ -10,8 +10,11 @@
 //! what a step causes before the step returns, so what is queued when the steps are done, and is
 //! about what they touched, is theirs.
 
+mod fingerprint;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +44,7 @@ use super::process::{self, Process};
 use super::route::Led;
 use crate::host::Change;
 use crate::host::error::OpenError;
+use fingerprint::Fingerprint;
 
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
@@ -59,6 +63,8 @@ pub(super) struct Scope {
     pub(super) links: BTreeSet<String>,
     /// Those of them whose addresses and routes matter.
     pub(super) uplinks: BTreeSet<String>,
+    /// Addresses of the spec, by device.
+    pub(super) addresses: BTreeSet<(String, IpAddr)>,
 }
 
 /// Listens until it is dropped.
@@ -110,32 +116,6 @@ pub(super) enum Touched {
     File(PathBuf),
     /// A file goes.
     FileGone(PathBuf),
-}
-
-/// What of a device bears on a plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Fingerprint {
-    name: String,
-    owner: Owner,
-    is_our_bridge: bool,
-    master: Option<u32>,
-    mtu: u32,
-    mac: Option<trestle_core::types::Mac>,
-    up: bool,
-}
-
-impl Fingerprint {
-    fn of(device: &Device) -> Self {
-        Self {
-            name: device.name.clone(),
-            owner: device.owner(),
-            is_our_bridge: device.is_our_bridge(),
-            master: device.master,
-            mtu: device.mtu,
-            mac: device.mac,
-            up: device.up,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -209,6 +189,7 @@ impl Watch {
         let mut inner = self.shared.lock();
         inner.scope.links.extend(scope.links);
         inner.scope.uplinks.extend(scope.uplinks);
+        inner.scope.addresses.extend(scope.addresses);
     }
 
     /// These devices are known: notifications that say the same are none.
@@ -373,6 +354,13 @@ impl Inner {
         device.master.and_then(|index| self.devices.get(&index)).is_some_and(|master| master.is_our_bridge)
     }
 
+    /// The name of the device that the address is on, if that one alone matters there.
+    fn device_of_ours(&self, held: &Held) -> Option<&str> {
+        let device = self.devices.get(&held.index)?;
+        let is_in_spec = self.scope.addresses.contains(&(device.name.clone(), held.address.addr()));
+        is_in_spec.then_some(device.name.as_str())
+    }
+
     /// The name of the device, if its addresses and routes matter.
     fn address_device(&self, index: u32) -> Option<&str> {
         let device = self.devices.get(&index)?;
@@ -482,7 +470,7 @@ impl Inner {
 
     fn note_address(&self, held: Option<Held>, verb: &str) -> Option<String> {
         let held = held?;
-        let device = self.address_device(held.index)?;
+        let device = self.address_device(held.index).or_else(|| self.device_of_ours(&held))?;
         // Addresses go with their devices in nobody's name.
         let echo = self.own.contains(&Touched::LinkGone(device.to_owned()));
         (!echo).then(|| format!("{} was {verb} {device}", held.address))

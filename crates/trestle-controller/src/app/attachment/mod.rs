@@ -12,10 +12,11 @@ use std::time::Duration;
 use trestle_api::{AttachRequest, Attached};
 use trestle_core::compile::Entity;
 use trestle_core::types::HostId;
-use trestle_core::world::{Attachment, Host, NetworkType, Plug};
+use trestle_core::world::{Attachment, Gateways, Host, Network, NetworkType, Plug};
 
 use self::plug::read_plug;
 use crate::app::check::{self, Checks};
+use crate::app::floating_ip::device::refuse_without_devices;
 use crate::app::network::gateway::{refuse_cut_off, refuse_unfit, uplink};
 use crate::app::{App, Caller, host, instance};
 use crate::error::AppError;
@@ -66,6 +67,9 @@ impl App {
             self.refuse_gateway_away(&mut write, gateway, &record).await?;
         }
         let network = network_of(&mut write, &record).await?;
+        if let Some(server) = server(&network.network, host.id) {
+            refuse_without_devices(&mut write, server, record.interface.id).await?;
+        }
         let revision = write.revision();
         interface::place(&mut write, &record, Some(&attachment), None).await?;
         let message = format!("instance `{}` is plugged in on host `{}`", owner.name, host.name);
@@ -158,6 +162,15 @@ impl App {
         write.commit().await?;
         self.wait_for_hosts(instance::hosts_of(&record).collect(), revision).await;
         answer(&owner, &record, &network, (&host, Some(revision)))
+    }
+}
+
+/// The host that translates for what of a network is plugged in on this one.
+fn server(network: &Network, host: HostId) -> Option<HostId> {
+    match (network.network_type, &network.gateways) {
+        (NetworkType::Flat, _) => None,
+        (_, Gateways::One(gateway)) => *gateway,
+        (_, Gateways::Shared | Gateways::PerHost(_)) => Some(host),
     }
 }
 

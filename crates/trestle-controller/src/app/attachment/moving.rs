@@ -16,8 +16,9 @@ use trestle_core::types::{HostId, LinkName, Name};
 use trestle_core::world::{Attachment, Host, Plug};
 
 use crate::app::attachment::plug::read_plug;
-use crate::app::attachment::{change, network_of, refuse_no_place};
+use crate::app::attachment::{change, network_of, refuse_no_place, server};
 use crate::app::check::{self, Checks};
+use crate::app::floating_ip::device::refuse_without_devices;
 use crate::app::network::gateway::network_keys;
 use crate::app::{App, Caller, host, instance};
 use crate::error::AppError;
@@ -95,6 +96,9 @@ impl App {
             }
             refuse_other_move(&moved.owner, record)?;
             refuse_no_place(&mut write, &host, &network).await?;
+            if let Some(server) = server(&network.network, host.host.id) {
+                refuse_without_devices(&mut write, server, record.interface.id).await?;
+            }
             self.ensure_gateway(&mut write, &network, &host.host).await?;
             interface::place(&mut write, record, record.interface.attachment.as_ref(), Some(&place)).await?;
             let message = format!(
@@ -480,6 +484,9 @@ async fn refuse_troubles(
         refuse_other_move(owner, record)?;
         let network = network_of(write, record).await?;
         refuse_no_place(write, target, &network).await?;
+        if let Some(server) = server(&network.network, target.host.id) {
+            refuse_without_devices(write, server, record.interface.id).await?;
+        }
         of_networks.extend(network_keys(&network.network));
         devices.insert(Key::Link(record.interface.device.clone()));
     }

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use trestle_api::{InterfaceState, NewInterface};
 use trestle_core::compile::Entity;
 use trestle_core::ownership::device_name;
-use trestle_core::types::{Family, InterfaceId, Mac};
-use trestle_core::world::{self, Ipv6Mode};
+use trestle_core::types::{Family, InterfaceId, Mac, Name, PoolId};
+use trestle_core::world::{self, Ipv6Mode, NetworkType};
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
+use crate::app::floating_ip::{auto_assign, leave_interface};
 use crate::app::instance::{change, plugged_in_on};
 use crate::app::network::gateway::leave_host;
 use crate::app::network::{MacOf, generated_mac};
@@ -17,6 +18,7 @@ use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::fixed_ip::{self, Holder, Refusal};
+use crate::store::history;
 use crate::store::instance::InstanceRecord;
 use crate::store::interface::{self, InterfaceRecord};
 use crate::store::network::{self as network_store, NetworkRecord, mac_is_taken};
@@ -101,6 +103,7 @@ impl App {
         Ok(InterfaceRecord {
             interface,
             network_name: on.name.clone(),
+            floating_ips: Vec::new(),
             host_name: None,
             next_host_name: None,
             last_host: None,
@@ -140,13 +143,37 @@ impl App {
     }
 }
 
+/// Gives new interfaces, in the order of their networks, the floating IPs that come by themselves: out of
+/// a network's own pool, and out of the project's for the first that is routed for. Notes in the history
+/// what each has then.
+pub(super) async fn give_floating_ips(
+    write: &mut Write,
+    instance: &InstanceRecord,
+    networks: &[(NetworkRecord, Wish)],
+    mut of_project: Option<&(PoolId, Name)>,
+    interfaces: &mut [InterfaceRecord],
+) -> Result<(), AppError> {
+    for ((network, _), record) in networks.iter().zip(interfaces) {
+        if network.network.network_type != NetworkType::Flat {
+            let first = of_project.take();
+            if let Some(pool) = network.auto_assign.as_ref().or(first) {
+                record.floating_ips.push(auto_assign(write, instance, &record.interface, pool).await?);
+            }
+        }
+        history::note_new_interface(write, record.interface.id).await?;
+    }
+    Ok(())
+}
+
 /// Gives an interface's addresses back and takes it out.
 pub(super) async fn drop_interface(
     write: &mut Write,
     instance: &InstanceRecord,
     record: &InterfaceRecord,
 ) -> Result<(), AppError> {
+    leave_interface(write, instance, record).await?;
     fixed_ip::release(write, record).await?;
+    history::note_interface(write, record.interface.id).await?;
     interface::delete(write.connection(), record.interface.id).await?;
     let message = format!("instance `{}` left network `{}`", instance.name, record.network_name);
     let change =
@@ -243,6 +270,7 @@ async fn insert_interface(
         let interface = world::Interface {
             id,
             instance: instance.id,
+            project: instance.project,
             network: network.id,
             mac: wanted.map_or_else(|| generated_mac(MacOf::Guest), Ok)?,
             device: device_name(id),

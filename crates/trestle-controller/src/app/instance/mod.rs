@@ -9,7 +9,7 @@ use trestle_core::types::{HostId, InstanceId, Name, NetworkId};
 use uuid::Uuid;
 
 pub(super) use self::interfaces::leave_hosts;
-use self::interfaces::{Wish, drop_interface};
+use self::interfaces::{Wish, drop_interface, give_floating_ips};
 use crate::app::check::{self, Checks};
 use crate::app::{App, Caller, host, network, project};
 use crate::error::AppError;
@@ -53,7 +53,9 @@ impl App {
             Some(wishes) => self.wished_networks(&mut write, (caller, &owner), wishes).await?,
             None => self.default_networks(&mut write, &owner).await?,
         };
-        let interfaces = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        let mut interfaces = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        give_floating_ips(&mut write, &record, &networks, owner.auto_assign.as_ref(), &mut interfaces)
+            .await?;
         write.commit().await?;
         Ok(answer(record, interfaces))
     }
@@ -143,7 +145,9 @@ impl App {
         for (network, _) in &networks {
             networks::refuse_second(&record.name, &joined, network)?;
         }
-        interfaces.extend(self.make_interfaces(&mut write, (&record, &owner), &networks).await?);
+        let mut new = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        give_floating_ips(&mut write, &record, &networks, None, &mut new).await?;
+        interfaces.extend(new);
         write.commit().await?;
         Ok(answer(record, interfaces))
     }
@@ -257,6 +261,7 @@ fn answer(record: InstanceRecord, interfaces: Vec<InterfaceRecord>) -> Instance 
         network: record.network_name,
         mac: record.interface.mac,
         addresses: record.interface.addresses,
+        floating_ips: record.floating_ips,
         device: record.interface.device,
         host: record.host_name,
         plug: record.interface.attachment.map(|attachment| attachment.plug),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use trestle_api::{FieldProblem, NetworksCreated, NewNetwork, ReservedRange};
 use trestle_core::alloc::{Layout, LayoutProblem, split};
-use trestle_core::types::{AddressRange, Cidr, Family, LinkName, Mac, NetworkId, VlanId};
+use trestle_core::types::{AddressRange, Cidr, Family, LinkName, Mac, Name, NetworkId, PoolId, VlanId};
 use trestle_core::world::{self, Gateways, NetworkType};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use crate::app::network::gateway::refuse_unfit;
 use crate::app::network::ranges::RangeWish;
 use crate::app::network::request::{self, GatewaysWish, VlanWish, Wish};
 use crate::app::network::{MacOf, answer, change, generated_mac};
-use crate::app::{App, Caller, host, project};
+use crate::app::{App, Caller, host, pool, project};
 use crate::error::{AppError, ErrorKind};
 use crate::store::Write;
 use crate::store::host::HostRecord;
@@ -25,6 +25,7 @@ struct Draft<'a> {
     wish: &'a Wish,
     owner: Option<ProjectRecord>,
     gateway_host: Option<HostRecord>,
+    auto_assign: Option<(PoolId, Name)>,
     dhcp_lease_time: u32,
     created_at: Timestamp,
     macs: Vec<Mac>,
@@ -55,10 +56,15 @@ impl App {
             GatewaysWish::One(Some(text)) => Some(host::find(write.connection(), caller, text).await?),
             _ => None,
         };
+        let auto_assign = match new.auto_assign.as_deref() {
+            Some(text) => Some(pool::find(write.connection(), text).await?),
+            None => None,
+        };
         let draft = Draft {
             wish: &wish,
             owner,
             gateway_host,
+            auto_assign: auto_assign.map(|pool| (pool.id, pool.name)),
             dhcp_lease_time: self.config().dhcp_lease_time,
             created_at: write.at(),
             macs: unused_macs(&mut write, wish.count).await?,
@@ -192,7 +198,9 @@ impl Draft<'_> {
         let reserved = |range: &AddressRange| ReservedRange { range: *range, reason: String::new() };
         let reserved = wish.reserved.iter().map(reserved).collect();
         let layouts = layouts.into_iter().flatten();
-        Ok(Some(NetworkRecord::new(network, (owner, gateway_host), layouts, reserved, self.created_at)))
+        let names = (owner, gateway_host);
+        let record = NetworkRecord::new(network, names, layouts, reserved, self.created_at);
+        Ok(Some(NetworkRecord { auto_assign: self.auto_assign.clone(), ..record }))
     }
 
     fn gateways(&self) -> Gateways {
@@ -289,6 +297,11 @@ fn problem_of(collision: &Collision) -> FieldProblem {
             let message = format!("{cidr} overlaps with network `{other}`, which has {range}");
             problem(field, "network_overlap", message)
         }
+        Collision::Pool(cidr, pool, range) => {
+            let field = if cidr.family() == Family::Ipv4 { "cidr" } else { "cidr_v6" };
+            let message = format!("{cidr} overlaps with pool `{pool}`, which has {range}");
+            problem(field, "range_overlaps", message)
+        }
     }
 }
 
@@ -298,6 +311,7 @@ fn hint(code: &str) -> Option<&'static str> {
         "vlan_taken" => Some("leave `vlan` out to have the lowest free one"),
         "vlan_range_full" => Some("begin lower with `vlan_start`, or delete networks that are not needed"),
         "network_overlap" => Some("`trestle network list` shows the ranges that are taken"),
+        "range_overlaps" => Some("`trestle pool list` shows the ranges that are taken"),
         "does_not_fit" => Some("give a larger range, smaller networks or fewer of them"),
         _ => None,
     }

@@ -8,11 +8,13 @@ use trestle_core::spec::Key;
 use trestle_core::types::{HostId, LinkName, Name};
 use trestle_core::world::{self, Gateways, NetworkType};
 
+use crate::app::floating_ip::device::refuse_no_device;
 use crate::app::network::{change, find};
 use crate::app::{App, Caller, host};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::fixed_ip;
+use crate::store::floating_ip;
 use crate::store::host::{self as host_store, HostRecord};
 use crate::store::interface::{self, UplinkHolder};
 use crate::store::network::{self, NetworkRecord};
@@ -44,6 +46,8 @@ impl App {
             return self.shown_again(id).await;
         }
         refuse_unfit(&mut write, &target, &record).await?;
+        let needed = floating_ip::needed_on(write.connection(), id).await?;
+        refuse_no_device(&target, &needed)?;
         let is_in_use = network::is_in_use(write.connection(), id).await?;
         if is_in_use && !self.is_connected(&target) {
             let message = format!(

@@ -16,16 +16,13 @@ use trestle_core::compile::Entity;
 use trestle_core::types::{Family, Mac, NetworkId, ProjectId};
 use trestle_core::world::{Gateways, NetworkType};
 
-use crate::app::check;
+use crate::app::check::{self, LARGEST_COUNT};
 use crate::app::{App, Caller, host, project};
 use crate::error::AppError;
 use crate::store::change::Change;
 use crate::store::fixed_ip::{self, UsedAddresses};
 use crate::store::network::{self, Filter, NetworkRecord};
 use crate::store::subnet::SubnetRecord;
-
-/// The largest number that JSON carries without loss (RFC 8259 §6).
-const LARGEST_COUNT: u64 = (1 << 53) - 1;
 
 /// How many addresses of networks are in use.
 type Used = BTreeMap<(NetworkId, Family), UsedAddresses>;
@@ -199,6 +196,7 @@ fn answer(record: NetworkRecord, used: &Used) -> Network {
         mtu: network.mtu,
         dhcp_options: network.dhcp_options,
         reserved: record.reserved,
+        auto_assign: record.auto_assign.map(|(_, name)| name),
         created_at: record.created_at,
     }
 }

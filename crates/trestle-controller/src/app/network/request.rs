@@ -195,6 +195,7 @@ impl Reader<'_> {
                 ("multi_host", new.multi_host.is_some()),
                 ("share_address", new.share_address.is_some()),
                 ("gateway_host", new.gateway_host.is_some()),
+                ("auto_assign", new.auto_assign.is_some()),
             ];
             self.refuse(&gateway, "Trestle does not route for a network of type `flat`");
             let bridge = [("bridge_interface", new.bridge_interface.is_some())];

@@ -10,6 +10,7 @@ use trestle_core::world::Network;
 use super::vlan_from;
 use crate::store::columns::{Columns, address_text};
 use crate::store::error::{During, StoreError};
+use crate::store::pool;
 
 /// How many collisions are told of.
 const COLLISIONS_TOLD: usize = 10;
@@ -25,6 +26,8 @@ pub(crate) enum Collision {
     Vlan(VlanId, Name),
     /// Of the first range it has some addresses, which lie in the second one.
     Range(Cidr, Name, Cidr),
+    /// A pool has some addresses of the first range, which lie in the second one.
+    Pool(Cidr, Name, AddressRange),
 }
 
 /// What these new networks collide with: the first ones of each kind.
@@ -90,13 +93,21 @@ async fn range_collisions(
         ranges.map(|(range, cidr)| (range.first(), (range, cidr))).collect();
     let last = wanted.values().map(|(range, _)| range.last()).max();
     let Some((first, last)) = wanted.keys().next().copied().zip(last) else { return Ok(Vec::new()) };
+    let Some(whole) = AddressRange::new(first, last) else { return Ok(Vec::new()) };
+    // Those that are wanted do not overlap, so they end in the order in which they begin.
+    let hit = |taken: AddressRange| {
+        let before = wanted.range(..=taken.last()).rev().map(|(_, wanted)| wanted);
+        before.take_while(move |(range, _)| range.last() >= taken.first()).map(|(_, cidr)| *cidr)
+    };
     let mut collisions = Vec::new();
-    for (holder, there) in overlapping(connection, (first, last)).await? {
-        let taken = AddressRange::from(there);
-        // Those that are wanted do not overlap, so they end in the order in which they begin.
-        let before = wanted.range(..=taken.last()).rev();
-        let overlapping = before.take_while(|(_, (range, _))| range.last() >= taken.first());
-        collisions.extend(overlapping.map(|(_, (_, cidr))| Collision::Range(*cidr, holder.clone(), there)));
+    for (holder, there) in subnets_in(connection, &whole).await? {
+        collisions.extend(hit(there.into()).map(|cidr| Collision::Range(cidr, holder.clone(), there)));
+        if collisions.len() >= COLLISIONS_TOLD {
+            break;
+        }
+    }
+    for (holder, there) in pool::overlapping(connection, &whole).await? {
+        collisions.extend(hit(there).map(|cidr| Collision::Pool(cidr, holder.clone(), there)));
         if collisions.len() >= COLLISIONS_TOLD {
             break;
         }
@@ -104,26 +115,28 @@ async fn range_collisions(
     Ok(collisions)
 }
 
-/// The subnets that overlap with this range.
+/// What has addresses of this range already: subnets, and pools, as networks that make them up.
 pub(crate) async fn taken_ranges(
     connection: &mut AnyConnection,
     range: Cidr,
 ) -> Result<Vec<Cidr>, StoreError> {
     let range = AddressRange::from(range);
-    let taken = overlapping(connection, (range.first(), range.last())).await?;
-    Ok(taken.into_iter().map(|(_, cidr)| cidr).collect())
+    let subnets = subnets_in(connection, &range).await?.into_iter().map(|(_, cidr)| cidr);
+    let pools = pool::overlapping(connection, &range).await?;
+    Ok(subnets.chain(pools.iter().flat_map(|(_, range)| range.cidrs())).collect())
 }
 
-async fn overlapping(
+/// The subnets that overlap with this range, each with the name of its network.
+pub(crate) async fn subnets_in(
     connection: &mut AnyConnection,
-    (first, last): (IpAddr, IpAddr),
+    range: &AddressRange,
 ) -> Result<Vec<(Name, Cidr)>, StoreError> {
     let rows = sqlx::query(
         "SELECT n.name, s.cidr FROM subnets s JOIN networks n ON n.id = s.network
          WHERE s.first_address <= $2 AND s.last_address >= $1 ORDER BY s.first_address",
     )
-    .bind(address_text(first))
-    .bind(address_text(last))
+    .bind(address_text(range.first()))
+    .bind(address_text(range.last()))
     .fetch_all(connection)
     .await
     .during("look for overlapping networks")?;

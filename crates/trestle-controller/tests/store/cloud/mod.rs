@@ -12,8 +12,9 @@ use tempfile::TempDir;
 use trestle_api::agent::{Report, SpecQuery};
 use trestle_api::types::ProjectId;
 use trestle_api::{
-    AttachRequest, Attached, FixedIp, FixedIpFilter, Host, Instance, MovePhase, MoveRequest, Network,
-    NewHost, NewInstance, NewInterface, NewNetwork, NewProject, PageQuery, PlugRequest,
+    AttachRequest, Attached, FixedIp, FixedIpFilter, FloatingIp, FloatingIpAssociation, Host, Instance,
+    MovePhase, MoveRequest, Network, NewFloatingIp, NewHost, NewInstance, NewInterface, NewNetwork, NewPool,
+    NewPortForward, NewProject, PageQuery, PlugRequest, Pool,
 };
 use trestle_controller::app::{App, Caller, Clock};
 use trestle_controller::config::ControllerConfig;
@@ -101,6 +102,48 @@ impl Cloud {
     pub async fn host(&self, name: &str) -> Host {
         let new = NewHost { name: name.to_owned(), ..NewHost::default() };
         self.app.create_host(&Caller::Admin, new).await.unwrap()
+    }
+
+    /// A host whose public interface is `eth0`.
+    pub async fn public_host(&self, name: &str) -> Host {
+        let public_interface = Some("eth0".to_owned());
+        let new = NewHost { name: name.to_owned(), public_interface, ..NewHost::default() };
+        self.app.create_host(&Caller::Admin, new).await.unwrap()
+    }
+
+    pub async fn pool(&self, name: &str, range: &str) -> Pool {
+        self.try_pool(name, &[range]).await.unwrap()
+    }
+
+    pub async fn try_pool(&self, name: &str, ranges: &[&str]) -> Result<Pool, AppError> {
+        let ranges = ranges.iter().map(|range| (*range).to_owned()).collect();
+        let new = NewPool { name: name.to_owned(), interface: None, ranges };
+        self.app.create_pool(&Caller::Admin, new).await
+    }
+
+    pub async fn reserve(&self, project: &Caller) -> String {
+        let new = NewFloatingIp::default();
+        self.app.reserve_floating_ip(project, new).await.unwrap().address.to_string()
+    }
+
+    pub async fn associate(&self, address: &str, instance: &str) -> FloatingIp {
+        self.try_associate(address, instance, false).await.unwrap()
+    }
+
+    pub async fn try_associate(
+        &self,
+        address: &str,
+        instance: &str,
+        r#move: bool,
+    ) -> Result<FloatingIp, AppError> {
+        let request = FloatingIpAssociation { instance: instance.to_owned(), fixed_ip: None, r#move };
+        self.app.associate_floating_ip(&Caller::Admin, address, request).await
+    }
+
+    pub async fn forward(&self, address: &str, port: u32, instance: &str) -> Result<FloatingIp, AppError> {
+        let (protocol, instance) = ("tcp".to_owned(), instance.to_owned());
+        let new = NewPortForward { protocol, port, instance, ..NewPortForward::default() };
+        self.app.forward_port(&Caller::Admin, address, new).await
     }
 
     pub async fn network(&self, name: &str, cidr: &str) -> Network {
@@ -195,7 +238,7 @@ impl Cloud {
         let query = SpecQuery::default();
         let update = self.app.spec(&Caller::Admin, host.name.as_str(), query).await.unwrap().unwrap();
         assert_eq!(update.base, None);
-        HostSpec { generation: update.generation, objects: update.put }
+        HostSpec { generation: update.generation, objects: update.put, ..HostSpec::default() }
     }
 
     /// Waits until the controller has taken its own revision in.

@@ -94,6 +94,9 @@ struct GatewayArgs {
     /// With single-host: the host that routes [default: chosen at first use]
     #[arg(long, value_name = "HOST", conflicts_with = "multi_host")]
     gateway_host: Option<String>,
+    /// A pool of which each new interface on it gets a floating IP, for as long as it is there
+    #[arg(long, value_name = "POOL")]
+    auto_assign: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +156,7 @@ impl From<CreateArgs> for NewNetwork {
             multi_host,
             share_address,
             gateway_host: gateway.gateway_host,
+            auto_assign: gateway.auto_assign,
             vlan: devices.vlan,
             vlan_start: devices.vlan_start,
             bridge: devices.bridge,

@@ -1,0 +1,224 @@
+//! Our nftables tables, and the named sets and maps in them. The chains are in [`crate::render`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One of our nftables tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Table {
+    /// `bridge trestle`: what instances may send.
+    Guard,
+    /// `inet trestle`: which networks reach which, and NAT.
+    Gateway,
+    /// `arp trestle`: a floating IP that another host has claimed is not answered for.
+    Claims,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Guard, Self::Gateway, Self::Claims];
+
+    /// The nftables family.
+    pub fn family(self) -> &'static str {
+        match self {
+            Self::Guard => "bridge",
+            Self::Gateway => "inet",
+            Self::Claims => "arp",
+        }
+    }
+}
+
+/// One of the named nftables sets that hold everything that is per instance or per network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Set {
+    /// `device . MAC`: who may send at all.
+    GuardMac,
+    /// `device . MAC . address`: who may send from which IPv4 address.
+    GuardIp4,
+    /// `device . MAC . address`: who may send from which IPv6 address.
+    GuardIp6,
+    /// `device . MAC . address as a number`: who may say of which IPv6 address that it is theirs.
+    GuardNd,
+    /// `device`: what leads from a shared gateway's bridge to other hosts with the same gateway.
+    SharedUplink,
+    /// `device . MAC`: the gateway's MAC, which never passes that device.
+    SharedMac,
+    /// `device . address`: the gateway's IPv4 address, which never passes it either.
+    SharedIp4,
+    /// `device . address`: the gateway's IPv6 address.
+    SharedIp6,
+    /// `device . address as a number`: the same, for neighbours that ask for it.
+    SharedNd,
+    /// `MAC`: the gateways, on other hosts, of networks that this host only bridges. It does not
+    /// take them for its own routers.
+    GatewayMac,
+    /// `bridge`: the networks that this host routes for.
+    Network,
+    /// `bridge`: those of them that nobody outside reaches by their own addresses.
+    Private,
+    /// `bridge . bridge`: from the first network the second is reached.
+    Routed,
+    /// `range . device`: what leaves by the device is translated to its own address.
+    NatSource,
+    /// `range . device : address`: what leaves by the device is translated to this address.
+    NatSourceIp,
+    /// `range . range`: from the first to the second nothing is translated.
+    NatExempt,
+    /// `range . range`: from the first to the second everything is translated.
+    NatForced,
+    /// `range . bridge`: who reaches a floating IP on the bridge it is itself on is translated, since
+    /// the answer would go past the gateway else.
+    NatLocal,
+    /// The same of IPv6.
+    NatLocal6,
+    /// `floating IP : fixed IP`: where what is sent to it goes.
+    FloatingTo,
+    /// The same of IPv6.
+    FloatingTo6,
+    /// `fixed IP . device : floating IP`: under which address leaves by the device what comes from it.
+    FloatingFrom,
+    /// The same of IPv6.
+    FloatingFrom6,
+    /// `fixed IP : floating IP`: under which address it reaches other floating IPs of this host.
+    FloatingBack,
+    /// The same of IPv6.
+    FloatingBack6,
+    /// `floating IP . protocol . port : fixed IP . port`: where what is sent to the port goes.
+    ForwardTo,
+    /// The same of IPv6.
+    ForwardTo6,
+    /// `floating IP`: what is not for a guest does not reach the host by it.
+    Floating,
+    /// The same of IPv6.
+    Floating6,
+    /// `device . floating IP`: what this host answers for there.
+    Held,
+    /// The same of IPv6.
+    Held6,
+    /// `device . floating IP`: of these, what another host has claimed since. The kernel adds to it.
+    Yielded,
+    /// The same of IPv6.
+    Yielded6,
+}
+
+impl Set {
+    /// All of them.
+    pub const ALL: [Self; 33] = [
+        Self::GuardMac,
+        Self::GuardIp4,
+        Self::GuardIp6,
+        Self::GuardNd,
+        Self::SharedUplink,
+        Self::SharedMac,
+        Self::SharedIp4,
+        Self::SharedIp6,
+        Self::SharedNd,
+        Self::GatewayMac,
+        Self::Network,
+        Self::Private,
+        Self::Routed,
+        Self::NatSource,
+        Self::NatSourceIp,
+        Self::NatExempt,
+        Self::NatForced,
+        Self::NatLocal,
+        Self::NatLocal6,
+        Self::FloatingTo,
+        Self::FloatingTo6,
+        Self::FloatingFrom,
+        Self::FloatingFrom6,
+        Self::FloatingBack,
+        Self::FloatingBack6,
+        Self::ForwardTo,
+        Self::ForwardTo6,
+        Self::Floating,
+        Self::Floating6,
+        Self::Held,
+        Self::Held6,
+        Self::Yielded,
+        Self::Yielded6,
+    ];
+
+    /// Its name in nftables.
+    pub fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// The table it lies in.
+    pub fn table(self) -> Table {
+        self.facts().0
+    }
+
+    /// Whether its elements lead to something.
+    pub fn is_map(self) -> bool {
+        matches!(
+            self,
+            Self::NatSourceIp
+                | Self::FloatingTo
+                | Self::FloatingTo6
+                | Self::FloatingFrom
+                | Self::FloatingFrom6
+                | Self::FloatingBack
+                | Self::FloatingBack6
+                | Self::ForwardTo
+                | Self::ForwardTo6
+        )
+    }
+
+    fn facts(self) -> (Table, &'static str) {
+        match self {
+            Self::GuardMac => (Table::Guard, "guard_mac"),
+            Self::GuardIp4 => (Table::Guard, "guard_ip4"),
+            Self::GuardIp6 => (Table::Guard, "guard_ip6"),
+            Self::GuardNd => (Table::Guard, "guard_nd"),
+            Self::SharedUplink => (Table::Guard, "shared_uplink"),
+            Self::SharedMac => (Table::Guard, "shared_mac"),
+            Self::SharedIp4 => (Table::Guard, "shared_ip4"),
+            Self::SharedIp6 => (Table::Guard, "shared_ip6"),
+            Self::SharedNd => (Table::Guard, "shared_nd"),
+            Self::GatewayMac => (Table::Guard, "gateway_mac"),
+            Self::Network => (Table::Gateway, "network"),
+            Self::Private => (Table::Gateway, "private"),
+            Self::Routed => (Table::Gateway, "routed"),
+            Self::NatSource => (Table::Gateway, "nat_source"),
+            Self::NatSourceIp => (Table::Gateway, "nat_source_ip"),
+            Self::NatExempt => (Table::Gateway, "nat_exempt"),
+            Self::NatForced => (Table::Gateway, "nat_forced"),
+            Self::NatLocal => (Table::Gateway, "nat_local"),
+            Self::NatLocal6 => (Table::Gateway, "nat_local6"),
+            Self::FloatingTo => (Table::Gateway, "floating_to"),
+            Self::FloatingTo6 => (Table::Gateway, "floating_to6"),
+            Self::FloatingFrom => (Table::Gateway, "floating_from"),
+            Self::FloatingFrom6 => (Table::Gateway, "floating_from6"),
+            Self::FloatingBack => (Table::Gateway, "floating_back"),
+            Self::FloatingBack6 => (Table::Gateway, "floating_back6"),
+            Self::ForwardTo => (Table::Gateway, "forward_to"),
+            Self::ForwardTo6 => (Table::Gateway, "forward_to6"),
+            Self::Floating => (Table::Gateway, "floating"),
+            Self::Floating6 => (Table::Gateway, "floating6"),
+            Self::Held => (Table::Claims, "held"),
+            Self::Held6 => (Table::Gateway, "held6"),
+            Self::Yielded => (Table::Claims, "yielded"),
+            Self::Yielded6 => (Table::Gateway, "yielded6"),
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guard => "guard",
+            Self::Gateway => "gateway",
+            Self::Claims => "claims",
+        })
+    }
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
