@@ -239,6 +239,9 @@ pub struct NetworkPatch {
     /// As in [`NewNetwork`]; an empty text takes it away. Not on a host where the network stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge_interface: Option<String>,
+    /// As in [`NewNetwork`]; an empty text for none. Interfaces that are there keep what they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_assign: Option<String>,
 }
 
 /// The host that is to route for a single-host network.

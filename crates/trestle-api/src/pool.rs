@@ -15,8 +15,8 @@ pub struct NewPool {
     /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
-    /// Its addresses: `203.0.113.20-203.0.113.99`, one address, or a CIDR, of which the first and the
-    /// last IPv4 address are left out. May be empty.
+    /// Its addresses: `203.0.113.20-203.0.113.99`, one address, or a CIDR, of which the first
+    /// address is left out, in IPv4 the last, too. May be empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<String>,
 }

@@ -184,10 +184,14 @@ fn read_range(checks: &mut Checks, field: &str, text: &str) -> Option<AddressRan
 /// The addresses of a network that hosts on it can have.
 fn addresses_of(cidr: Cidr) -> AddressRange {
     let whole = AddressRange::from(cidr);
-    let has_names = cidr.family() == Family::Ipv4 && cidr.net().prefix_len() <= LONGEST_NETWORK;
-    let inner = whole.after(whole.first()).zip(whole.before(whole.last()));
-    let inner = inner.filter(|_| has_names).and_then(|(first, last)| AddressRange::new(first, last));
-    inner.unwrap_or(whole)
+    let (first, last) = (whole.after(whole.first()), whole.before(whole.last()));
+    let inner = match (cidr.family(), cidr.net().prefix_len()) {
+        (Family::Ipv4, 0..=LONGEST_NETWORK) => first.zip(last),
+        // The first is every router's (RFC 4291 §2.6.1), but on a link of two (RFC 6164).
+        (Family::Ipv6, 0..127) => first.map(|first| (first, whole.last())),
+        _ => None,
+    };
+    inner.and_then(|(first, last)| AddressRange::new(first, last)).unwrap_or(whole)
 }
 
 /// Fails if networks or pools have some of these addresses; says which.

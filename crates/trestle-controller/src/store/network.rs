@@ -302,9 +302,14 @@ pub(crate) async fn set_gateway_host(
 }
 
 /// Changes what guests are told and the device it leads out by.
-pub(crate) async fn update(connection: &mut AnyConnection, network: &Network) -> Result<(), StoreError> {
+pub(crate) async fn update(
+    connection: &mut AnyConnection,
+    network: &Network,
+    auto_assign: Option<PoolId>,
+) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE networks SET bridge_interface = $2, dns = $3, domain = $4, mtu = $5, dhcp_options = $6
+        "UPDATE networks SET bridge_interface = $2, dns = $3, domain = $4, mtu = $5, dhcp_options = $6,
+             auto_assign = $7
          WHERE id = $1",
     )
     .bind(network.id.to_string())
@@ -313,6 +318,7 @@ pub(crate) async fn update(connection: &mut AnyConnection, network: &Network) ->
     .bind(network.domain.to_string())
     .bind(i64::from(network.mtu.bytes()))
     .bind(serde_json::json!(network.dhcp_options).to_string())
+    .bind(auto_assign.map(|id| id.to_string()))
     .execute(connection)
     .await
     .during("change a network")?;

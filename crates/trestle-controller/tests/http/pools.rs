@@ -29,9 +29,9 @@ async fn a_pool_is_made_shown_and_deleted() {
           "ranges": [
             "198.51.100.7",
             "203.0.113.1-203.0.113.14",
-            "2001:db8::-2001:db8::3"
+            "2001:db8::1-2001:db8::3"
           ],
-          "total": 19,
+          "total": 18,
           "used": 0
         }
       ]
@@ -58,7 +58,7 @@ async fn a_pool_is_made_shown_and_deleted() {
     }
     "#);
     assert_snapshot!(server.told("pool").await, @"
-    pool.created: pool `ext` was made with 198.51.100.7, 203.0.113.1-203.0.113.14, 2001:db8::-2001:db8::3
+    pool.created: pool `ext` was made with 198.51.100.7, 203.0.113.1-203.0.113.14, 2001:db8::1-2001:db8::3
     pool.created: pool `empty` was made with no addresses
     pool.deleted: pool `empty` was deleted
     ");
@@ -148,7 +148,7 @@ async fn everything_that_is_wrong_with_a_pool_is_listed() {
           {
             "code": "range_overlaps",
             "field": "ranges[2]",
-            "message": "2001:db8::-2001:db8::ffff:ffff:ffff:ffff overlaps with pool `ext`, which has 2001:db8::-2001:db8::3"
+            "message": "2001:db8::1-2001:db8::ffff:ffff:ffff:ffff overlaps with pool `ext`, which has 2001:db8::1-2001:db8::3"
           }
         ]
       }
@@ -171,7 +171,7 @@ async fn everything_that_is_wrong_with_a_pool_is_listed() {
           {
             "code": "range_overlaps",
             "field": "cidr_v6",
-            "message": "2001:db8::/64 overlaps with pool `ext`, which has 2001:db8::-2001:db8::3"
+            "message": "2001:db8::/64 overlaps with pool `ext`, which has 2001:db8::1-2001:db8::3"
           }
         ]
       }

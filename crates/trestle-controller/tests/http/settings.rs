@@ -247,7 +247,7 @@ async fn everything_that_is_wrong_with_a_change_is_told() {
     {
       "error": {
         "code": "malformed",
-        "message": "the body cannot be read: unknown field `vlan`, expected one of `dns`, `domain`, `mtu`, `dhcp_options`, `bridge_interface` at line 1 column 7"
+        "message": "the body cannot be read: unknown field `vlan`, expected one of `dns`, `domain`, `mtu`, `dhcp_options`, `bridge_interface`, `auto_assign` at line 1 column 7"
       }
     }
     "#);
@@ -312,5 +312,45 @@ async fn hosts_that_are_connected_have_followed_when_a_change_is_answered() {
     assert_eq!(devices, 3, "the bridge, the VLAN and the instance's: {told:?}");
     assert!(told.iter().any(|key| key == "dnsmasq/net"), "{told:?}");
     assert!(told.iter().any(|key| key.contains("web.example.internal")), "{told:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_new_interfaces_get_by_themselves_is_changed_too() {
+    let server = one_network().await;
+    server.done("/v1/pools", r#"{"name": "ext", "ranges": ["203.0.113.1-203.0.113.9"]}"#).await;
+    assert_eq!(set(&server, r#"{"auto_assign": "ext"}"#).await["auto_assign"], "ext");
+    let db = server.done("/v1/instances", r#"{"name": "db", "project": "red"}"#).await;
+    assert_eq!(db["interfaces"][0]["floating_ips"], serde_json::json!(["203.0.113.1"]));
+    assert_eq!(set(&server, r#"{"auto_assign": ""}"#).await["auto_assign"], serde_json::Value::Null);
+    let bare = server.done("/v1/instances", r#"{"name": "bare", "project": "red"}"#).await;
+    assert_eq!(bare["interfaces"][0]["floating_ips"], serde_json::json!([]));
+    let flat = r#"{"name": "flat", "type": "flat", "cidr": "10.9.0.0/24", "bridge": "br9"}"#;
+    server.done("/v1/networks", flat).await;
+    assert_snapshot!(server.refused_as(Method::PATCH, "/v1/networks/flat", r#"{"auto_assign": "ext"}"#).await, @r#"
+    400 Bad Request
+    {
+      "error": {
+        "code": "invalid",
+        "message": "auto_assign: Trestle does not route for a network of type `flat`",
+        "problems": [
+          {
+            "code": "not_possible",
+            "field": "auto_assign",
+            "message": "Trestle does not route for a network of type `flat`"
+          }
+        ]
+      }
+    }
+    "#);
+    assert_snapshot!(server.refused_as(Method::PATCH, "/v1/networks/net", r#"{"auto_assign": "none"}"#).await, @r#"
+    404 Not Found
+    {
+      "error": {
+        "code": "not_found",
+        "message": "no pool `none`"
+      }
+    }
+    "#);
     server.stop().await;
 }

@@ -121,7 +121,7 @@ async fn a_pool_of_any_size_costs_no_rows(database: Database) {
     let ipv6 = NewFloatingIp { family: Some("ipv6".to_owned()), ..NewFloatingIp::default() };
     assert_eq!(
         cloud.app.reserve_floating_ip(&project, ipv6).await.unwrap().address.to_string(),
-        "2001:db8::"
+        "2001:db8::1"
     );
     assert_eq!(rows().await, 2);
 }

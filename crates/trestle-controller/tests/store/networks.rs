@@ -203,7 +203,7 @@ async fn a_changed_network_is_kept_and_reaches_the_hosts_that_have_it(database: 
         domain: Some("example.internal".to_owned()),
         mtu: Some(1400),
         dhcp_options: Some(vec!["42,192.0.2.1".to_owned()]),
-        bridge_interface: None,
+        ..NetworkPatch::default()
     };
     let changed = cloud.app.patch_network(&Caller::Admin, "n", patch).await.unwrap();
     cloud.settle().await;

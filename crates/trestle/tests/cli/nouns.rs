@@ -620,9 +620,9 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     exit 2
     --- stderr
     error: the following required arguments were not provided:
-      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>>
+      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
 
-    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>> <NETWORK>
+    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
 
     For more information, try '--help'.
     ");

@@ -57,7 +57,7 @@ impl App {
     }
 
     /// Leads a port of a floating IP where the rest of it leads. Its host has followed when this
-    /// returns, if it is connected, or two seconds have passed.
+    /// returns, if it is connected, or two seconds have passed. The same again changes nothing.
     pub async fn unforward_port(
         &self,
         caller: &Caller,
@@ -67,11 +67,13 @@ impl App {
         caller.must_not_be_agent("taking a port back")?;
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, address).await?;
-        let which = protocol.parse::<Protocol>().ok().zip(port.parse::<u16>().ok());
-        let Some(known) = which.and_then(|which| known(&record, which)) else {
-            let what = format!("port of floating IP {} that leads elsewhere:", record.address);
-            return Err(AppError::not_found(&what, &format!("{protocol}/{port}"))
-                .hint(format!("`trestle floating-ip show {}` lists those that do", record.address)));
+        let mut checks = Checks::default();
+        let protocol: Option<Protocol> = checks.parse("protocol", "bad_protocol", protocol);
+        // What is no number is no port either.
+        let port = self::port(&mut checks, "port", port.parse().unwrap_or_default());
+        checks.finish()?;
+        let Some(known) = protocol.zip(port).and_then(|which| known(&record, which)) else {
+            return self.floating_ip_again(record.address).await;
         };
         let (protocol, port) = (known.protocol, known.port);
         forward::delete(&mut write, record.address, (protocol, port)).await?;

@@ -93,7 +93,7 @@ fn only_one(
         (None, None) => {
             let message = format!("instance `{}` has no {family} address", owner.name);
             Err(AppError::conflict("no_fixed_ip", message).hint(format!(
-                "`trestle instance add-interface {} NETWORK` puts it on a network that has some",
+                "`trestle instance add-interface {} --network NETWORK` puts it on a network that has some",
                 owner.name
             )))
         }

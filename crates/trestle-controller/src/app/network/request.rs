@@ -21,6 +21,9 @@ const IPV6_MTU: u16 = 1280;
 pub(super) const FLAT_BRIDGE: &str =
     "the bridge of a network of type `flat` is the administrator's: Trestle puts no device into it";
 
+/// Why a flat network has no gateway of Trestle's, and what goes by one.
+pub(super) const FLAT_UNROUTED: &str = "Trestle does not route for a network of type `flat`";
+
 /// Why a flat network has no DHCP options.
 pub(super) const FLAT_DHCP: &str = "a network of type `flat` has no DHCP";
 
@@ -197,7 +200,7 @@ impl Reader<'_> {
                 ("gateway_host", new.gateway_host.is_some()),
                 ("auto_assign", new.auto_assign.is_some()),
             ];
-            self.refuse(&gateway, "Trestle does not route for a network of type `flat`");
+            self.refuse(&gateway, FLAT_UNROUTED);
             let bridge = [("bridge_interface", new.bridge_interface.is_some())];
             self.refuse(&bridge, FLAT_BRIDGE);
             let dhcp = [("dhcp_options", !new.dhcp_options.is_empty())];

@@ -4,17 +4,18 @@
 use std::fmt::Display;
 
 use trestle_api::{Network, NetworkPatch};
-use trestle_core::types::{DhcpOption, Family, HostId, LinkName};
+use trestle_core::types::{DhcpOption, Family, HostId, LinkName, Name, PoolId};
 use trestle_core::world::{self, NetworkType};
 
-use crate::app::check::Checks;
+use crate::app::check::{self, Checks};
 use crate::app::network::gateway::uplink;
-use crate::app::network::request::{self, FLAT_BRIDGE, FLAT_DHCP, OWN_BRIDGE};
+use crate::app::network::request::{self, FLAT_BRIDGE, FLAT_DHCP, FLAT_UNROUTED, OWN_BRIDGE};
 use crate::app::network::{change, find};
-use crate::app::{App, Caller};
+use crate::app::{App, Caller, pool};
 use crate::error::AppError;
+use crate::store::Write;
 use crate::store::host::{self, HostRecord};
-use crate::store::network;
+use crate::store::network::{self, NetworkRecord};
 
 impl App {
     /// Changes a network; what is absent stays. Connected hosts have followed when this returns, or
@@ -29,13 +30,17 @@ impl App {
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, network).await?;
         let (before, after) = (&record.network, patched(&record.network, &patch)?);
-        if after == *before {
+        let auto_assign = auto_assign(&mut write, &record, patch.auto_assign.as_deref()).await?;
+        if after == *before && auto_assign == record.auto_assign {
             return self.shown_again(before.id).await;
         }
         let hosts = host::with_network(write.connection(), before.id).await?;
         refuse_used_device(before, &after, &hosts)?;
-        network::update(write.connection(), &after).await?;
-        write.log(change("network.changed", changed_message(before, &after), &record));
+        let pools =
+            [&record.auto_assign, &auto_assign].map(|pool| pool.as_ref().map(|(id, name)| (*id, name)));
+        network::update(write.connection(), &after, pools[1].map(|(id, _)| id)).await?;
+        let message = changed_message((before, &after), pools.map(|pool| pool.map(|(_, name)| name)));
+        write.log(change("network.changed", message, &record));
         let revision = write.commit().await?;
         let hosts: Vec<HostId> = hosts.iter().map(|record| record.host.id).collect();
         self.wait_for_hosts(hosts, revision).await;
@@ -65,6 +70,25 @@ fn patched(before: &world::Network, patch: &NetworkPatch) -> Result<world::Netwo
     }
     checks.finish()?;
     Ok(after)
+}
+
+/// The pool of which new interfaces get floating IPs from now on; an empty text is none.
+async fn auto_assign(
+    write: &mut Write,
+    record: &NetworkRecord,
+    wanted: Option<&str>,
+) -> Result<Option<(PoolId, Name)>, AppError> {
+    match wanted {
+        None => Ok(record.auto_assign.clone()),
+        Some("") => Ok(None),
+        Some(_) if record.network.network_type == NetworkType::Flat => {
+            Err(check::invalid("auto_assign", "not_possible", FLAT_UNROUTED))
+        }
+        Some(text) => {
+            let pool = pool::find(write.connection(), text).await?;
+            Ok(Some((pool.id, pool.name)))
+        }
+    }
 }
 
 fn dhcp_options(
@@ -113,7 +137,10 @@ fn refuse_used_device(
         .hint(format!("detach its instances first: `trestle instance list --network {name}` shows them")))
 }
 
-fn changed_message(before: &world::Network, after: &world::Network) -> String {
+fn changed_message(
+    (before, after): (&world::Network, &world::Network),
+    [pool_before, pool_after]: [Option<&Name>; 2],
+) -> String {
     let device = |network: &world::Network| listed(&network.bridge_interface);
     let changes = [
         ("dns", listed(&before.dns), listed(&after.dns)),
@@ -121,6 +148,7 @@ fn changed_message(before: &world::Network, after: &world::Network) -> String {
         ("mtu", before.mtu.to_string(), after.mtu.to_string()),
         ("dhcp_options", listed(&before.dhcp_options), listed(&after.dhcp_options)),
         ("bridge_interface", device(before), device(after)),
+        ("auto_assign", listed(pool_before), listed(pool_after)),
     ];
     let changes = changes.into_iter().filter(|(_, old, new)| old != new);
     let changes: Vec<String> = changes.map(|(field, old, new)| format!("{field} {old} → {new}")).collect();

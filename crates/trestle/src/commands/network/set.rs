@@ -36,6 +36,9 @@ pub(crate) struct SetArgs {
     /// none. Not while an instance is plugged in there
     #[arg(long, value_name = "DEVICE", group = "setting")]
     bridge_interface: Option<String>,
+    /// The pool of which each new interface on it gets a floating IP; '' for none
+    #[arg(long, value_name = "POOL", group = "setting")]
+    auto_assign: Option<String>,
 }
 
 pub(super) async fn run(client: &Client, printer: Printer, args: SetArgs) -> anyhow::Result<()> {
@@ -45,6 +48,7 @@ pub(super) async fn run(client: &Client, printer: Printer, args: SetArgs) -> any
         mtu: args.mtu,
         dhcp_options: list(args.dhcp_options),
         bridge_interface: args.bridge_interface,
+        auto_assign: args.auto_assign,
     };
     let before = client.network(&args.network.network).await?;
     let after = client.patch_network(&args.network.network, &patch).await?;
