@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use trestle_lab::{Lab, NetnsGuest, Process, until};
+use trestle_lab::{Lab, NetnsGuest, Process, Topology, until};
 
 use crate::cloud::{
     BRIDGE, DEADLINE, NETWORK, PROJECT, Pinger, Watch, addresses, create_on, delete, empty_cloud, everything,
@@ -435,6 +435,28 @@ fn instances_without_a_floating_ip_leave_as_their_host_says() -> Result<()> {
     outside.wait_for("10.0.0.2 > ")?;
     lab.cli_ok(&["host", "set", "host1", "--routing-source-ip", "device"])?;
     leaves_as(&lab, &web.node, "203.0.113.11")
+}
+
+#[test]
+fn exempt_ranges_are_reached_as_one_is_and_forced_ones_never() -> Result<()> {
+    let config = tempfile::NamedTempFile::new()?;
+    let ranges = "[server]\ndmz_cidr = [\"192.0.2.0/24\"]\nforce_snat_range = [\"192.0.2.10/32\"]\n";
+    std::fs::write(&config, ranges)?;
+    let mut topology = Topology::for_test(1);
+    topology.server_arguments.extend(["--config".into(), config.path().to_string_lossy().into_owned()]);
+    let lab = crate::cloud::cloud_with("10.0.0.0/24", &topology)?;
+    lab.cli_ok(&["pool", "create", "ext", "--range", POOL])?;
+    add_client(&lab)?;
+    lab.exec_ok("outside", &["ip", "route", "add", "10.0.0.0/24", "via", "203.0.113.11"])?;
+    let web = served(&lab, "host1", "web", FIRST)?;
+    for (target, source) in
+        [(crate::cloud::INTERNET, FIRST), ("192.0.2.1", "10.0.0.2"), (CLIENT, "203.0.113.11")]
+    {
+        let outside = Watch::start(&lab, "outside", "eth0", "icmp[icmptype] == icmp-echo")?;
+        ping(&lab, &web.node, target)?;
+        outside.wait_for(&format!("{source} > {target}"))?;
+    }
+    Ok(())
 }
 
 #[test]
