@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use etherparse::icmpv6::NeighborAdvertisementHeader;
 use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, Icmpv6Type, PacketBuilder};
@@ -32,20 +32,35 @@ pub(super) enum Role {
     Router,
 }
 
-/// Says once on a bridge that these addresses are at this MAC. A bridge that is down has no
-/// neighbours.
-pub(super) fn announce(bridge: u32, mac: Mac, role: Role, addresses: &BTreeSet<IpAddr>) -> io::Result<()> {
-    // Without a protocol the socket hears nothing.
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-    for address in addresses {
-        let protocol = if address.is_ipv4() { EtherType::ARP } else { EtherType::IPV6 };
-        let frame = announcement(mac, *address, role)?;
-        match sendto(socket.as_raw_fd(), &frame, &link_address(bridge, protocol)?, MsgFlags::empty()) {
-            Ok(_) | Err(Errno::ENETDOWN) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+/// What announcements are sent by. It is kept: the kernel takes a grace period to close such a socket,
+/// more than ten milliseconds, and a host with many guests announces each.
+#[derive(Debug)]
+pub(super) struct Announcer(OwnedFd);
+
+impl Announcer {
+    /// Opens it in the network namespace of the calling thread. Without a protocol it hears nothing.
+    pub(super) fn open() -> io::Result<Self> {
+        Ok(Self(socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?))
     }
-    Ok(())
+
+    /// Says once on a device that these addresses are at this MAC. One that is down has no neighbours.
+    pub(super) fn announce(
+        &self,
+        index: u32,
+        mac: Mac,
+        role: Role,
+        addresses: &BTreeSet<IpAddr>,
+    ) -> io::Result<()> {
+        for address in addresses {
+            let protocol = if address.is_ipv4() { EtherType::ARP } else { EtherType::IPV6 };
+            let frame = announcement(mac, *address, role)?;
+            match sendto(self.0.as_raw_fd(), &frame, &link_address(index, protocol)?, MsgFlags::empty()) {
+                Ok(_) | Err(Errno::ENETDOWN) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
+    }
 }
 
 pub(super) fn announcement(mac: Mac, address: IpAddr, role: Role) -> io::Result<Vec<u8>> {

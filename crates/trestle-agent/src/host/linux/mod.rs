@@ -42,7 +42,7 @@ use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Mac, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
-use announce::Role;
+use announce::{Announcer, Role};
 use dnsmasq::DNSMASQ;
 use files::{Files, record_file};
 use netlink::Netlink;
@@ -59,6 +59,7 @@ const FLOATING_ANNOUNCED: usize = 3;
 pub struct LinuxHost {
     netlink: Netlink,
     nftables: Nftables,
+    announcer: Announcer,
     files: Files,
     watch: Watch,
     missing_features: BTreeSet<Feature>,
@@ -77,8 +78,10 @@ impl LinuxHost {
         let nftables = Nftables::open().map_err(OpenError::Library)?;
         let socket = |source| OpenError::Socket { purpose: "devices, addresses and routes", source };
         let netlink = Netlink::open().map_err(socket)?;
+        let announcing = |source| OpenError::Socket { purpose: "announcements", source };
+        let announcer = Announcer::open().map_err(announcing)?;
         let watch = Watch::open(netlink.port(), files.clone())?;
-        Ok(Self { netlink, nftables, files, watch, missing_features: features::missing()? })
+        Ok(Self { netlink, nftables, announcer, files, watch, missing_features: features::missing()? })
     }
 
     async fn apply_batch(&self, batch: &[&Step]) -> Vec<StepFailure> {
@@ -184,7 +187,7 @@ impl LinuxHost {
             Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
             Step::SetStation { bridge, mac, port, addresses } => {
                 let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
-                announce(bridge, index, *mac, Role::Guest, addresses)
+                self.announce(bridge, index, *mac, (Role::Guest, addresses))
             }
             Step::PutRuleset { .. }
             | Step::AddElement { .. }
@@ -204,9 +207,20 @@ impl LinuxHost {
         let Some(mac) = device.mac else { return Ok(()) };
         let times = if device.owner() == Owner::Ours { 1 } else { FLOATING_ANNOUNCED };
         for _ in 0..times {
-            announce(link, device.index, mac, Role::Router, &[address.addr()].into())?;
+            self.announce(link, device.index, mac, (Role::Router, &[address.addr()].into()))?;
         }
         Ok(())
+    }
+
+    fn announce(
+        &self,
+        device: &LinkName,
+        index: u32,
+        mac: Mac,
+        (role, addresses): (Role, &BTreeSet<IpAddr>),
+    ) -> Result<(), ApplyError> {
+        let failed = |source| ApplyError::Announce { bridge: device.clone(), mac, source };
+        self.announcer.announce(index, mac, role, addresses).map_err(failed)
     }
 
     /// The network's folders, listened to from before the first file is in them.
@@ -290,17 +304,6 @@ async fn end_flows(flows: &Flows) -> Result<(), ApplyError> {
     let of = flows.clone();
     let ended = tokio::task::spawn_blocking(move || conntrack::end(&of)).await;
     ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))).map_err(failed)
-}
-
-fn announce(
-    bridge: &LinkName,
-    index: u32,
-    mac: Mac,
-    role: Role,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<(), ApplyError> {
-    let failed = |source| ApplyError::Announce { bridge: bridge.clone(), mac, source };
-    announce::announce(index, mac, role, addresses).map_err(failed)
 }
 
 fn find_program(program: &'static str, package: &'static str) -> Result<(), OpenError> {
