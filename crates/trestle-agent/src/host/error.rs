@@ -153,7 +153,7 @@ pub enum ApplyError {
         /// Which.
         flows: Flows,
         /// What the kernel said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The namespace of a veth's other end cannot be opened.
     #[error("cannot open the network namespace {path}")]

@@ -134,6 +134,31 @@ fn what_went_by_a_floating_ip_ends_with_it_and_nothing_else_does() {
     });
 }
 
+/// Of many at once the kernel is asked for all flows, of one for its own: the outcome is the same.
+#[test]
+fn of_many_floating_ips_each_ends_what_went_by_it() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let to = floating("203.0.113.20", 1).target.unwrap();
+        let forward = Forward { protocol: Protocol::Udp, port: 53, to, to_port: 5353 };
+        let ports = FloatingIp { forwards: vec![forward], target: None, ..floating("203.0.113.21", 1) };
+        world.put_floating_ip(ports);
+        bench.converge(&wanted(&world)).await;
+        let outside = "198.51.100.10";
+        flow("tcp", outside, "203.0.113.20", ("10.0.1.11", outside), (4001, 22, 22));
+        flow("udp", "10.0.1.11", outside, (outside, "203.0.113.20"), (4002, 53, 53));
+        flow("udp", outside, "203.0.113.21", ("10.0.1.11", outside), (4003, 53, 5353));
+        flow("tcp", outside, "203.0.113.21", ("10.0.1.11", outside), (4004, 53, 5353));
+        flow("tcp", "2001:db8::1", "2001:db8::20", ("fd00:1::b", "2001:db8::1"), (4005, 22, 22));
+        flow("tcp", outside, "203.0.113.20", ("10.0.1.12", outside), (4006, 22, 22));
+        for address in ["203.0.113.20", "203.0.113.21", "2001:db8::20"] {
+            world.remove_floating_ip(address.parse().unwrap());
+        }
+        bench.converge(&wanted(&world)).await;
+        assert_eq!(flows(), ["4004", "4006"]);
+    });
+}
+
 /// Whether the host answers a neighbour that asks who has the address.
 fn is_answered_for(peer: &Namespace, address: &str) -> bool {
     let asked = match address.contains(':') {

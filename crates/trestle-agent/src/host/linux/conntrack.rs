@@ -4,6 +4,7 @@
 //! Only those between one floating IP and one guest are ended. Whoever has the floating IP next has
 //! flows to another guest, and keeps them.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
@@ -38,101 +39,140 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 /// What of a tuple has to match (`net/netfilter/nf_internals.h`, since Linux 5.8).
 const IP_SRC: u32 = 1 << 0;
 const IP_DST: u32 = 1 << 1;
-const PROTO_NUM: u32 = 1 << 3;
-const PROTO_SRC_PORT: u32 = 1 << 4;
-const PROTO_DST_PORT: u32 = 1 << 5;
 /// `NLA_TYPE_MASK` (`linux/netlink.h`).
 const TYPE: u16 = 0x3fff;
 /// How often a listing is begun anew that others disturb.
 const ATTEMPTS: usize = 20;
 
-/// One side of a tuple that flows are found by.
+/// Which end of a tuple an address is at.
 #[derive(Clone, Copy)]
 enum Side {
     Source,
     Destination,
 }
 
-/// Ends the flows that came to the floating IP and went to the guest, and those that left the guest
-/// under the floating IP.
-pub(super) fn end(flows: &Flows) -> io::Result<()> {
+/// What a flow is sent from and to, in one direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tuple {
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    /// Of a protocol with ports; else zeros.
+    source_port: u16,
+    destination_port: u16,
+}
+
+/// A flow of the kernel's table.
+struct Flow {
+    /// As the kernel has the way there, by which it is told from all others.
+    identity: Vec<u8>,
+    there: Tuple,
+    back: Tuple,
+}
+
+/// Ends the flows that came to these floating IPs and went to their guests, and those that left the
+/// guests under the floating IPs.
+pub(super) fn end(all: &[Flows]) -> io::Result<()> {
     let socket = Socket::new(NETLINK_NETFILTER)?;
     socket.connect(&SocketAddr::new(0, 0))?;
-    let inbound = [tuple(flows, Side::Destination, flows.floating), tuple(flows, Side::Source, flows.fixed)];
-    end_matching(&socket, flows, &inbound)?;
-    if flows.ports.is_some() {
-        return Ok(());
-    }
-    let outbound = [tuple(flows, Side::Source, flows.fixed), tuple(flows, Side::Destination, flows.floating)];
-    end_matching(&socket, flows, &outbound)
-}
-
-/// What the filter says of one direction: the tuple, and which parts of it count.
-fn tuple(flows: &Flows, side: Side, address: IpAddr) -> (Vec<u8>, u32) {
-    let (kind, octets) = match (address, side) {
-        (IpAddr::V4(address), Side::Source) => (CTA_IP_V4_SRC, address.octets().to_vec()),
-        (IpAddr::V4(address), Side::Destination) => (CTA_IP_V4_DST, address.octets().to_vec()),
-        (IpAddr::V6(address), Side::Source) => (CTA_IP_V6_SRC, address.octets().to_vec()),
-        (IpAddr::V6(address), Side::Destination) => (CTA_IP_V6_DST, address.octets().to_vec()),
-    };
-    let mut tuple = attribute(NESTED | CTA_TUPLE_IP, &attribute(kind, &octets));
-    let mut counts = match side {
-        Side::Source => IP_SRC,
-        Side::Destination => IP_DST,
-    };
-    if let Some((protocol, port, fixed_port)) = flows.ports {
-        let (kind, port, flag) = match side {
-            Side::Source => (CTA_PROTO_SRC_PORT, fixed_port, PROTO_SRC_PORT),
-            Side::Destination => (CTA_PROTO_DST_PORT, port, PROTO_DST_PORT),
+    for family in [AF_INET as u8, AF_INET6 as u8] {
+        let of_family = all.iter().filter(|flows| flows.floating.is_ipv4() == (family == AF_INET as u8));
+        let of_family: Vec<&Flows> = of_family.collect();
+        // The kernel walks its whole table for each listing, and can filter for one way only.
+        let filters = match of_family[..] {
+            [] => continue,
+            [one] => filters(one),
+            _ => vec![Vec::new()],
         };
-        let parts = [attribute(CTA_PROTO_NUM, &[protocol.number()]), attribute(kind, &port.to_be_bytes())];
-        tuple.extend(attribute(NESTED | CTA_TUPLE_PROTO, &parts.concat()));
-        counts |= PROTO_NUM | flag;
-    }
-    (tuple, counts)
-}
-
-/// Ends the flows whose way there and way back match.
-fn end_matching(socket: &Socket, flows: &Flows, [there, back]: &[(Vec<u8>, u32); 2]) -> io::Result<()> {
-    let flags = [
-        attribute(CTA_FILTER_ORIG_FLAGS, &there.1.to_ne_bytes()),
-        attribute(CTA_FILTER_REPLY_FLAGS, &back.1.to_ne_bytes()),
-    ];
-    let filter = [
-        attribute(NESTED | CTA_TUPLE_ORIG, &there.0),
-        attribute(NESTED | CTA_TUPLE_REPLY, &back.0),
-        attribute(NESTED | CTA_FILTER, &flags.concat()),
-    ];
-    let family = if flows.floating.is_ipv4() { AF_INET } else { AF_INET6 } as u8;
-    for tuple in list(socket, family, &filter.concat())? {
-        let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
-        let flow = attribute(NESTED | CTA_TUPLE_ORIG, &tuple);
-        socket.send(&request(kind, NLM_F_ACK, family, &flow), 0)?;
-        let (answer, _) = socket.recv_from_full()?;
-        match error_of(&answer) {
-            // It ended by itself.
-            None | Some(Errno::ENOENT) => {}
-            Some(errno) => return Err(errno.into()),
+        let ways: HashSet<(IpAddr, IpAddr)> =
+            of_family.iter().map(|flows| (flows.floating, flows.fixed)).collect();
+        for filter in filters {
+            for flow in list(&socket, family, &filter)? {
+                let may_be = ways.contains(&(flow.there.destination, flow.back.source))
+                    || ways.contains(&(flow.back.destination, flow.there.source));
+                if may_be && of_family.iter().any(|flows| flow.goes_by(flows)) {
+                    delete(&socket, family, &flow.identity)?;
+                }
+            }
         }
     }
     Ok(())
 }
 
-/// The way there of every flow that the filter lets through; all of them, or an error.
-fn list(socket: &Socket, family: u8, filter: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+impl Flow {
+    fn goes_by(&self, flows: &Flows) -> bool {
+        let (there, back) = (&self.there, &self.back);
+        let came = there.destination == flows.floating && back.source == flows.fixed;
+        match flows.ports {
+            None => came || (there.source == flows.fixed && back.destination == flows.floating),
+            Some((protocol, port, fixed_port)) => {
+                let ports = (there.protocol, there.destination_port, back.source_port);
+                came && ports == (protocol.number(), port, fixed_port)
+            }
+        }
+    }
+}
+
+/// What lets through the flows of one way: those that came by it, and those that left.
+fn filters(flows: &Flows) -> Vec<Vec<u8>> {
+    let came = filter((Side::Destination, flows.floating), (Side::Source, flows.fixed));
+    let left = filter((Side::Source, flows.fixed), (Side::Destination, flows.floating));
+    if flows.ports.is_some() { vec![came] } else { vec![came, left] }
+}
+
+fn filter(there: (Side, IpAddr), back: (Side, IpAddr)) -> Vec<u8> {
+    let flag = |(side, _)| match side {
+        Side::Source => IP_SRC,
+        Side::Destination => IP_DST,
+    };
+    let tuple = |(side, address)| {
+        let (kind, octets) = match (address, side) {
+            (IpAddr::V4(address), Side::Source) => (CTA_IP_V4_SRC, address.octets().to_vec()),
+            (IpAddr::V4(address), Side::Destination) => (CTA_IP_V4_DST, address.octets().to_vec()),
+            (IpAddr::V6(address), Side::Source) => (CTA_IP_V6_SRC, address.octets().to_vec()),
+            (IpAddr::V6(address), Side::Destination) => (CTA_IP_V6_DST, address.octets().to_vec()),
+        };
+        attribute(NESTED | CTA_TUPLE_IP, &attribute(kind, &octets))
+    };
+    let flags = [
+        attribute(CTA_FILTER_ORIG_FLAGS, &u32::to_ne_bytes(flag(there))),
+        attribute(CTA_FILTER_REPLY_FLAGS, &u32::to_ne_bytes(flag(back))),
+    ];
+    let parts = [
+        attribute(NESTED | CTA_TUPLE_ORIG, &tuple(there)),
+        attribute(NESTED | CTA_TUPLE_REPLY, &tuple(back)),
+        attribute(NESTED | CTA_FILTER, &flags.concat()),
+    ];
+    parts.concat()
+}
+
+fn delete(socket: &Socket, family: u8, identity: &[u8]) -> io::Result<()> {
+    let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE;
+    let flow = attribute(NESTED | CTA_TUPLE_ORIG, identity);
+    socket.send(&request(kind, NLM_F_ACK, family, &flow), 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    match error_of(&answer) {
+        // It ended by itself.
+        None | Some(Errno::ENOENT) => Ok(()),
+        Some(errno) => Err(errno.into()),
+    }
+}
+
+/// Every flow that the filter lets through; all of them, or an error.
+fn list(socket: &Socket, family: u8, filter: &[u8]) -> io::Result<Vec<Flow>> {
     for _ in 0..ATTEMPTS {
         let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
         socket.send(&request(kind, NLM_F_DUMP, family, filter), 0)?;
-        if let Some(tuples) = read_listing(socket)? {
-            return Ok(tuples);
+        if let Some(flows) = read_listing(socket)? {
+            return Ok(flows);
         }
     }
     Err(Errno::EINTR.into())
 }
 
 /// `None` if it was disturbed.
-fn read_listing(socket: &Socket) -> io::Result<Option<Vec<Vec<u8>>>> {
-    let (mut tuples, mut is_whole) = (Vec::new(), true);
+fn read_listing(socket: &Socket) -> io::Result<Option<Vec<Flow>>> {
+    let (mut flows, mut is_whole) = (Vec::new(), true);
     loop {
         let (bytes, _) = socket.recv_from_full()?;
         let mut rest = &bytes[..];
@@ -143,17 +183,42 @@ fn read_listing(socket: &Socket) -> io::Result<Option<Vec<Vec<u8>>>> {
             let Some(message) = rest.get(HEADER..length) else { return Err(Errno::EBADMSG.into()) };
             is_whole &= flags & NLM_F_DUMP_INTR == 0;
             match kind {
-                NLMSG_DONE => return Ok(is_whole.then_some(tuples)),
+                NLMSG_DONE => return Ok(is_whole.then_some(flows)),
                 NLMSG_ERROR => return Err(error_of(rest).unwrap_or(Errno::EBADMSG).into()),
-                _ => tuples.extend(way_there(message.get(FAMILY_HEADER..).unwrap_or_default())),
+                _ => flows.extend(parse(message.get(FAMILY_HEADER..).unwrap_or_default())),
             }
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
     }
 }
 
-fn way_there(attributes: &[u8]) -> Option<Vec<u8>> {
+/// The value of the attribute of this kind, if it is there.
+fn value(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
     let mut attributes = NlasIterator::new(attributes).flatten();
-    let tuple: NlaBuffer<&[u8]> = attributes.find(|nla| nla.kind() & TYPE == CTA_TUPLE_ORIG)?;
-    Some(tuple.value().to_vec())
+    let found: NlaBuffer<&[u8]> = attributes.find(|nla| nla.kind() & TYPE == kind)?;
+    Some(found.value().to_vec())
+}
+
+/// Nothing of what has no addresses.
+fn parse(attributes: &[u8]) -> Option<Flow> {
+    let identity = value(attributes, CTA_TUPLE_ORIG)?;
+    let (there, back) = (parse_tuple(&identity)?, parse_tuple(&value(attributes, CTA_TUPLE_REPLY)?)?);
+    Some(Flow { identity, there, back })
+}
+
+fn parse_tuple(tuple: &[u8]) -> Option<Tuple> {
+    let (ip, protocol) = (value(tuple, CTA_TUPLE_IP)?, value(tuple, CTA_TUPLE_PROTO)?);
+    let address = |ipv4, ipv6| -> Option<IpAddr> {
+        let v4 = || <[u8; 4]>::try_from(value(&ip, ipv4)?).ok().map(IpAddr::from);
+        let v6 = || <[u8; 16]>::try_from(value(&ip, ipv6)?).ok().map(IpAddr::from);
+        v4().or_else(v6)
+    };
+    let port = |kind| value(&protocol, kind).and_then(|port| port.try_into().ok()).map(u16::from_be_bytes);
+    Some(Tuple {
+        source: address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
+        destination: address(CTA_IP_V4_DST, CTA_IP_V6_DST)?,
+        protocol: *value(&protocol, CTA_PROTO_NUM)?.first()?,
+        source_port: port(CTA_PROTO_SRC_PORT).unwrap_or_default(),
+        destination_port: port(CTA_PROTO_DST_PORT).unwrap_or_default(),
+    })
 }

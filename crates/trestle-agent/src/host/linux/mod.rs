@@ -105,6 +105,21 @@ impl LinuxHost {
         self.apply_batch(batch).await
     }
 
+    async fn end_all_flows(&self, batch: &[&Step]) -> Vec<StepFailure> {
+        let flows = |step: &Step| match step {
+            Step::EndFlows { flows } | Step::EndLateFlows { flows } => Some(flows.clone()),
+            _ => None,
+        };
+        let all = batch.iter().filter_map(|step| flows(step)).collect();
+        let Err(error) = end_flows(all).await else { return Vec::new() };
+        let source = Arc::new(error);
+        let failure = |step: &&Step| {
+            let error = ApplyError::Flows { flows: flows(step)?, source: Arc::clone(&source) };
+            Some(StepFailure { step: (*step).clone(), error })
+        };
+        batch.iter().filter_map(failure).collect()
+    }
+
     async fn transact(&self, batch: &[&Step]) -> Vec<StepFailure> {
         let steps = batch.iter().map(|step| (*step).clone()).collect();
         let Err(error) = self.nftables.transact(steps).await else { return Vec::new() };
@@ -128,7 +143,10 @@ impl LinuxHost {
             }
             Step::DeleteDnsName { network, name } => files.delete_dns_name(network, name),
             Step::DeleteDnsRecord { network, name } => files.delete_dns_name(network, &record_file(name)),
-            Step::EndFlows { flows } | Step::EndLateFlows { flows } => end_flows(flows).await,
+            Step::EndFlows { flows } | Step::EndLateFlows { flows } => {
+                let failed = |source| ApplyError::Flows { flows: flows.clone(), source: Arc::new(source) };
+                end_flows(vec![flows.clone()]).await.map_err(failed)
+            }
             Step::ReloadDhcp { network } => dnsmasq::reload(files, network),
             Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
             Step::ForgetLeases { network } => files.forget_leases(network),
@@ -298,12 +316,10 @@ impl LinuxHost {
     }
 }
 
-/// The kernel's table of flows is walked for it.
-async fn end_flows(flows: &Flows) -> Result<(), ApplyError> {
-    let failed = |source| ApplyError::Flows { flows: flows.clone(), source };
-    let of = flows.clone();
-    let ended = tokio::task::spawn_blocking(move || conntrack::end(&of)).await;
-    ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked))).map_err(failed)
+/// The kernel's table of flows is walked for it, for many at once no more often than for one.
+async fn end_flows(all: Vec<Flows>) -> io::Result<()> {
+    let ended = tokio::task::spawn_blocking(move || conntrack::end(&all)).await;
+    ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
 }
 
 fn find_program(program: &'static str, package: &'static str) -> Result<(), OpenError> {
@@ -319,6 +335,8 @@ enum Batch {
     Transaction,
     /// By one request to the kernel, as far as that can be done.
     Deletions,
+    /// By one walk through the kernel's table of flows.
+    Flows,
     /// At the same time, because each waits for a process.
     Starts,
     Stops,
@@ -336,6 +354,7 @@ fn batch(step: &Step) -> Batch {
         | Step::DeleteElement { .. }
         | Step::DeleteRuleset { .. } => Batch::Transaction,
         Step::DeletePort { .. } => Batch::Deletions,
+        Step::EndFlows { .. } | Step::EndLateFlows { .. } => Batch::Flows,
         Step::StartDnsmasq { .. } => Batch::Starts,
         Step::StopDnsmasq { .. } => Batch::Stops,
         Step::ReleaseLease { .. } | Step::ReleaseLease6 { .. } => Batch::Releases,
@@ -399,6 +418,7 @@ impl Host for LinuxHost {
             let failed = match possible.first().map(|step| batch(step)) {
                 Some(Batch::Transaction) => self.transact(&possible).await,
                 Some(Batch::Deletions) if possible.len() > 1 => self.delete_ports(&possible).await,
+                Some(Batch::Flows) if possible.len() > 1 => self.end_all_flows(&possible).await,
                 _ => self.apply_batch(&possible).await,
             };
             failed.iter().for_each(|failure| broken.note(&failure.step));
