@@ -19,7 +19,7 @@ use trestle_api::ApiError;
 use trestle_api::agent::{Drift, Report};
 use trestle_api::local::DnsmasqStatus;
 use trestle_core::plan::{Plan, Step, plan, plan_keys, reads};
-use trestle_core::spec::{HostSpec, Key, LinkKind, Object, SpecUpdate};
+use trestle_core::spec::{HostSpec, Key, LinkKind, Object, Set, SpecUpdate};
 use trestle_core::state::HostState;
 use trestle_core::types::LinkName;
 
@@ -426,9 +426,15 @@ struct Done<'a> {
 impl<'a> Done<'a> {
     fn new(plan: &'a Plan, failures: &[StepFailure], known: &BTreeSet<Key>) -> Self {
         let done = plan.steps.iter().filter(|step| !news::is_failed(step, failures));
+        // Claims are noted by the kernel, in the name of nobody here.
+        let done = done.filter(|step| !is_claim(step));
         let (healing, repaired): (BTreeSet<_>, _) = done.partition(|step| known.contains(&step.key()));
         Self { repaired, healed: !healing.is_empty() }
     }
+}
+
+fn is_claim(step: &Step) -> bool {
+    matches!(step.key(), Key::Element(Set::Yielded | Set::Yielded6, _))
 }
 
 /// What is known of who made a round necessary that began then, on a host that was right before: in

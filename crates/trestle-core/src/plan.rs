@@ -256,14 +256,22 @@ impl Planner<'_> {
         }
     }
 
-    /// What went by a translation ends with it: its floating IP may be another guest's next.
+    /// What went by a translation ends with it: its floating IP may be another guest's next. What
+    /// began before there was one ends, too: the host would go on answering it.
     fn end_flows(&mut self, set: Set, element: &str, wanted: Option<&Object>, there: Option<&Object>) {
-        if let Some(Object::Mapping(value)) = there
-            && wanted != there
-            && let Some(flows) = Flows::of(set, element, value)
-        {
+        if wanted == there {
+            return;
+        }
+        let flows = |object: &Object| match object {
+            Object::Mapping(value) => Flows::of(set, element, value),
+            _ => None,
+        };
+        if let Some(flows) = there.and_then(flows) {
             self.step(Step::EndFlows { flows: flows.clone() });
             self.step(Step::EndLateFlows { flows });
+        }
+        if let Some(flows) = wanted.and_then(flows) {
+            self.step(Step::EndLateFlows { flows: flows.untranslated() });
         }
     }
 }

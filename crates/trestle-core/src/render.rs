@@ -158,6 +158,9 @@ const GUARD: &str = r#"table bridge trestle {
 /// `force_snat_range`, reference LX-38).
 ///
 /// `yielded6`: as in `CLAIMS`; who advertises an address does so from it.
+///
+/// `released`: what neighbours go on sending here for a floating IP that has just left is not passed on
+/// to where it came from; hosts that it was on one after the other would pass it round.
 const GATEWAY: &str = r"table inet trestle {
 	set network {
 		type ifname
@@ -230,6 +233,14 @@ const GATEWAY: &str = r"table inet trestle {
 		size 65535
 		flags dynamic
 	}
+	set released {
+		type ifname . ipv4_addr
+		flags timeout
+	}
+	set released6 {
+		type ifname . ipv6_addr
+		flags timeout
+	}
 	chain lead_in {
 		dnat ip to ip daddr . meta l4proto . th dport map @forward_to
 		dnat ip6 to ip6 daddr . meta l4proto . th dport map @forward_to6
@@ -251,6 +262,8 @@ const GATEWAY: &str = r"table inet trestle {
 	}
 	chain forward {
 		type filter hook forward priority filter; policy accept;
+		iifname . ip daddr @released drop
+		iifname . ip6 daddr @released6 drop
 		ct state established,related accept
 		ct status dnat accept
 		iifname . oifname @routed accept

@@ -380,6 +380,8 @@ fn a_floating_ip_has_its_rules_before_its_address_and_loses_its_address_first() 
     add eth3 . 198.51.100.7 to held
     add address 203.0.113.20/32 to eth0
     add address 198.51.100.7/32 to eth3
+    end what began late between 198.51.100.7 tcp 80 and 198.51.100.7 80
+    end what began late between 203.0.113.20 and 203.0.113.20
     ");
     converge(&with, &mut state);
     insta::assert_snapshot!(lines(plan(&without, &state).steps), @"
@@ -417,6 +419,7 @@ fn a_floating_ip_that_moves_on_its_host_leads_elsewhere_at_once_and_ends_what_we
     delete 10.0.1.10 . eth0 : 203.0.113.20 from floating_from
     delete 10.0.1.10 : 203.0.113.20 from floating_back
     end what began late between 203.0.113.20 and 10.0.1.10
+    end what began late between 203.0.113.20 and 203.0.113.20
     ");
 }
 
@@ -709,6 +712,14 @@ fn the_tables_are_these() {
     		size 65535
     		flags dynamic
     	}
+    	set released {
+    		type ifname . ipv4_addr
+    		flags timeout
+    	}
+    	set released6 {
+    		type ifname . ipv6_addr
+    		flags timeout
+    	}
     	chain lead_in {
     		dnat ip to ip daddr . meta l4proto . th dport map @forward_to
     		dnat ip6 to ip6 daddr . meta l4proto . th dport map @forward_to6
@@ -730,6 +741,8 @@ fn the_tables_are_these() {
     	}
     	chain forward {
     		type filter hook forward priority filter; policy accept;
+    		iifname . ip daddr @released drop
+    		iifname . ip6 daddr @released6 drop
     		ct state established,related accept
     		ct status dnat accept
     		iifname . oifname @routed accept

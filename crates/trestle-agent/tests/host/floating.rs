@@ -151,11 +151,37 @@ fn of_many_floating_ips_each_ends_what_went_by_it() {
         flow("tcp", outside, "203.0.113.21", ("10.0.1.11", outside), (4004, 53, 5353));
         flow("tcp", "2001:db8::1", "2001:db8::20", ("fd00:1::b", "2001:db8::1"), (4005, 22, 22));
         flow("tcp", outside, "203.0.113.20", ("10.0.1.12", outside), (4006, 22, 22));
+        flow("tcp", outside, "203.0.113.22", ("203.0.113.22", outside), (4007, 22, 22));
+        world.put_floating_ip(floating("203.0.113.22", 1));
         for address in ["203.0.113.20", "203.0.113.21", "2001:db8::20"] {
             world.remove_floating_ip(address.parse().unwrap());
         }
         bench.converge(&wanted(&world)).await;
         assert_eq!(flows(), ["4004", "4006"]);
+    });
+}
+
+#[test]
+fn what_is_sent_here_for_an_address_that_has_left_is_not_passed_on() {
+    in_namespace(|bench| async move {
+        sh("ip address add 203.0.113.11/24 dev eth0");
+        bench.peer.sh("ip address add 203.0.113.1/24 dev peer0");
+        bench.converge(&wanted(&world())).await;
+        let mac = json("ip -j link show eth0")[0]["address"].as_str().unwrap().to_owned();
+        let mut without = world();
+        without.remove_floating_ip("203.0.113.20".parse().unwrap());
+        bench.converge(&wanted(&without)).await;
+        // A neighbour that has not heard of it sends as before.
+        bench.peer.sh(&format!("ip neigh replace 203.0.113.20 lladdr {mac} dev peer0 nud permanent"));
+        let capture = Capture::new(&bench.peer, "peer0");
+        let ping = "ping -c 3 -i 0.2 -W 1 203.0.113.20 >/dev/null || true; busybox arping -q -c 1 -w 1 -I peer0 203.0.113.11";
+        bench.peer.sh(ping);
+        capture.packet(&["who-has 203.0.113.11"]);
+        let text = capture.text();
+        assert!(!text.contains("who-has 203.0.113.20"), "it looks for where to pass it on to:\n{text}");
+        assert!(!text.to_lowercase().contains("redirect"), "{text}");
+        bench.converge(&wanted(&world())).await;
+        assert!(!sh("nft list set inet trestle released").contains("203.0.113.20"), "it is back");
     });
 }
 
@@ -196,6 +222,16 @@ fn a_host_whose_agent_is_away_yields_an_address_that_another_one_announces() {
         let capture = Capture::new(&bench.peer, "peer0");
         bench.converge(&wanted(&world())).await;
         capture.packet(&["Request who-has 203.0.113.20", "tell 203.0.113.20"]);
+        assert!(is_answered_for(&bench.peer, "203.0.113.20"));
+
+        // It comes back by a change that names the address alone, and the claim with it.
+        take_over(&bench).await;
+        bench.peer.sh("ip address del 203.0.113.20/32 dev peer0");
+        let key = Key::Address(link_name("eth0"), "203.0.113.20/32".parse().unwrap());
+        let keys = trestle_core::plan::reads(&wanted(&world()), &key);
+        let seen = bench.host.observe_keys(&keys).await.unwrap();
+        let steps = trestle_core::plan::plan_keys(&wanted(&world()), &seen, &[key].into()).steps;
+        assert!(bench.host.apply(&steps).await.is_empty());
         assert!(is_answered_for(&bench.peer, "203.0.113.20"));
 
         // What is not this host's any more is never answered for again, however it goes.

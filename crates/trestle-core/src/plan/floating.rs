@@ -62,6 +62,7 @@ impl Planner<'_> {
             );
             return self.problem(key, ProblemCode::ForeignInTheWay, detail);
         }
+        self.plan_claim_of(link, address);
         let is_claimed = self.state.get(&claim(link, ip)).is_some();
         let neighbour = self.state.get(&Key::Neighbour(link.clone(), ip)).map(|have| &have.object);
         match (self.spec.unconfirmed, have, neighbour) {
@@ -77,6 +78,18 @@ impl Planner<'_> {
             }
             (true, None, _) => self.step(Step::AddAddress { link: link.clone(), address }),
             _ => {}
+        }
+    }
+
+    /// What becomes of a claim is planned with the address, too: the kernel notes claims by itself, so
+    /// no change of the spec names them.
+    pub(super) fn plan_claim_of(&mut self, link: &LinkName, address: IpNet) {
+        let key = claim(link, address.addr());
+        if let Key::Element(set, element) = &key
+            && self.spec.link(link).is_none()
+            && address.prefix_len() == address.max_prefix_len()
+        {
+            self.plan_claim(&key, *set, element);
         }
     }
 

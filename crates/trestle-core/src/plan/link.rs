@@ -283,6 +283,7 @@ impl Planner<'_> {
             if have == Some(Owner::Ours) {
                 self.step(Step::DeleteAddress { link: link.clone(), address });
             }
+            self.plan_claim_of(link, address);
         } else if self.spec.link(link).is_none() {
             self.plan_floating_address(key, link, address);
         } else if let Some((_, detail)) = self.obstacle(link) {

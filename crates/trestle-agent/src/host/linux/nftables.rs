@@ -28,6 +28,8 @@ const FEW_ELEMENTS: usize = 64;
 /// The name of the thread that changes the rules. The kernel's notices carry it: they are told from
 /// those of others by it, because the number beside it means nothing inside a PID namespace.
 pub(super) const THREAD: &str = "trestle-nft";
+/// For how long what is sent for an address that has left is dropped.
+const RELEASED: &str = "2m";
 /// What a table that is not as its text makes it is observed as.
 const EDITED: &str = "edited";
 
@@ -337,7 +339,34 @@ fn transaction(steps: &[Step]) -> String {
         Step::ReplaceElement { set, element, to, .. } => Some((*set, format!("{element} : {to}"))),
         _ => None,
     });
+    if !deleted.contains(&Table::Gateway) {
+        released(&mut text, steps);
+    }
     text
+}
+
+/// What neighbours send for an address that has left is dropped for as long as they may remember it
+/// (`gc_stale_time` and what probing takes, arp(7)); one that is back is not.
+fn released(text: &mut String, steps: &[Step]) {
+    for step in steps {
+        let (step, element, set) = match step {
+            Step::AddElement { set, element } | Step::DeleteElement { set, element } => (step, element, set),
+            _ => continue,
+        };
+        let name = match set {
+            Set::Held => "released",
+            Set::Held6 => "released6",
+            _ => continue,
+        };
+        let (family, element) = (Table::Gateway.family(), quoted(*set, element));
+        let _ = match step {
+            Step::AddElement { .. } => writeln!(
+                text,
+                "add element {family} {TABLE} {name} {{ {element} }}\ndelete element {family} {TABLE} {name} {{ {element} }}"
+            ),
+            _ => writeln!(text, "add element {family} {TABLE} {name} {{ {element} timeout {RELEASED} }}"),
+        };
+    }
 }
 
 /// nft 1.0 cannot delete a table that may be gone already: it is added first.
