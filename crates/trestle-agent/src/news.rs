@@ -12,7 +12,7 @@ use trestle_api::ApiError;
 use trestle_api::agent::{Drift, Feature, Report, ReportedLease};
 use trestle_core::ownership::DEVICE_PREFIX;
 use trestle_core::plan::{Plan, Problem, ProblemCode, Step};
-use trestle_core::spec::{Key, Object};
+use trestle_core::spec::{HostSpec, Key, Object};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Name};
 
@@ -105,10 +105,33 @@ pub(crate) fn publish(report: &watch::Sender<Report>, round: &Round<'_>) -> Prob
     verdict
 }
 
-/// Notes which devices the host has, those that Trestle makes aside.
-pub(crate) fn note_devices(report: &watch::Sender<Report>, devices: impl Iterator<Item = LinkName>) {
-    let devices = devices.filter(|device| !device.as_str().starts_with(DEVICE_PREFIX)).collect();
-    report.send_if_modified(|report| std::mem::replace(&mut report.devices, devices) != report.devices);
+/// Notes which devices and addresses the host has, those that Trestle makes aside.
+pub(crate) fn note_own(
+    report: &watch::Sender<Report>,
+    spec: &HostSpec,
+    (mut devices, mut addresses): (BTreeSet<LinkName>, BTreeSet<IpAddr>),
+) {
+    devices.retain(|device| !device.as_str().starts_with(DEVICE_PREFIX) && spec.link(device).is_none());
+    let made = spec.objects.keys().filter_map(|key| match key {
+        Key::Address(_, address) => Some(address.addr()),
+        _ => None,
+    });
+    let made: BTreeSet<IpAddr> = made.collect();
+    addresses.retain(|address| !made.contains(address) && !is_local(*address));
+    report.send_if_modified(|report| {
+        let before = (std::mem::take(&mut report.devices), std::mem::take(&mut report.addresses));
+        (report.devices, report.addresses) = (devices, addresses);
+        before.0 != report.devices || before.1 != report.addresses
+    });
+}
+
+/// Whether an address means something else on every host, or on every link.
+fn is_local(address: IpAddr) -> bool {
+    address.is_loopback()
+        || match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        }
 }
 
 /// Notes a trouble of the agent itself, or under this code that it is over.

@@ -21,7 +21,6 @@ use trestle_api::local::DnsmasqStatus;
 use trestle_core::plan::{Plan, Step, plan, plan_keys, reads};
 use trestle_core::spec::{HostSpec, Key, LinkKind, Object, Set, SpecUpdate};
 use trestle_core::state::HostState;
-use trestle_core::types::LinkName;
 
 use crate::error_chain;
 use crate::host::{Change, Host, ObserveError, StepFailure};
@@ -261,8 +260,7 @@ impl<H: Host> Loop<H> {
             failures: &failures,
         };
         let problems = news::publish(&self.outputs.report, &round);
-        let made = |device: &LinkName| spec.link(device).is_some();
-        news::note_devices(&self.outputs.report, self.host.devices().into_iter().filter(|it| !made(it)));
+        news::note_own(&self.outputs.report, spec, (self.host.devices(), self.host.addresses()));
         self.schedule.done(Instant::now());
         let done = Done::new(&plan, &failures, &known);
         let was_behind = std::mem::replace(&mut self.behind, false);

@@ -54,6 +54,9 @@ pub struct Report {
     /// The host's devices, those that Trestle makes aside.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub devices: BTreeSet<LinkName>,
+    /// The addresses that the host has for itself; those of a link alone and its own loopback aside.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 /// What some networks need of a host's kernel.

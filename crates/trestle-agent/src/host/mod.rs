@@ -10,6 +10,7 @@ pub mod sim;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use trestle_api::agent::Feature;
@@ -47,6 +48,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// The names of the network devices that it has now.
     fn devices(&self) -> BTreeSet<LinkName>;
+
+    /// The addresses that it has now on any device, Trestle's among them.
+    fn addresses(&self) -> BTreeSet<IpAddr>;
 
     /// What its kernel lacks that some networks need, as it was when the host was opened.
     fn missing_features(&self) -> BTreeSet<Feature>;

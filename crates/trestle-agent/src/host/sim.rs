@@ -2,6 +2,7 @@
 //! and for thousands of hosts in one process.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -147,6 +148,15 @@ impl Host for SimHost {
             _ => None,
         });
         links.collect()
+    }
+
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let inner = self.lock();
+        let addresses = inner.state.objects.keys().filter_map(|key| match key {
+            Key::Address(_, address) => Some(address.addr()),
+            _ => None,
+        });
+        addresses.collect()
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -351,6 +352,10 @@ impl Host for Machine {
 
     fn devices(&self) -> BTreeSet<LinkName> {
         self.host.devices()
+    }
+
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.host.addresses()
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {

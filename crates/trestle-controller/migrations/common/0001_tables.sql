@@ -186,6 +186,8 @@ CREATE TABLE observed_hosts (
     agent_problems TEXT NOT NULL,
     -- The names of its devices, those that Trestle makes aside.
     devices TEXT NOT NULL,
+    -- The addresses that it has for itself.
+    addresses TEXT NOT NULL,
     -- SHA-256 of the last report's problems and leases: the same again needs no comparing.
     digest TEXT NOT NULL
 );

@@ -4,7 +4,7 @@ use sqlx::AnyConnection;
 use trestle_api::host::HostStatus;
 use trestle_api::{Host, HostFilter, HostPatch, NewHost, Page, PageQuery};
 use trestle_core::compile::Entity;
-use trestle_core::types::{HostId, LinkName};
+use trestle_core::types::{AddressRange, HostId, LinkName};
 use trestle_core::world::{self, RoutingSourceIp};
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use crate::store::floating_ip;
 use crate::store::host::{self, HostRecord};
 use crate::store::network::{self, NetworkRecord};
 use crate::store::observed;
+use crate::store::pool;
 
 /// How a host comes out of use.
 const LEAVE_FIRST: &str = "move instances with `trestle instance move INSTANCE --to HOST` or detach them, and gateways with `trestle network set-gateway NETWORK HOST`";
@@ -43,6 +44,7 @@ impl App {
         if host::find(write.connection(), name.as_str()).await?.is_some() {
             return Err(AppError::conflict("name_taken", format!("there is a host `{name}` already")));
         }
+        refuse_floating_source(write.connection(), routing_source_ip).await?;
         let id = HostId(Uuid::now_v7());
         let host =
             world::Host { id, name, flat_interface, vlan_interface, public_interface, routing_source_ip };
@@ -111,6 +113,7 @@ impl App {
         record.gateway = patch.gateway.unwrap_or(record.gateway);
         if (&record.host, record.gateway) != (&before.0, before.1) {
             refuse_used_devices(&mut write, &before.0, &record.host).await?;
+            refuse_floating_source(write.connection(), record.host.routing_source_ip).await?;
             refuse_lost_floating_ips(&mut write, &before.0, &record).await?;
             host::update(write.connection(), &record).await?;
             write.log(change("host.changed", changed_message((&before.0, before.1), &record), &record.host));
@@ -199,6 +202,24 @@ fn visible_host(caller: &Caller) -> Result<Option<HostId>, AppError> {
 /// A device's name; an empty text is none.
 fn device(checks: &mut Checks, field: &str, text: Option<&str>) -> Option<LinkName> {
     text.filter(|text| !text.is_empty()).and_then(|text| checks.link(field, text))
+}
+
+/// Fails if instances would leave under an address that a pool has.
+async fn refuse_floating_source(
+    connection: &mut AnyConnection,
+    source: RoutingSourceIp,
+) -> Result<(), AppError> {
+    let RoutingSourceIp::Address(address) = source else { return Ok(()) };
+    let range = AddressRange::new(address.into(), address.into());
+    let range = range.ok_or_else(|| AppError::defect("one address is no range"))?;
+    match pool::overlapping(connection, &range).await?.first() {
+        None => Ok(()),
+        Some((name, range)) => {
+            let message = format!("{address} is an address of pool `{name}`, which has {range}");
+            Err(AppError::conflict("range_overlaps", message)
+                .hint("name an address of the host's own, or take it out of the pool"))
+        }
+    }
 }
 
 fn source_ip(checks: &mut Checks, text: Option<&str>) -> Option<RoutingSourceIp> {

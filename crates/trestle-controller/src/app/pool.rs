@@ -1,15 +1,19 @@
 //! Pools of floating IPs.
 
+use std::net::IpAddr;
+
 use sqlx::AnyConnection;
 use trestle_api::{FieldProblem, NewPool, Page, PageQuery, Pool, PoolRangeRequest};
 use trestle_core::alloc::are_for_hosts;
-use trestle_core::types::{AddressRange, Cidr, Family, PoolId};
+use trestle_core::types::{AddressRange, Cidr, Family, Name, PoolId};
+use trestle_core::world::RoutingSourceIp;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks, LARGEST_COUNT};
 use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::store::change::Change;
+use crate::store::host as host_store;
 use crate::store::network::subnets_in;
 use crate::store::pool::{self, PoolRecord};
 
@@ -194,7 +198,25 @@ fn addresses_of(cidr: Cidr) -> AddressRange {
     inner.and_then(|(first, last)| AddressRange::new(first, last)).unwrap_or(whole)
 }
 
-/// Fails if networks or pools have some of these addresses; says which.
+/// The hosts that have some of these addresses for themselves, or let instances leave under them.
+async fn hosts_in(
+    connection: &mut AnyConnection,
+    range: &AddressRange,
+) -> Result<Vec<(Name, IpAddr)>, AppError> {
+    let mut found = Vec::new();
+    for record in host_store::list(connection, (None, None), "", i64::MAX).await? {
+        let source = match record.host.routing_source_ip {
+            RoutingSourceIp::Address(address) => Some(IpAddr::from(address)),
+            RoutingSourceIp::OfDevice | RoutingSourceIp::Off => None,
+        };
+        let own = record.observed.iter().flat_map(|observed| observed.addresses.iter().copied());
+        let address = own.chain(source).find(|address| range.contains(*address));
+        found.extend(address.map(|address| (record.host.name.clone(), address)));
+    }
+    Ok(found)
+}
+
+/// Fails if networks, pools or hosts have some of these addresses; says which.
 async fn refuse_taken(connection: &mut AnyConnection, wishes: &[Wish]) -> Result<(), AppError> {
     let mut problems = Vec::new();
     for (field, range) in wishes {
@@ -202,7 +224,9 @@ async fn refuse_taken(connection: &mut AnyConnection, wishes: &[Wish]) -> Result
         let networks = networks.into_iter().map(|(name, cidr)| format!("network `{name}`, which has {cidr}"));
         let pools = pool::overlapping(connection, range).await?;
         let pools = pools.into_iter().map(|(name, other)| format!("pool `{name}`, which has {other}"));
-        problems.extend(networks.chain(pools).map(|other| FieldProblem {
+        let hosts = hosts_in(connection, range).await?;
+        let hosts = hosts.into_iter().map(|(name, address)| format!("host `{name}`, which has {address}"));
+        problems.extend(networks.chain(pools).chain(hosts).map(|other| FieldProblem {
             field: field.clone(),
             code: "range_overlaps".to_owned(),
             message: format!("{range} overlaps with {other}"),
@@ -210,7 +234,7 @@ async fn refuse_taken(connection: &mut AnyConnection, wishes: &[Wish]) -> Result
     }
     let Some(first) = problems.first() else { return Ok(()) };
     let mut error = AppError::conflict("range_overlaps", first.message.clone())
-        .hint("`trestle network list` and `trestle pool list` show the ranges that are taken");
+        .hint("`trestle network list` and `trestle pool list` show the ranges that are taken; a host's own addresses cannot float");
     error.error.problems = problems;
     Err(error)
 }

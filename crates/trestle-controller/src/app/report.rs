@@ -31,7 +31,7 @@ const SENTENCE: usize = 4096;
 /// How many troubles of an agent itself are kept; there are three kinds.
 const AGENT_PROBLEMS: usize = 16;
 
-/// How many of a host's devices are kept.
+/// How many of a host's devices and of its addresses are kept.
 const DEVICES: usize = 1024;
 
 impl App {
@@ -59,6 +59,7 @@ impl App {
             missing_features: &report.missing_features,
             agent_problems: &report.agent_problems,
             devices: &report.devices,
+            addresses: &report.addresses,
             digest: &digest,
         };
         let mut news = news(host, &before, &report);
@@ -97,6 +98,7 @@ fn tidied(report: Report, asked_for: u64) -> Report {
         leases: report.leases,
         missing_features: report.missing_features,
         devices: report.devices.into_iter().take(DEVICES).collect(),
+        addresses: report.addresses.into_iter().take(DEVICES).collect(),
     }
 }
 

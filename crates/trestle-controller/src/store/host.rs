@@ -1,6 +1,7 @@
 //! Hosts, with what their agents last said.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use sqlx::AnyConnection;
@@ -42,6 +43,8 @@ pub(crate) struct ObservedHost {
     pub(crate) agent_problems: Vec<ApiError>,
     /// Its devices, those that Trestle makes aside; empty if it never said.
     pub(crate) devices: BTreeSet<LinkName>,
+    /// The addresses that it has for itself.
+    pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
 macro_rules! select {
@@ -50,7 +53,7 @@ macro_rules! select {
             "SELECT h.id, h.name, h.flat_interface, h.vlan_interface, h.public_interface, h.routing_source_ip, h.gateway,
                     h.created_at,
                     o.last_seen, o.generation_applied, o.agent_version, o.kernel, o.missing_features,
-                    o.agent_problems, o.devices",
+                    o.agent_problems, o.devices, o.addresses",
             $more,
             " FROM hosts h LEFT JOIN observed_hosts o ON o.host = h.id ",
             $rest
@@ -225,6 +228,7 @@ fn from_row(row: &AnyRow) -> Result<HostRecord, StoreError> {
             missing_features: columns.json()?,
             agent_problems: columns.json()?,
             devices: columns.json()?,
+            addresses: columns.json()?,
         }),
         None => None,
     };

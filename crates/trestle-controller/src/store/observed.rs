@@ -33,6 +33,8 @@ pub(crate) struct Status<'a> {
     pub(crate) agent_problems: &'a [ApiError],
     /// Its devices, those that Trestle makes aside.
     pub(crate) devices: &'a BTreeSet<LinkName>,
+    /// The addresses that it has for itself.
+    pub(crate) addresses: &'a BTreeSet<IpAddr>,
     /// Stands for its problems and leases.
     pub(crate) digest: &'a str,
 }
@@ -58,10 +60,10 @@ pub(crate) async fn put_status(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO observed_hosts (host, last_seen, generation_applied, agent_version, kernel, missing_features,
-             agent_problems, devices, digest)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+             agent_problems, devices, addresses, digest)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (host) DO UPDATE SET last_seen = $2, generation_applied = $3, agent_version = $4, kernel = $5,
-             missing_features = $6, agent_problems = $7, devices = $8, digest = $9",
+             missing_features = $6, agent_problems = $7, devices = $8, addresses = $9, digest = $10",
     )
     .bind(host.to_string())
     .bind(status.last_seen.as_microsecond())
@@ -72,6 +74,7 @@ pub(crate) async fn put_status(
     .bind(serde_json::json!(status.missing_features).to_string())
     .bind(serde_json::json!(status.agent_problems).to_string())
     .bind(serde_json::json!(status.devices).to_string())
+    .bind(serde_json::json!(status.addresses).to_string())
     .bind(status.digest)
     .execute(connection)
     .await

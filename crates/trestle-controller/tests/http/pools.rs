@@ -2,6 +2,7 @@
 
 use insta::assert_snapshot;
 use reqwest::Method;
+use trestle_api::agent::Report;
 
 use crate::harness::TestServer;
 
@@ -132,7 +133,7 @@ async fn everything_that_is_wrong_with_a_pool_is_listed() {
     {
       "error": {
         "code": "range_overlaps",
-        "hint": "`trestle network list` and `trestle pool list` show the ranges that are taken",
+        "hint": "`trestle network list` and `trestle pool list` show the ranges that are taken; a host's own addresses cannot float",
         "message": "10.0.0.129-10.0.0.254 overlaps with network `public`, which has 10.0.0.0/24",
         "problems": [
           {
@@ -181,6 +182,59 @@ async fn everything_that_is_wrong_with_a_pool_is_listed() {
 }
 
 #[tokio::test]
+async fn what_a_host_has_for_itself_does_not_float() {
+    let server = TestServer::start().await;
+    server.done("/v1/hosts", r#"{"name": "a", "routing_source_ip": "203.0.113.50"}"#).await;
+    let agent = server.client(&server.agent_token("a").await);
+    let report = Report {
+        addresses: ["203.0.113.11", "2001:db8::11"].map(|address| address.parse().unwrap()).into(),
+        ..Report::default()
+    };
+    agent.report("a", &report).await.unwrap();
+    let pool = r#"{"name": "ext", "ranges": ["203.0.113.0/28", "203.0.113.50", "2001:db8::/64"]}"#;
+    assert_snapshot!(server.refused("/v1/pools", pool).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "range_overlaps",
+        "hint": "`trestle network list` and `trestle pool list` show the ranges that are taken; a host's own addresses cannot float",
+        "message": "203.0.113.1-203.0.113.14 overlaps with host `a`, which has 203.0.113.11",
+        "problems": [
+          {
+            "code": "range_overlaps",
+            "field": "ranges[0]",
+            "message": "203.0.113.1-203.0.113.14 overlaps with host `a`, which has 203.0.113.11"
+          },
+          {
+            "code": "range_overlaps",
+            "field": "ranges[1]",
+            "message": "203.0.113.50 overlaps with host `a`, which has 203.0.113.50"
+          },
+          {
+            "code": "range_overlaps",
+            "field": "ranges[2]",
+            "message": "2001:db8::1-2001:db8::ffff:ffff:ffff:ffff overlaps with host `a`, which has 2001:db8::11"
+          }
+        ]
+      }
+    }
+    "#);
+    server.done("/v1/pools", r#"{"name": "ext", "ranges": ["203.0.113.20-203.0.113.29"]}"#).await;
+    let source = r#"{"routing_source_ip": "203.0.113.20"}"#;
+    assert_snapshot!(server.refused_as(Method::PATCH, "/v1/hosts/a", source).await, @r#"
+    409 Conflict
+    {
+      "error": {
+        "code": "range_overlaps",
+        "hint": "name an address of the host's own, or take it out of the pool",
+        "message": "203.0.113.20 is an address of pool `ext`, which has 203.0.113.20-203.0.113.29"
+      }
+    }
+    "#);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn ranges_come_and_go_as_they_are_given() {
     let server = furnished().await;
     let range = r#"{"range": "203.0.113.16/30"}"#;
@@ -194,7 +248,7 @@ async fn ranges_come_and_go_as_they_are_given() {
     {
       "error": {
         "code": "range_overlaps",
-        "hint": "`trestle network list` and `trestle pool list` show the ranges that are taken",
+        "hint": "`trestle network list` and `trestle pool list` show the ranges that are taken; a host's own addresses cannot float",
         "message": "203.0.113.18-203.0.113.20 overlaps with pool `ext`, which has 203.0.113.17-203.0.113.18",
         "problems": [
           {

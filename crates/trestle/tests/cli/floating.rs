@@ -123,7 +123,7 @@ fn pools() {
     --- stderr
     error: 203.0.113.20-203.0.113.40 overlaps with pool `public`, which has 203.0.113.17-203.0.113.30
 
-    hint: `trestle network list` and `trestle pool list` show the ranges that are taken
+    hint: `trestle network list` and `trestle pool list` show the ranges that are taken; a host's own addresses cannot float
     ");
     insta::assert_snapshot!(server.run("pool remove-range transit 198.51.100.7"), @"
     exit 0

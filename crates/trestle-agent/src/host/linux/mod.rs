@@ -438,6 +438,16 @@ impl Host for LinuxHost {
         listed.iter().filter_map(|device| device.name().to_str().ok()?.parse().ok()).collect()
     }
 
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let Ok(listed) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+        let address = |held: nix::ifaddrs::InterfaceAddress| {
+            let address = held.address?;
+            let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
+        };
+        listed.filter_map(address).collect()
+    }
+
     fn missing_features(&self) -> BTreeSet<Feature> {
         self.missing_features.clone()
     }
