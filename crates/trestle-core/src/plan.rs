@@ -256,8 +256,9 @@ impl Planner<'_> {
         }
     }
 
-    /// What went by a translation ends with it: its floating IP may be another guest's next. What
-    /// began before there was one ends, too: the host would go on answering it.
+    /// What went by a translation ends with it: its floating IP may be another guest's next. Where none
+    /// is known of, what goes otherwise than it will ends, too: the host would go on answering it, or
+    /// a guest whose the floating IP was.
     fn end_flows(&mut self, set: Set, element: &str, wanted: Option<&Object>, there: Option<&Object>) {
         if wanted == there {
             return;
@@ -270,8 +271,8 @@ impl Planner<'_> {
             self.step(Step::EndFlows { flows: flows.clone() });
             self.step(Step::EndLateFlows { flows });
         }
-        if let Some(flows) = wanted.and_then(flows) {
-            self.step(Step::EndLateFlows { flows: flows.untranslated() });
+        if let (Some(flows), None) = (wanted.and_then(flows), there) {
+            self.step(self.spec.strays_of(flows));
         }
     }
 }

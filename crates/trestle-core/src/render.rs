@@ -157,7 +157,11 @@ const GUARD: &str = r#"table bridge trestle {
 /// Exempt ranges of source NAT come before floating IPs, and forced ones before those (`dmz_cidr`,
 /// `force_snat_range`, reference LX-38).
 ///
-/// `yielded6`: as in `CLAIMS`; who advertises an address does so from it.
+/// Not even a flow that began while there were no rules does. What the host itself asked of one is
+/// answered.
+///
+/// `yielded6`: as in `CLAIMS`; who advertises an address does so from it, and on this link (RFC 4861
+/// §7.1.2).
 ///
 /// `released`: what neighbours go on sending here for a floating IP that has just left is not passed on
 /// to where it came from; hosts that it was on one after the other would pass it round.
@@ -253,10 +257,12 @@ const GATEWAY: &str = r"table inet trestle {
 	}
 	chain input {
 		type filter hook input priority filter; policy accept;
-		icmpv6 type nd-neighbor-advert iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
-		ct state established,related accept
+		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
 		meta l4proto icmp accept
 		meta l4proto ipv6-icmp accept
+		ct direction original ip daddr @floating drop
+		ct direction original ip6 daddr @floating6 drop
+		ct state established,related accept
 		ip daddr @floating drop
 		ip6 daddr @floating6 drop
 	}

@@ -41,7 +41,7 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             state.put_ours(step.key(), object);
         }
         Step::ReplaceElement { to, .. } => state.put_ours(step.key(), Object::Mapping(to.clone())),
-        Step::EndFlows { .. } | Step::EndLateFlows { .. } => {}
+        Step::EndFlows { .. } | Step::EndLateFlows { .. } | Step::EndStrayFlows { .. } => {}
         Step::CreateBridge { link, mac, mtu } => {
             let mac = Some(LinkMac::Fixed(*mac));
             let bridge = Link {

@@ -15,6 +15,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::step::Step;
 use crate::types::{LinkName, Mac, Name, VlanId, serde_as_text};
 pub use flows::Flows;
 pub use set::{Set, Table};
@@ -289,6 +290,28 @@ impl HostSpec {
         };
         self.generation = update.generation;
         Ok(changed)
+    }
+
+    /// The step that ends what comes to the floating IP of these flows, or to their port of it, and goes
+    /// by no way that it has.
+    pub fn strays_of(&self, flows: Flows) -> Step {
+        let floating = flows.floating;
+        let port = flows.ports.map(|(protocol, port, _)| (protocol, port));
+        let mut ways = BTreeSet::from([flows]);
+        if port.is_none() {
+            let set = if floating.is_ipv4() { Set::ForwardTo } else { Set::ForwardTo6 };
+            let prefix = format!("{floating} . ");
+            let forwards = self.objects.range(Key::Element(set, prefix.clone())..);
+            ways.extend(forwards.map_while(|(key, object)| match (key, object) {
+                (Key::Element(of, element), Object::Mapping(value))
+                    if *of == set && element.starts_with(&prefix) =>
+                {
+                    Flows::of(set, element, value)
+                }
+                _ => None,
+            }));
+        }
+        Step::EndStrayFlows { floating, port, ways }
     }
 
     /// Whether the host answers for floating IPs.

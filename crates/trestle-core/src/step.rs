@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{Dnsmasq, Flows, Key, Link, Route, Set, Table};
-use crate::types::{LinkName, Mac, Name};
+use crate::types::{LinkName, Mac, Name, Protocol};
 
 /// One change to a host. Every step is idempotent: doing it twice is doing it once.
 ///
@@ -113,6 +113,10 @@ pub enum Step {
     /// Ends the flows that began by a translation until it was gone. What began before was ended by
     /// `EndFlows`, which is planned again after a crash; this one no plan would know of.
     EndLateFlows { flows: Flows },
+    /// Ends the flows that come to a floating IP and go by none of these, though they are all there
+    /// is: they began when there was no rule, or another one that nobody knows of any more. `port` is
+    /// the only one that is looked at.
+    EndStrayFlows { floating: IpAddr, port: Option<(Protocol, u16)>, ways: BTreeSet<Flows> },
 }
 
 /// What an element's text begins with: of a map, what it is looked up by.
@@ -174,6 +178,10 @@ impl Step {
             | Self::ForgetClaim { set, element }
             | Self::DeleteElement { set, element } => Key::Element(*set, looked_up_by(element)),
             Self::EndFlows { flows } | Self::EndLateFlows { flows } => flows.key(),
+            Self::EndStrayFlows { floating, port, .. } => {
+                let ports = port.map(|(protocol, port)| (protocol, port, port));
+                Flows { floating: *floating, fixed: *floating, ports }.key()
+            }
             Self::Enslave { link, .. } | Self::SwitchUplink { link, .. } | Self::ReleaseUplink { link } => {
                 Key::Uplink(link.clone())
             }
@@ -229,6 +237,12 @@ impl fmt::Display for Step {
             Self::ForgetClaim { element, .. } => write!(f, "take {element} back from who claimed it"),
             Self::EndFlows { flows } => write!(f, "end the flows between {flows}"),
             Self::EndLateFlows { flows } => write!(f, "end what began late between {flows}"),
+            Self::EndStrayFlows { floating, port: None, .. } => {
+                write!(f, "end what goes astray of {floating}")
+            }
+            Self::EndStrayFlows { floating, port: Some((protocol, port)), .. } => {
+                write!(f, "end what goes astray of {floating} {protocol} {port}")
+            }
             Self::CreateBridge { link, mac, mtu } => {
                 write!(f, "make bridge {link} with MAC {mac}, MTU {mtu}")
             }

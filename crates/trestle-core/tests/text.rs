@@ -380,8 +380,8 @@ fn a_floating_ip_has_its_rules_before_its_address_and_loses_its_address_first() 
     add eth3 . 198.51.100.7 to held
     add address 203.0.113.20/32 to eth0
     add address 198.51.100.7/32 to eth3
-    end what began late between 198.51.100.7 tcp 80 and 198.51.100.7 80
-    end what began late between 203.0.113.20 and 203.0.113.20
+    end what goes astray of 198.51.100.7 tcp 80
+    end what goes astray of 203.0.113.20
     ");
     converge(&with, &mut state);
     insta::assert_snapshot!(lines(plan(&without, &state).steps), @"
@@ -419,7 +419,6 @@ fn a_floating_ip_that_moves_on_its_host_leads_elsewhere_at_once_and_ends_what_we
     delete 10.0.1.10 . eth0 : 203.0.113.20 from floating_from
     delete 10.0.1.10 : 203.0.113.20 from floating_back
     end what began late between 203.0.113.20 and 10.0.1.10
-    end what began late between 203.0.113.20 and 203.0.113.20
     ");
 }
 
@@ -732,10 +731,12 @@ fn the_tables_are_these() {
     	}
     	chain input {
     		type filter hook input priority filter; policy accept;
-    		icmpv6 type nd-neighbor-advert iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
-    		ct state established,related accept
+    		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
     		meta l4proto icmp accept
     		meta l4proto ipv6-icmp accept
+    		ct direction original ip daddr @floating drop
+    		ct direction original ip6 daddr @floating6 drop
+    		ct state established,related accept
     		ip daddr @floating drop
     		ip6 daddr @floating6 drop
     	}

@@ -155,6 +155,14 @@ pub enum ApplyError {
         /// What the kernel said.
         source: Arc<io::Error>,
     },
+    /// Flows go on that go by no way that there is.
+    #[error("cannot {step}")]
+    Strays {
+        /// What was to be done.
+        step: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The namespace of a veth's other end cannot be opened.
     #[error("cannot open the network namespace {path}")]
     Netns {

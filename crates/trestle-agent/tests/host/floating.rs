@@ -48,6 +48,9 @@ fn a_floating_ip_is_put_on_its_device_and_told_to_the_neighbours_and_kept_there(
         capture.packet(&["neighbor advertisement", "tgt is 2001:db8::20"]);
         assert!(ADDRESSES.into_iter().all(is_on_eth0));
         assert_eq!(bench.plan(&wanted(&world())).await, Default::default());
+        // What the host itself sends does not leave under it.
+        sh("ip address add 2001:db8::11/64 dev eth0 nodad");
+        assert!(sh("ip -6 route get 2001:db8::1").contains("src 2001:db8::11"));
 
         sh("ip address del 203.0.113.20/32 dev eth0");
         let change = bench.changed().await;
@@ -158,6 +161,30 @@ fn of_many_floating_ips_each_ends_what_went_by_it() {
         }
         bench.converge(&wanted(&world)).await;
         assert_eq!(flows(), ["4004", "4006"]);
+    });
+}
+
+/// All rules went while the agent was away, and with them what is known of where flows go.
+#[test]
+fn what_goes_astray_ends_when_the_rules_are_back_and_what_goes_right_does_not() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let to = floating("203.0.113.20", 2).target.unwrap();
+        let forward = Forward { protocol: Protocol::Tcp, port: 80, to, to_port: 8080 };
+        let both = FloatingIp { forwards: vec![forward], ..floating("203.0.113.20", 1) };
+        world.put_floating_ip(both);
+        bench.converge(&wanted(&world)).await;
+        let outside = "198.51.100.10";
+        flow("tcp", outside, "203.0.113.20", ("10.0.1.11", outside), (4001, 22, 22));
+        flow("tcp", outside, "203.0.113.20", ("10.0.1.12", outside), (4002, 80, 8080));
+        flow("udp", outside, "203.0.113.20", ("203.0.113.20", outside), (4003, 53, 53));
+        flow("tcp", outside, "203.0.113.20", ("10.0.1.99", outside), (4004, 22, 22));
+        flow("tcp", outside, "203.0.113.20", ("10.0.1.11", outside), (4005, 80, 80));
+        flow("tcp", "2001:db8::1", "2001:db8::20", ("fd00:1::99", "2001:db8::1"), (4006, 22, 22));
+        flow("tcp", outside, "203.0.113.9", ("203.0.113.9", outside), (4007, 22, 22));
+        sh("nft flush ruleset");
+        bench.converge(&wanted(&world)).await;
+        assert_eq!(flows(), ["4001", "4002", "4007"]);
     });
 }
 

@@ -42,12 +42,6 @@ impl Flows {
         }
     }
 
-    /// Those that came to the floating IP and went no further.
-    pub fn untranslated(&self) -> Self {
-        let ports = self.ports.map(|(protocol, port, _)| (protocol, port, port));
-        Self { fixed: self.floating, ports, ..self.clone() }
-    }
-
     /// The element that they go by.
     pub fn key(&self) -> Key {
         let (to, forward) = match self.floating {

@@ -4,6 +4,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope,
+    CacheInfo,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
@@ -60,12 +61,25 @@ pub(super) async fn list(netlink: &Netlink, index: Option<u32>) -> Result<Vec<He
     Ok(held.collect())
 }
 
-/// Adds an address of ours, with our mark.
+/// Adds an address of ours, with our mark. On a device that others make it is a guest's, and what the
+/// host itself sends does not leave under it: of IPv6 it is deprecated (RFC 6724 §5, rule 3).
 pub(super) async fn add(netlink: &Netlink, name: &LinkName, address: IpNet) -> Result<(), ApplyError> {
     let mut message = plain(address);
-    message.header.index = link::existing(netlink, name).await?.index;
+    let device = link::existing(netlink, name).await?;
+    message.header.index = device.index;
+    if address.addr().is_ipv6() && device.owner() == Owner::Foreign {
+        message.attributes.push(AddressAttribute::CacheInfo(deprecated()));
+    }
     message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
     send(netlink, message, format!("add {address} to {name}")).await
+}
+
+/// Lifetimes of an address that is valid for ever and never preferred as a source (RFC 4862, 5.5.4).
+fn deprecated() -> CacheInfo {
+    let mut lifetimes = CacheInfo::default();
+    lifetimes.ifa_preferred = 0;
+    lifetimes.ifa_valid = u32::MAX;
+    lifetimes
 }
 
 /// Adds a foreign address of `from` to `to` with all that belongs to it: broadcast, lifetimes,

@@ -4,7 +4,7 @@
 //! Only those between one floating IP and one guest are ended. Whoever has the floating IP next has
 //! flows to another guest, and keeps them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -16,6 +16,7 @@ use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc::{AF_INET, AF_INET6};
 use trestle_core::spec::Flows;
+use trestle_core::types::Protocol;
 
 use super::nfnetlink::{FAMILY_HEADER, HEADER, NESTED, attribute, error_of, request};
 
@@ -99,7 +100,45 @@ pub(super) fn end(all: &[Flows]) -> io::Result<()> {
     Ok(())
 }
 
+/// What comes to a floating IP, or to one port of it, and is to go by one of some ways.
+#[derive(Clone, Debug)]
+pub(super) struct Strays {
+    pub(super) floating: IpAddr,
+    pub(super) port: Option<(Protocol, u16)>,
+    pub(super) ways: BTreeSet<Flows>,
+}
+
+/// Ends the flows that come there and go by none of these ways.
+pub(super) fn end_strays(all: &[Strays]) -> io::Result<()> {
+    let socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    for family in [AF_INET as u8, AF_INET6 as u8] {
+        let mut of_family: HashMap<IpAddr, Vec<&Strays>> = HashMap::new();
+        for strays in all.iter().filter(|strays| strays.floating.is_ipv4() == (family == AF_INET as u8)) {
+            of_family.entry(strays.floating).or_default().push(strays);
+        }
+        if of_family.is_empty() {
+            continue;
+        }
+        for flow in list(&socket, family, &[])? {
+            let here = of_family.get(&flow.there.destination).into_iter().flatten();
+            if here.into_iter().any(|strays| flow.strays(strays)) {
+                delete(&socket, family, &flow.identity)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Flow {
+    fn strays(&self, strays: &Strays) -> bool {
+        let there = &self.there;
+        let is_meant = strays.port.is_none_or(|(protocol, port)| {
+            (protocol.number(), port) == (there.protocol, there.destination_port)
+        });
+        is_meant && !strays.ways.iter().any(|flows| self.goes_by(flows))
+    }
+
     fn goes_by(&self, flows: &Flows) -> bool {
         let (there, back) = (&self.there, &self.back);
         let came = there.destination == flows.floating && back.source == flows.fixed;

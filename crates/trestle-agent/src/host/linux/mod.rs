@@ -120,6 +120,15 @@ impl LinuxHost {
         batch.iter().filter_map(failure).collect()
     }
 
+    async fn end_all_strays(&self, batch: &[&Step]) -> Vec<StepFailure> {
+        let Err(error) = end_strays(batch).await else { return Vec::new() };
+        let failure = |step: &&Step| {
+            let error = io::Error::new(error.kind(), error.to_string());
+            StepFailure { step: (*step).clone(), error: strays_failed(step, error) }
+        };
+        batch.iter().map(failure).collect()
+    }
+
     async fn transact(&self, batch: &[&Step]) -> Vec<StepFailure> {
         let steps = batch.iter().map(|step| (*step).clone()).collect();
         let Err(error) = self.nftables.transact(steps).await else { return Vec::new() };
@@ -146,6 +155,9 @@ impl LinuxHost {
             Step::EndFlows { flows } | Step::EndLateFlows { flows } => {
                 let failed = |source| ApplyError::Flows { flows: flows.clone(), source: Arc::new(source) };
                 end_flows(vec![flows.clone()]).await.map_err(failed)
+            }
+            Step::EndStrayFlows { .. } => {
+                end_strays(&[step]).await.map_err(|source| strays_failed(step, source))
             }
             Step::ReloadDhcp { network } => dnsmasq::reload(files, network),
             Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
@@ -322,6 +334,22 @@ async fn end_flows(all: Vec<Flows>) -> io::Result<()> {
     ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
 }
 
+async fn end_strays(steps: &[&Step]) -> io::Result<()> {
+    let strays = |step: &&Step| match step {
+        Step::EndStrayFlows { floating, port, ways } => {
+            Some(conntrack::Strays { floating: *floating, port: *port, ways: ways.clone() })
+        }
+        _ => None,
+    };
+    let all: Vec<conntrack::Strays> = steps.iter().filter_map(strays).collect();
+    let ended = tokio::task::spawn_blocking(move || conntrack::end_strays(&all)).await;
+    ended.unwrap_or_else(|panicked| Err(io::Error::other(panicked)))
+}
+
+fn strays_failed(step: &Step, source: io::Error) -> ApplyError {
+    ApplyError::Strays { step: step.to_string(), source }
+}
+
 fn find_program(program: &'static str, package: &'static str) -> Result<(), OpenError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -337,6 +365,7 @@ enum Batch {
     Deletions,
     /// By one walk through the kernel's table of flows.
     Flows,
+    Strays,
     /// At the same time, because each waits for a process.
     Starts,
     Stops,
@@ -355,6 +384,7 @@ fn batch(step: &Step) -> Batch {
         | Step::DeleteRuleset { .. } => Batch::Transaction,
         Step::DeletePort { .. } => Batch::Deletions,
         Step::EndFlows { .. } | Step::EndLateFlows { .. } => Batch::Flows,
+        Step::EndStrayFlows { .. } => Batch::Strays,
         Step::StartDnsmasq { .. } => Batch::Starts,
         Step::StopDnsmasq { .. } => Batch::Stops,
         Step::ReleaseLease { .. } | Step::ReleaseLease6 { .. } => Batch::Releases,
@@ -419,6 +449,7 @@ impl Host for LinuxHost {
                 Some(Batch::Transaction) => self.transact(&possible).await,
                 Some(Batch::Deletions) if possible.len() > 1 => self.delete_ports(&possible).await,
                 Some(Batch::Flows) if possible.len() > 1 => self.end_all_flows(&possible).await,
+                Some(Batch::Strays) if possible.len() > 1 => self.end_all_strays(&possible).await,
                 _ => self.apply_batch(&possible).await,
             };
             failed.iter().for_each(|failure| broken.note(&failure.step));
