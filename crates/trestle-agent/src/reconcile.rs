@@ -260,7 +260,10 @@ impl<H: Host> Loop<H> {
             failures: &failures,
         };
         let problems = news::publish(&self.outputs.report, &round);
-        news::note_own(&self.outputs.report, spec, (self.host.devices(), self.host.addresses()));
+        // What cannot be told now stays as it was told before.
+        if let (Some(devices), Some(addresses)) = (self.host.devices(), self.host.addresses()) {
+            news::note_own(&self.outputs.report, spec, (devices, addresses));
+        }
         self.schedule.done(Instant::now());
         let done = Done::new(&plan, &failures, &known);
         let was_behind = std::mem::replace(&mut self.behind, false);

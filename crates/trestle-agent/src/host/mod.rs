@@ -46,11 +46,11 @@ pub trait Host: Send + Sync + 'static {
     /// together come as one. Dropping the future loses nothing.
     fn changed(&self) -> impl Future<Output = Change> + Send;
 
-    /// The names of the network devices that it has now.
-    fn devices(&self) -> BTreeSet<LinkName>;
+    /// The names of the network devices that it has now; `None` if it cannot be told.
+    fn devices(&self) -> Option<BTreeSet<LinkName>>;
 
-    /// The addresses that it has now on any device, Trestle's among them.
-    fn addresses(&self) -> BTreeSet<IpAddr>;
+    /// The addresses that it has now on any device, Trestle's among them; `None` if it cannot be told.
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>>;
 
     /// What its kernel lacks that some networks need, as it was when the host was opened.
     fn missing_features(&self) -> BTreeSet<Feature>;

@@ -141,22 +141,22 @@ impl Host for SimHost {
         }
     }
 
-    fn devices(&self) -> BTreeSet<LinkName> {
+    fn devices(&self) -> Option<BTreeSet<LinkName>> {
         let inner = self.lock();
         let links = inner.state.objects.keys().filter_map(|key| match key {
             Key::Link(link) => Some(link.clone()),
             _ => None,
         });
-        links.collect()
+        Some(links.collect())
     }
 
-    fn addresses(&self) -> BTreeSet<IpAddr> {
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
         let inner = self.lock();
         let addresses = inner.state.objects.keys().filter_map(|key| match key {
             Key::Address(_, address) => Some(address.addr()),
             _ => None,
         });
-        addresses.collect()
+        Some(addresses.collect())
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {

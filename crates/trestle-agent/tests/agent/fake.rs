@@ -350,11 +350,11 @@ impl Host for Machine {
         self.host.changed().await
     }
 
-    fn devices(&self) -> BTreeSet<LinkName> {
+    fn devices(&self) -> Option<BTreeSet<LinkName>> {
         self.host.devices()
     }
 
-    fn addresses(&self) -> BTreeSet<IpAddr> {
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
         self.host.addresses()
     }
 

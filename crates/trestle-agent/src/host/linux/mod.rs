@@ -463,20 +463,20 @@ impl Host for LinuxHost {
         self.watch.changed().await
     }
 
-    fn devices(&self) -> BTreeSet<LinkName> {
-        // That they cannot be listed is said by the next observation.
-        let Ok(listed) = nix::net::if_::if_nameindex() else { return BTreeSet::new() };
-        listed.iter().filter_map(|device| device.name().to_str().ok()?.parse().ok()).collect()
+    fn devices(&self) -> Option<BTreeSet<LinkName>> {
+        // Why they cannot be listed is said by the next observation.
+        let listed = nix::net::if_::if_nameindex().ok()?;
+        Some(listed.iter().filter_map(|device| device.name().to_str().ok()?.parse().ok()).collect())
     }
 
-    fn addresses(&self) -> BTreeSet<IpAddr> {
-        let Ok(listed) = nix::ifaddrs::getifaddrs() else { return BTreeSet::new() };
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        let listed = nix::ifaddrs::getifaddrs().ok()?;
         let address = |held: nix::ifaddrs::InterfaceAddress| {
             let address = held.address?;
             let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
             v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().into()))
         };
-        listed.filter_map(address).collect()
+        Some(listed.filter_map(address).collect())
     }
 
     fn missing_features(&self) -> BTreeSet<Feature> {
