@@ -12,9 +12,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 use trestle_api::ApiError;
 use trestle_api::agent::{Drift, Report};
 use trestle_api::local::DnsmasqStatus;
@@ -27,6 +28,9 @@ use crate::host::{Change, Host, ObserveError, StepFailure};
 use crate::ledger::{Content, Ledger, LedgerError, Line};
 use crate::news::{self, Problems, Round, Scope};
 use crate::schedule::{Cause, Noticed, Repeated, Schedule};
+
+/// How often it is looked whether other hosts claim floating IPs of this one.
+const CLAIMS: Duration = Duration::from_millis(500);
 
 /// What reaches the loop from the agent's other tasks.
 pub(crate) struct Inputs {
@@ -145,6 +149,8 @@ impl<H: Host> Loop<H> {
     /// Goes on until `shutdown`; a round that was begun is finished, and nothing is taken down.
     pub(crate) async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
+        let mut claims = tokio::time::interval(CLAIMS);
+        claims.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let due = tokio::time::Instant::from_std(self.schedule.due());
             tokio::select! {
@@ -155,7 +161,26 @@ impl<H: Host> Loop<H> {
                 () = tokio::time::sleep_until(due), if self.spec.is_some() => self.full_round().await,
                 Some(question) = self.inputs.questions.recv() => self.answer(question).await,
                 Some(change) = self.inputs.changes.recv() => self.schedule.note(change, Instant::now()),
+                _ = claims.tick() => self.look_for_claims().await,
             }
+        }
+    }
+
+    /// A host that was slow to hear that a floating IP has left it may announce it once more when the
+    /// next one has it already, which then says nothing of it. As long as the controller cannot say who
+    /// is right that is as it should be.
+    async fn look_for_claims(&mut self) {
+        if !self.spec.as_ref().is_some_and(|spec| !spec.unconfirmed && spec.has_floating_ips()) {
+            return;
+        }
+        match self.host.is_claimed().await {
+            Ok(false) => {}
+            Ok(true) => {
+                let what = "another host claimed a floating IP of this one".to_owned();
+                let now = Instant::now();
+                self.schedule.note(Change { culprit: None, at: now, what }, now);
+            }
+            Err(error) => self.observe_failed(&error),
         }
     }
 

@@ -46,6 +46,10 @@ pub trait Host: Send + Sync + 'static {
     /// together come as one. Dropping the future loses nothing.
     fn changed(&self) -> impl Future<Output = Change> + Send;
 
+    /// Whether any floating IP of this host has been claimed by another one. The kernel notes it when
+    /// it hears the claim, and tells nobody.
+    fn is_claimed(&self) -> impl Future<Output = Result<bool, ObserveError>> + Send;
+
     /// The names of the network devices that it has now; `None` if it cannot be told.
     fn devices(&self) -> Option<BTreeSet<LinkName>>;
 

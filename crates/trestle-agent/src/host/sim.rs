@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use trestle_api::agent::Feature;
 use trestle_core::plan::Step;
 use trestle_core::simulate::simulate;
-use trestle_core::spec::{HostSpec, Key};
+use trestle_core::spec::{HostSpec, Key, Set};
 use trestle_core::state::HostState;
 use trestle_core::types::LinkName;
 
@@ -139,6 +139,11 @@ impl Host for SimHost {
             }
             woken.await;
         }
+    }
+
+    async fn is_claimed(&self) -> Result<bool, ObserveError> {
+        let claimed = |key: &Key| matches!(key, Key::Element(Set::Yielded | Set::Yielded6, _));
+        Ok(self.read()?.objects.keys().any(claimed))
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

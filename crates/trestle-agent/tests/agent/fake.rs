@@ -350,6 +350,10 @@ impl Host for Machine {
         self.host.changed().await
     }
 
+    async fn is_claimed(&self) -> Result<bool, ObserveError> {
+        self.host.is_claimed().await
+    }
+
     fn devices(&self) -> Option<BTreeSet<LinkName>> {
         self.host.devices()
     }

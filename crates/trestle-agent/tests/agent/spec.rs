@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use trestle_agent::host::{ApplyError, ObserveError};
 use trestle_api::agent::{Feature, Report};
 use trestle_core::plan::{ProblemCode, Step, plan};
-use trestle_core::spec::{Key, Object, SpecUpdate};
+use trestle_core::spec::{Key, Object, Set, SpecUpdate};
 use trestle_core::types::Name;
-use trestle_core::world::{FloatingIp, Target};
+use trestle_core::world::{FloatingIp, Target, World};
 
 use crate::cloud;
 use crate::fake::{Agent, FakeController, Machine, until};
@@ -256,16 +256,40 @@ async fn a_controller_that_starts_anew_disturbs_nothing() {
     agent.stop().await;
 }
 
+/// A world in which interface 1 has this floating IP.
+fn with_floating_ip(address: IpAddr) -> World {
+    let mut world = cloud::world(&[(1, 1)]);
+    let interface = cloud::interface(1, 1);
+    let target = Target { interface: interface.id, fixed: interface.addresses[0] };
+    world.put_floating_ip(FloatingIp { address, device: None, target: Some(target), forwards: vec![] });
+    world
+}
+
+/// The kernel notes a claim, keeps silent and tells nobody.
+#[tokio::test]
+async fn what_another_host_claims_is_held_against_it_if_the_controller_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = FakeController::new(with_floating_ip("203.0.113.20".parse().unwrap()));
+    let machine = Machine::new(cloud::fresh_state());
+    let agent = Agent::start(dir.path(), &machine, &controller);
+    controller.content().await;
+    until("it was looked at again", || machine.listed() == 2).await;
+    let claim = Key::Element(Set::Yielded, "eth0 . 203.0.113.20".to_owned());
+    machine.host.take_applied();
+    machine.host.disturb_unseen(|state| state.put_ours(claim.clone(), Object::Element));
+    until("it is held against the claim", || !machine.host.state().objects.contains_key(&claim)).await;
+    let told = "take eth0 . 203.0.113.20 back from who claimed it\nadd address 203.0.113.20/32 to eth0";
+    assert_eq!(cloud::lines(machine.host.take_applied()), told);
+    assert_eq!(controller.drift().await[0].repaired, ["add address 203.0.113.20/32 to eth0"]);
+    agent.stop().await;
+}
+
 /// While the controller is away it may have given a floating IP to another host, which answers for it.
 #[tokio::test]
 async fn a_floating_ip_that_somebody_answers_for_is_taken_only_when_the_controller_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let mut world = cloud::world(&[(1, 1)]);
-    let interface = cloud::interface(1, 1);
-    let target = Target { interface: interface.id, fixed: interface.addresses[0] };
     let address = "203.0.113.20".parse().unwrap();
-    world.put_floating_ip(FloatingIp { address, device: None, target: Some(target), forwards: vec![] });
-    let controller = FakeController::new(world);
+    let controller = FakeController::new(with_floating_ip(address));
     let machine = Machine::new(cloud::fresh_state());
     let agent = Agent::start(dir.path(), &machine, &controller);
     controller.content().await;

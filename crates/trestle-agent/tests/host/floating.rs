@@ -237,11 +237,13 @@ fn a_host_whose_agent_is_away_yields_an_address_that_another_one_announces() {
         bench.converge(&wanted(&world())).await;
         assert!(is_answered_for(&bench.peer, "203.0.113.20"));
         assert!(!is_answered_for(&bench.peer, "203.0.113.99"), "nobody has that one");
+        assert!(!bench.host.is_claimed().await.unwrap());
 
         take_over(&bench).await;
         bench.peer.sh("ip address del 203.0.113.20/32 dev peer0");
         assert!(is_on_eth0("203.0.113.20"), "nobody told the host");
         assert!(!is_answered_for(&bench.peer, "203.0.113.20"), "and it does not answer");
+        assert!(bench.host.is_claimed().await.unwrap());
 
         // While the controller is away nobody knows better; when it is there, it does.
         let unconfirmed = HostSpec { unconfirmed: true, ..wanted(&world()) };
@@ -280,11 +282,13 @@ fn a_claim_of_an_ipv6_address_is_heard_too() {
         bench.peer.sh("ip address add 2001:db8::1/64 dev peer0 nodad");
         bench.converge(&wanted(&world())).await;
         wait_until("it is answered for", || is_answered_for(&bench.peer, "2001:db8::20"));
+        assert!(!bench.host.is_claimed().await.unwrap());
         bench.peer.sh("ip address add 2001:db8::20/128 dev peer0 nodad");
         // A host with a new MAC tells the neighbours so, in the name of each of its addresses.
         bench.peer.sh("sysctl -q -w net.ipv6.conf.peer0.ndisc_notify=1");
         bench.peer.sh("ip link set peer0 address 02:00:00:00:00:77");
         wait_until("it is heard", || sh("nft list set inet trestle yielded6").contains("2001:db8::20"));
+        assert!(bench.host.is_claimed().await.unwrap());
         bench.peer.sh("ip address del 2001:db8::20/128 dev peer0");
         assert!(is_on_eth0("2001:db8::20") && !is_answered_for(&bench.peer, "2001:db8::20"));
         bench.converge(&wanted(&world())).await;

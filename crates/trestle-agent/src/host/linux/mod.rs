@@ -37,7 +37,7 @@ use ipnet::IpNet;
 use trestle_api::agent::Feature;
 use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
-use trestle_core::spec::{Dnsmasq, Flows, HostSpec, Key, LinkKind};
+use trestle_core::spec::{Dnsmasq, Flows, HostSpec, Key, LinkKind, Set};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Mac, Name};
 
@@ -461,6 +461,11 @@ impl Host for LinuxHost {
 
     async fn changed(&self) -> Change {
         self.watch.changed().await
+    }
+
+    async fn is_claimed(&self) -> Result<bool, ObserveError> {
+        let claims = self.nftables.has_any(&[Set::Yielded, Set::Yielded6]).await;
+        claims.map_err(|source| ObserveError::Nftables { what: "what other hosts claim".into(), source })
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

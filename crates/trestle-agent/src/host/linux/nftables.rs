@@ -119,6 +119,19 @@ impl Nftables {
         .await
     }
 
+    /// Whether any of these sets has an element.
+    pub(super) async fn has_any(&self, sets: &'static [Set]) -> Result<bool, NftError> {
+        self.call(move |session| {
+            for set in sets {
+                if !session.list(*set)?.is_empty() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+        .await
+    }
+
     /// Does the steps in one transaction, which happens as a whole or not at all.
     pub(super) async fn transact(&self, steps: Vec<Step>) -> Result<(), NftError> {
         self.call(move |session| session.transact(&steps)).await
