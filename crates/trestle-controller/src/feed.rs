@@ -18,7 +18,9 @@ use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
 use trestle_core::types::HostId;
-use trestle_core::world::{DnsRecord, FloatingIp, Host, Interface, Network, Options, World};
+use trestle_core::world::{
+    AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, World,
+};
 
 use crate::store::change::{self, Batch};
 use crate::store::{Backend, Store, StoreError, dns, floating_ip, host, interface, network};
@@ -81,6 +83,8 @@ enum Loaded {
     Interface(Interface),
     FloatingIp(FloatingIp),
     DnsRecord(DnsRecord),
+    SecurityGroup(SecurityGroup),
+    AddressGroup(AddressGroup),
     Gone(Entity),
 }
 
@@ -307,6 +311,8 @@ impl State {
             Entity::Interface(id) => self.world.interface(id).cloned().map(Loaded::Interface),
             Entity::FloatingIp(address) => self.world.floating_ip(address).cloned().map(Loaded::FloatingIp),
             Entity::DnsRecord(id) => self.world.dns_record(id).cloned().map(Loaded::DnsRecord),
+            Entity::SecurityGroup(id) => self.world.security_group(id).cloned().map(Loaded::SecurityGroup),
+            Entity::AddressGroup(id) => self.world.address_group(id).cloned().map(Loaded::AddressGroup),
         };
         loaded.unwrap_or(Loaded::Gone(entity))
     }
@@ -395,6 +401,8 @@ impl Loaded {
             Self::Interface(interface) => Entity::Interface(interface.id),
             Self::FloatingIp(floating) => Entity::FloatingIp(floating.address),
             Self::DnsRecord(record) => Entity::DnsRecord(record.id),
+            Self::SecurityGroup(group) => Entity::SecurityGroup(group.id),
+            Self::AddressGroup(group) => Entity::AddressGroup(group.id),
             Self::Gone(entity) => *entity,
         }
     }
@@ -406,11 +414,15 @@ impl Loaded {
             Self::Interface(interface) => world.put_interface(interface),
             Self::FloatingIp(floating) => world.put_floating_ip(floating),
             Self::DnsRecord(record) => world.put_dns_record(record),
+            Self::SecurityGroup(group) => world.put_security_group(group),
+            Self::AddressGroup(group) => world.put_address_group(group),
             Self::Gone(Entity::Host(id)) => drop(world.remove_host(id)),
             Self::Gone(Entity::Network(id)) => drop(world.remove_network(id)),
             Self::Gone(Entity::Interface(id)) => drop(world.remove_interface(id)),
             Self::Gone(Entity::FloatingIp(address)) => drop(world.remove_floating_ip(address)),
             Self::Gone(Entity::DnsRecord(id)) => drop(world.remove_dns_record(id)),
+            Self::Gone(Entity::SecurityGroup(id)) => drop(world.remove_security_group(id)),
+            Self::Gone(Entity::AddressGroup(id)) => drop(world.remove_address_group(id)),
         }
     }
 }
@@ -515,6 +527,7 @@ mod tests {
             mtu: Mtu::ETHERNET,
             dhcp_lease_time: 86_400,
             dhcp_options: Vec::new(),
+            ether_types: Default::default(),
         }
     }
 
@@ -535,6 +548,7 @@ mod tests {
             hostname: format!("vm{number}").parse().unwrap(),
             addresses: vec![fixed(number)],
             attachment: host.map(|host| Attachment { host, plug: Plug::Tap { owner: None } }),
+            security: Some(Default::default()),
             moving_to: None,
         }
     }

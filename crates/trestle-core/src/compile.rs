@@ -5,6 +5,7 @@
 
 mod dns;
 mod floating;
+mod security;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,7 +14,9 @@ use ipnet::IpNet;
 
 use crate::render;
 use crate::spec::{Dnsmasq, Key, Link, LinkKind, LinkMac, Object, Set, Table};
-use crate::types::{Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, NetworkId};
+use crate::types::{
+    AddressGroupId, Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, NetworkId, SecurityGroupId,
+};
 use crate::world::{Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug, RoutingSourceIp, World};
 
 /// Objects by key, while they are put together.
@@ -32,6 +35,12 @@ pub enum Scope {
     FloatingIp(IpAddr),
     /// One DNS record, on one network.
     DnsRecord(NetworkId, DnsRecordId),
+    /// The rules of a security group that the host has an interface of.
+    SecurityGroup(SecurityGroupId),
+    /// The addresses of one member of a security group that rules on the host name.
+    Member(SecurityGroupId, InterfaceId),
+    /// The addresses of an address group that rules on the host name.
+    AddressGroup(AddressGroupId),
 }
 
 /// Something in the World that changed.
@@ -47,6 +56,10 @@ pub enum Entity {
     FloatingIp(IpAddr),
     /// A DNS record.
     DnsRecord(DnsRecordId),
+    /// A security group, with its rules.
+    SecurityGroup(SecurityGroupId),
+    /// An address group.
+    AddressGroup(AddressGroupId),
 }
 
 /// Everything the host must have.
@@ -63,6 +76,9 @@ pub fn compile(world: &World, host: HostId) -> Objects {
         }
         scopes.into_iter().for_each(|scope| objects.extend(compile_scope(world, host, scope)));
     }
+    for scope in security::scopes_on(world, host) {
+        objects.extend(compile_scope(world, host, scope));
+    }
     objects
 }
 
@@ -77,6 +93,9 @@ pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> Objects {
         }
         Scope::Interface(id) => compile_interface(world, host, id).unwrap_or_default(),
         Scope::FloatingIp(address) => floating::compile(world, host, address).unwrap_or_default(),
+        Scope::SecurityGroup(group) => security::compile_group(world, host, group),
+        Scope::Member(group, interface) => security::compile_member(world, host, group, interface),
+        Scope::AddressGroup(group) => security::compile_addresses(world, host, group),
         Scope::DnsRecord(network, record) => dns::compile(world, host, network, record).unwrap_or_default(),
     }
 }
@@ -113,6 +132,8 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
         }
         Entity::DnsRecord(id) => dns::affected_by_record(world, id),
         Entity::FloatingIp(address) => floating::affected(world, address),
+        Entity::SecurityGroup(id) => security::affected_by_group(world, id),
+        Entity::AddressGroup(id) => security::affected_by_addresses(world, id),
     }
 }
 
@@ -123,6 +144,7 @@ fn interface_scopes(world: &World, interface: &Interface) -> BTreeSet<(HostId, S
     // Where it has no device, the one gateway has nothing of it either.
     let gateway = network.gateway_host().filter(|_| interface.attachment.is_some());
     let mut scopes = dns::affected(world, interface, network);
+    scopes.extend(security::affected_by_interface(world, interface));
     for host in places.chain(gateway) {
         scopes.extend(network_scopes(world, host, network));
         scopes.insert((host, Scope::Interface(interface.id)));
@@ -294,7 +316,7 @@ fn compile_gateway(
 fn put_nat(world: &World, host: &Host, cidr: Cidr, objects: &mut Objects) {
     let ranges = |ranges: &[Cidr]| {
         let ranges = ranges.iter().filter(|range| range.family() == Family::Ipv4);
-        ranges.map(|range| format!("{cidr} . {}", render::range(*range))).collect::<Vec<_>>()
+        ranges.map(|range| format!("{cidr} . {}", range.short())).collect::<Vec<_>>()
     };
     for element in ranges(&world.options().force_snat_range) {
         put_element(objects, Set::NatForced, element);

@@ -6,8 +6,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use crate::spec::Table;
 use crate::types::{Cidr, Family, LinkName};
 use crate::world::{Ipv6Mode, Network};
@@ -329,15 +327,6 @@ pub fn ruleset(table: Table) -> String {
         Table::Guard => GUARD.to_owned(),
         Table::Gateway => GATEWAY.to_owned(),
         Table::Claims => CLAIMS.to_owned(),
-    }
-}
-
-/// A range as nft prints it back: one address has no prefix length.
-pub fn range(cidr: Cidr) -> String {
-    match cidr.net() {
-        IpNet::V4(net) if net.prefix_len() == 32 => net.addr().to_string(),
-        IpNet::V6(net) if net.prefix_len() == 128 => net.addr().to_string(),
-        _ => cidr.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod address;
 mod dhcp;
+mod security;
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -16,6 +17,10 @@ use uuid::Uuid;
 
 pub use address::{AddressRange, Cidr, Family, InvalidAddressRange, InvalidCidr};
 pub use dhcp::{DhcpOption, InvalidDhcpOption};
+pub use security::{
+    AddressPair, Direction, EtherType, IcmpType, InvalidAddressPair, InvalidEtherType, InvalidIcmpType,
+    InvalidIpProtocol, InvalidPortRange, IpProtocol, PortRange,
+};
 
 /// Implements `Display`-based serde for a type that has `FromStr`.
 macro_rules! serde_as_text {
@@ -86,6 +91,18 @@ id!(
 id!(
     /// Names a DNS record for life.
     DnsRecordId
+);
+id!(
+    /// Names a security group for life.
+    SecurityGroupId
+);
+id!(
+    /// Names a rule of a security group for life.
+    RuleId
+);
+id!(
+    /// Names an address group for life.
+    AddressGroupId
 );
 
 /// A name people give: one DNS label (RFC 1123 §2.1), so that it can stand in host names, file

@@ -5,6 +5,7 @@
 
 mod dns;
 mod floating_ip;
+mod security;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,11 +13,12 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Cidr, DhcpOption, DnsRecordId, Domain, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name,
-    NetworkId, ProjectId, VlanId,
+    Cidr, DhcpOption, DnsRecordId, Domain, EtherType, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu,
+    Name, NetworkId, ProjectId, VlanId,
 };
 pub use dns::DnsRecord;
 pub use floating_ip::{FloatingIp, Forward, InvalidRoutingSourceIp, RoutingSourceIp, Target};
+pub use security::{AddressGroup, Remote, Rule, Security, SecurityGroup, Traffic};
 
 /// Options of the installation that bear on hosts. Names are the original's where it had one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +128,8 @@ pub struct Network {
     pub dhcp_lease_time: u32,
     /// What else guests are told by DHCP.
     pub dhcp_options: Vec<DhcpOption>,
+    /// What guests may send besides IPv4, ARP and IPv6.
+    pub ether_types: BTreeSet<EtherType>,
 }
 
 impl Network {
@@ -183,6 +187,8 @@ pub struct Interface {
     pub hostname: Name,
     /// Its fixed IPs.
     pub addresses: Vec<IpAddr>,
+    /// What it is held to; `None` lets everything pass.
+    pub security: Option<Security>,
     /// Where it is plugged in, if it is.
     pub attachment: Option<Attachment>,
     /// Where it is about to be plugged in instead: everything stands there already.
@@ -253,6 +259,7 @@ pub struct World {
     /// The interfaces of each project on each network that are plugged in, and on which hosts.
     neighbours: BTreeMap<(NetworkId, ProjectId), BTreeSet<InterfaceId>>,
     neighbour_hosts: BTreeMap<(NetworkId, ProjectId), BTreeMap<HostId, usize>>,
+    security: security::Index,
 }
 
 /// Everything in an ordered set of pairs that begins with this.
@@ -380,6 +387,7 @@ impl World {
             self.neighbours.entry(neighbours).or_default().insert(interface.id);
             *self.neighbour_hosts.entry(neighbours).or_default().entry(place.host).or_default() += 1;
         }
+        self.security.add(&interface);
         self.interfaces.insert(interface.id, interface);
     }
 
@@ -413,6 +421,7 @@ impl World {
             }
         }
         self.forget_neighbour(&interface);
+        self.security.remove(&interface);
         Some(interface)
     }
 }

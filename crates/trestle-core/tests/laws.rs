@@ -565,6 +565,14 @@ proptest! {
                     world.remove_dns_record(id);
                     target.dns_record(id).cloned().into_iter().for_each(|r| world.put_dns_record(r));
                 }
+                Entity::SecurityGroup(id) => {
+                    world.remove_security_group(id);
+                    target.security_group(id).cloned().into_iter().for_each(|g| world.put_security_group(g));
+                }
+                Entity::AddressGroup(id) => {
+                    world.remove_address_group(id);
+                    target.address_group(id).cloned().into_iter().for_each(|g| world.put_address_group(g));
+                }
             }
             scopes.extend(affected(&world, entity));
             let here = scopes.iter().filter(|(host, _)| *host == HOST);

@@ -108,6 +108,8 @@ fn entity_columns(entity: Entity) -> (&'static str, String) {
         // As it is kept elsewhere, so that the database finds it by this.
         Entity::FloatingIp(address) => ("floating_ip", address_text(address)),
         Entity::DnsRecord(id) => ("dns_record", id.to_string()),
+        Entity::SecurityGroup(id) => ("security_group", id.to_string()),
+        Entity::AddressGroup(id) => ("address_group", id.to_string()),
     }
 }
 
@@ -145,6 +147,8 @@ pub(crate) async fn after(connection: &mut AnyConnection, last: i64) -> Result<B
             Some("interface") => Entity::Interface(columns.parse()?),
             Some("floating_ip") => Entity::FloatingIp(columns.address()?),
             Some("dns_record") => Entity::DnsRecord(columns.parse()?),
+            Some("security_group") => Entity::SecurityGroup(columns.parse()?),
+            Some("address_group") => Entity::AddressGroup(columns.parse()?),
             Some(kind) => return Err(columns.corrupt(kind)),
         };
         batch.entities.insert(entity);

@@ -294,8 +294,19 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
     };
     let floating_ips = columns.addresses()?;
     let addresses = columns.optional_address()?.into_iter().collect();
-    let interface =
-        Interface { id, instance, project, network, mac, device, hostname, addresses, attachment, moving_to };
+    let interface = Interface {
+        id,
+        instance,
+        project,
+        network,
+        mac,
+        device,
+        hostname,
+        addresses,
+        security: Some(Default::default()),
+        attachment,
+        moving_to,
+    };
     Ok(InterfaceRecord {
         interface,
         network_name,

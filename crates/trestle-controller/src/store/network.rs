@@ -531,6 +531,7 @@ fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
         mtu,
         dhcp_lease_time,
         dhcp_options,
+        ether_types: Default::default(),
     };
     put_subnets(&mut network, &subnets);
     Ok(NetworkRecord { network, project_name, gateway_host_name, subnets, reserved, auto_assign, created_at })

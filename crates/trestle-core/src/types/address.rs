@@ -76,6 +76,16 @@ impl Cidr {
         self.0.contains(&address)
     }
 
+    /// The one address that it is, if it is one.
+    pub fn single(&self) -> Option<IpAddr> {
+        (self.0.prefix_len() == self.0.max_prefix_len()).then(|| self.0.addr())
+    }
+
+    /// As nft prints it: one address has no prefix length.
+    pub fn short(&self) -> String {
+        self.single().map_or_else(|| self.to_string(), |address| address.to_string())
+    }
+
     /// Whether the two have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.0.contains(&other.0) || other.0.contains(&self.0)

@@ -72,6 +72,7 @@ pub fn network(n: u8) -> Network {
         mtu: Mtu::ETHERNET,
         dhcp_lease_time: 86400,
         dhcp_options: vec![],
+        ether_types: Default::default(),
     }
 }
 
@@ -91,6 +92,7 @@ pub fn interface(n: u8, i: u8) -> Interface {
         hostname: format!("vm{i}").parse().unwrap(),
         addresses: [ipv4].into_iter().chain(ipv6).collect(),
         attachment: Some(at(HOST)),
+        security: Some(Default::default()),
         moving_to: None,
     }
 }

@@ -277,6 +277,7 @@ async fn insert_interface(
             hostname: instance.name.clone(),
             addresses: Vec::new(),
             attachment: None,
+            security: Some(Default::default()),
             moving_to: None,
         };
         if interface::insert(write.connection(), &interface).await? {
