@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use crate::render;
 use crate::spec::{Dnsmasq, Key, Link, LinkKind, LinkMac, Object, Set, Table};
 use crate::types::{
-    AddressGroupId, Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, NetworkId, SecurityGroupId,
+    AddressGroupId, Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, Mac, NetworkId, SecurityGroupId,
 };
 use crate::world::{Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug, RoutingSourceIp, World};
 
@@ -120,6 +120,7 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
                 for interface in world.interfaces_on(host, network) {
                     scopes.insert((host, Scope::Interface(interface.id)));
                     scopes.extend(floating::affected_of(world, interface.id));
+                    scopes.extend(security::as_member(world, interface));
                     scopes.extend(dns::neighbours(world, interface).map(|scope| (host, scope)));
                 }
             }
@@ -127,7 +128,10 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
         }
         Entity::Interface(id) => {
             let mut scopes = floating::affected_of(world, id);
-            scopes.extend(world.interface(id).into_iter().flat_map(|it| interface_scopes(world, it)));
+            if let Some(interface) = world.interface(id) {
+                scopes.extend(security::affected_by_interface(world, interface));
+                scopes.extend(interface_scopes(world, interface));
+            }
             scopes
         }
         Entity::DnsRecord(id) => dns::affected_by_record(world, id),
@@ -144,7 +148,6 @@ fn interface_scopes(world: &World, interface: &Interface) -> BTreeSet<(HostId, S
     // Where it has no device, the one gateway has nothing of it either.
     let gateway = network.gateway_host().filter(|_| interface.attachment.is_some());
     let mut scopes = dns::affected(world, interface, network);
-    scopes.extend(security::affected_by_interface(world, interface));
     for host in places.chain(gateway) {
         scopes.extend(network_scopes(world, host, network));
         scopes.insert((host, Scope::Interface(interface.id)));
@@ -174,6 +177,7 @@ fn compile_host(world: &World, host: &Host) -> Objects {
         if network.network_type == NetworkType::Flat {
             objects.insert(Key::Device(network.bridge.clone()), Object::Device);
         }
+        put_ruleset(&mut objects, Table::Groups);
         if let Some(uplink) = uplink(world, host, network) {
             objects.insert(Key::Uplink(uplink), Object::Uplink(network.bridge.clone()));
         }
@@ -183,6 +187,8 @@ fn compile_host(world: &World, host: &Host) -> Objects {
             routed.extend(network.gateway_addresses(host.id).iter().map(|(_, cidr)| cidr.family()));
         }
     }
+    security::put_combinations(world, host.id, &mut objects);
+    security::put_named_sets(world, host.id, &mut objects);
     if routed.contains(&Family::Ipv4) {
         put_sysctl(&mut objects, "net.ipv4.ip_forward".to_owned(), "1");
     }
@@ -218,9 +224,13 @@ fn put_mapping(objects: &mut Objects, set: Set, element: String, value: String) 
 
 fn compile_network(world: &World, host: &Host, network: &Network) -> Objects {
     let mut objects = Objects::new();
+    if world.has_device(host.id, network.id) {
+        objects.insert(Key::BridgeFilter(network.bridge.clone()), Object::BridgeFilter);
+    }
     if network.network_type == NetworkType::Flat {
         return objects;
     }
+    put_served(host, network, &mut objects);
     let routes = world.routes(host.id, network);
     let hardware = hardware(world, host, network);
     let leads_out = match network.vlan {
@@ -248,6 +258,16 @@ fn compile_network(world: &World, host: &Host, network: &Network) -> Objects {
         put_element(&mut objects, Set::GatewayMac, network.bridge_mac.to_string());
     }
     objects
+}
+
+/// Where guests of the network are served DNS, by this host or another one.
+fn put_served(host: &Host, network: &Network, objects: &mut Objects) {
+    let link_local = network.ipv6.map(|_| network.bridge_mac.link_local().into());
+    let addresses = network.gateway_addresses(host.id);
+    for address in addresses.into_iter().map(|(address, _)| address).chain(link_local) {
+        let set = if address.is_ipv4() { Set::Served4 } else { Set::Served6 };
+        put_element(objects, set, format!("{} . {address}", network.bridge));
+    }
 }
 
 /// The device of this host that the network leads out by: enslaved, or carrying its VLAN.
@@ -363,6 +383,7 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
         // runs yet. A machine that is copied into a tap is silent until it runs there.
         if !(is_prepared && matches!(place.plug, Plug::Veth { .. })) {
             compile_guard(interface, network, &mut objects);
+            security::put_guest(world, host.id, (interface, network), &mut objects);
         }
         // One that is only prepared is still reached where it was.
         if !is_prepared {
@@ -386,19 +407,39 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
     Some(objects)
 }
 
-/// What a guest may send.
+/// What a guest may send, and from where.
 fn compile_guard(interface: &Interface, network: &Network, objects: &mut Objects) {
-    let Interface { device, mac, .. } = interface;
-    put_element(objects, Set::GuardMac, format!("{device} . {mac}"));
-    for address in interface.guest_addresses(network) {
-        match address {
-            IpAddr::V4(address) => {
-                put_element(objects, Set::GuardIp4, format!("{device} . {mac} . {address}"));
-            }
-            IpAddr::V6(address) => {
-                put_element(objects, Set::GuardIp6, format!("{device} . {mac} . {address}"));
-                put_element(objects, Set::GuardNd, format!("{device} . {mac} . {:#x}", address.to_bits()));
-            }
+    let Some(security) = &interface.security else { return };
+    let device = &interface.device;
+    let mut senders: BTreeMap<Mac, Vec<IpNet>> = BTreeMap::new();
+    senders.insert(interface.mac, interface.guest_addresses(network).map(IpNet::from).collect());
+    for pair in &security.address_pairs {
+        senders.entry(pair.mac.unwrap_or(interface.mac)).or_default().push(pair.range.net());
+    }
+    for (mac, ranges) in senders {
+        put_element(objects, Set::GuardMac, format!("{device} . {mac}"));
+        let (single, ranges): (Vec<IpNet>, Vec<IpNet>) =
+            ranges.into_iter().partition(|range| range.prefix_len() == range.max_prefix_len());
+        for address in single.iter().map(IpNet::addr) {
+            put_guarded_address(device, mac, address, objects);
+        }
+        // Ranges of one set must not overlap.
+        for range in IpNet::aggregate(&ranges) {
+            let set = if range.addr().is_ipv4() { Set::GuardRange4 } else { Set::GuardRange6 };
+            put_element(objects, set, format!("{device} . {mac} . {range}"));
+        }
+    }
+    for ether_type in &network.ether_types {
+        put_element(objects, Set::GuardEtherType, format!("{device} . {}", ether_type.number()));
+    }
+}
+
+fn put_guarded_address(device: &LinkName, mac: Mac, address: IpAddr, objects: &mut Objects) {
+    match address {
+        IpAddr::V4(address) => put_element(objects, Set::GuardIp4, format!("{device} . {mac} . {address}")),
+        IpAddr::V6(address) => {
+            put_element(objects, Set::GuardIp6, format!("{device} . {mac} . {address}"));
+            put_element(objects, Set::GuardNd, format!("{device} . {mac} . {:#x}", address.to_bits()));
         }
     }
 }

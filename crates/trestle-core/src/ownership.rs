@@ -5,7 +5,8 @@
 //!   device group that every bridge and VLAN of ours is created with. The kernel sets the group in the
 //!   same request that makes the link, so no crash leaves one of ours without its mark.
 //! - **Addresses** are ours on a link of ours with our protocol mark (`IFA_PROTO`, Linux 5.18).
-//! - **nftables** tables are ours by name and family: `bridge trestle` and `inet trestle`.
+//! - **nftables** tables are ours by name and family: `bridge trestle`, `inet trestle`, `arp trestle`
+//!   and `inet trestle_groups`.
 //! - **Physical devices** are never ours; those that we enslaved are listed in our state folder,
 //!   under `uplinks`, and only those are ever taken out of a bridge again.
 //! - **Files and processes** are ours by lying in, or naming, our state folder.
@@ -22,8 +23,11 @@ pub const PROTOCOL: u8 = 201;
 /// so a device of ours without an entry in the guard's sets passes nothing.
 pub const DEVICE_PREFIX: &str = "tr-";
 
-/// The name of both of our nftables tables.
+/// The name of our nftables tables, of each family.
 pub const TABLE: &str = "trestle";
+
+/// The name of the second one of family `inet`: its chains come and go with security groups.
+pub const GROUPS_TABLE: &str = "trestle_groups";
 
 /// Whose a thing on the host is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

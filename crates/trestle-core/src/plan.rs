@@ -6,6 +6,7 @@
 
 mod dhcp;
 mod floating;
+mod groups;
 mod link;
 
 use std::collections::BTreeSet;
@@ -87,6 +88,10 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
             keys.insert(Key::Ruleset(set.table()));
             keys.extend(floating::claim_reads(*set, element));
         }
+        Key::Set(_) | Key::Chain(_) => {
+            keys.insert(Key::Ruleset(Table::Groups));
+        }
+        Key::BridgeFilter(bridge) => keys.extend(obstacle_reads(spec, bridge)),
         Key::Link(name) => {
             let link = spec.link(name);
             let master = link.and_then(|link| link.master.as_ref());
@@ -170,6 +175,9 @@ impl Planner<'_> {
         match key {
             Key::Sysctl(name) => self.plan_sysctl(key, name),
             Key::Ruleset(table) => self.plan_ruleset(*table),
+            Key::Set(set) => self.plan_set(key, *set),
+            Key::Chain(name) => self.plan_chain(key, name),
+            Key::BridgeFilter(bridge) => self.plan_bridge_filter(key, bridge),
             Key::Element(set, element) => self.plan_element(key, *set, element),
             Key::Link(name) => self.plan_link(key, name),
             Key::Device(link) => self.plan_device(key, link),
@@ -221,11 +229,19 @@ impl Planner<'_> {
         }
     }
 
+    /// What is in a table made anew is gone.
+    fn table_stays(&self, table: Table) -> bool {
+        self.wanted_ruleset(table) == self.state.ruleset(table)
+    }
+
     fn plan_ruleset(&mut self, table: Table) {
         match (self.wanted_ruleset(table), self.state.ruleset(table)) {
             (Some(text), have) if have != Some(text) => {
                 let text = text.to_owned();
                 self.step(Step::PutRuleset { table, text });
+                if table == Table::Groups {
+                    self.step(Step::JudgeAnew);
+                }
             }
             (None, Some(_)) => self.step(Step::DeleteRuleset { table }),
             _ => {}
@@ -238,7 +254,7 @@ impl Planner<'_> {
         }
         let wanted = self.wanted(key).cloned();
         let there = self.state.get(key).map(|have| &have.object);
-        let table_stays = self.wanted_ruleset(set.table()) == self.state.ruleset(set.table());
+        let table_stays = self.table_stays(set.table());
         self.end_flows(set, element, wanted.as_ref(), there);
         let written = |object: &Object| match object {
             Object::Mapping(value) => format!("{element} : {value}"),
@@ -250,6 +266,14 @@ impl Planner<'_> {
             (Some(Object::Mapping(to)), Some(Object::Mapping(from))) if to != *from => {
                 let (element, from) = (element.to_owned(), from.clone());
                 self.step(Step::ReplaceElement { set, element, from, to });
+                if set.table() == Table::Groups {
+                    self.step(Step::JudgeAnew);
+                }
+            }
+            (None, Some(there)) if set.table() == Table::Groups => {
+                let element = written(there);
+                self.step(Step::TakeElement { set, element });
+                self.step(Step::JudgeAnew);
             }
             (None, Some(there)) => self.step(Step::DeleteElement { set, element: written(there) }),
             _ => {}

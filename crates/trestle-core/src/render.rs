@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use crate::spec::Table;
-use crate::types::{Cidr, Family, LinkName};
-use crate::world::{Ipv6Mode, Network};
+use crate::types::{Cidr, Direction, Family, IcmpType, IpProtocol, LinkName};
+use crate::world::{Ipv6Mode, Network, Rule, Traffic};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
 /// nothing: the guard fails closed. What is not allowed below is dropped. Tags are named, because
@@ -29,6 +29,15 @@ use crate::world::{Ipv6Mode, Network};
 /// `gateway_mac`: a host that only bridges a network would take its gateway, on another host, for a
 /// router of its own.
 ///
+/// What is sent to a guest is sent to an address of its own, or to many. Of the latter the filter of
+/// security groups, which is about routed packets, sees no port: it is told by a mark (`GROUPS`), and what
+/// leads to no mark is not heard. A bridge makes a copy for each port, so each has its own.
+///
+/// Who has its guard turned off (`unguarded`) may send and is sent whatever there is. A guest that forwards
+/// for others (`guard_range*`) says of none of their addresses that they are its own; that it came from a
+/// guest all the same is told by a mark. No packet
+/// says by which way it is to go (RFC 791 §3.1, RFC 5095).
+///
 /// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
 /// that leads to them, and neither is what guests ask of it. Guests hear of routers and of DHCP from
 /// their own host alone; tags that nobody there can send are not heard either.
@@ -44,6 +53,23 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	set guard_nd {
 		typeof iifname . ether saddr . @th,64,128
+	}
+	set guard_range4 {
+		type ifname . ether_addr . ipv4_addr
+		flags interval
+	}
+	set guard_range6 {
+		type ifname . ether_addr . ipv6_addr
+		flags interval
+	}
+	set guard_ether_type {
+		type ifname . ether_type
+	}
+	set unguarded {
+		type ifname
+	}
+	map heard_by {
+		type ifname : mark
 	}
 	set shared_uplink {
 		type ifname
@@ -64,16 +90,21 @@ const GUARD: &str = r#"table bridge trestle {
 		type ether_addr
 	}
 	chain from_instance {
+		iifname @unguarded accept
 		ether type 8021q drop
 		ether type 8021ad drop
 		iifname . ether saddr != @guard_mac drop
+		ip option lsrr exists drop
+		ip option ssrr exists drop
 		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
 		ip frag-off & 0x1fff == 0 udp sport 67 drop
 		ip frag-off & 0x1fff == 0 udp dport 68 drop
 		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
+		iifname . ether saddr . ip saddr @guard_range4 meta l4proto != 255 meta mark set 0x7e570001 accept
 		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
 		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
 		ether type ip6 jump from_instance6
+		iifname . ether type @guard_ether_type accept
 		drop
 	}
 	chain from_instance6 {
@@ -85,8 +116,31 @@ const GUARD: &str = r#"table bridge trestle {
 		ip6 saddr :: icmpv6 type mld2-listener-report accept
 		udp sport 547 drop
 		udp dport 546 drop
+		rt type 0 drop
 		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
+		iifname . ether saddr . ip6 saddr @guard_range6 meta l4proto != 255 meta mark set 0x7e570001 accept
 		drop
+	}
+	chain to_instance {
+		oifname @unguarded accept
+		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
+		oifname . ether daddr . ip daddr @guard_ip4 accept
+		oifname . ether daddr . ip6 daddr @guard_ip6 accept
+		oifname . ether daddr . ip daddr @guard_range4 accept
+		oifname . ether daddr . ip6 daddr @guard_range6 accept
+		ether type ip drop
+		ether type ip6 drop
+	}
+	chain to_many {
+		icmpv6 type nd-neighbor-solicit accept
+		icmpv6 type nd-neighbor-advert accept
+		icmpv6 type nd-router-advert accept
+		icmpv6 type mld-listener-query accept
+		ip protocol igmp accept
+		ip daddr 255.255.255.255 udp sport 67 udp dport 68 accept
+		meta mark set oifname map @heard_by accept
+		ether type ip drop
+		ether type ip6 drop
 	}
 	chain from_uplink {
 		ether type 8021q drop
@@ -134,6 +188,7 @@ const GUARD: &str = r#"table bridge trestle {
 		type filter hook forward priority -300; policy accept;
 		iifname @shared_uplink jump from_uplink_to_instance
 		oifname @shared_uplink jump asked_through_uplink
+		oifname "tr-*" jump to_instance
 	}
 	chain output {
 		type filter hook output priority -300; policy accept;
@@ -321,12 +376,205 @@ const CLAIMS: &str = r"table arp trestle {
 }
 ";
 
+/// `inet trestle_groups`. What passes to and from guests by their security groups: what is routed, and
+/// what is bridged, too, on bridges whose packets come here (`Key::BridgeFilter`).
+///
+/// Guests are told by their addresses, which their guard holds them to, and a connection by what it was
+/// when it began: who began it (`ct original`) and where it really leads (`ct reply`). So each packet of one
+/// can be judged, an answer too, and none has to be believed because of its state.
+///
+/// A connection that was judged is stamped with the number of that judgement and goes on by it. With a new
+/// number, which comes whenever something goes that may have allowed one (`Step::JudgeAnew`), each is
+/// judged once more by its next packet. The number is read in a chain of its own before the judgement: a
+/// chain sees the rules of when it was entered, but sets as they are. What only a rule with an end allows is never
+/// stamped (`UNSTAMPED`), so it ends with its rule, whoever is away.
+///
+/// Neighbours find each other whatever the groups say, and DHCP and DNS are had from the gateway. The
+/// host itself is not held to groups; guests have nothing of it but these.
+///
+/// What is sent to many is judged for each guest that would hear it, and never stamped.
+const GROUPS: &str = r"table inet trestle_groups {
+	set current {
+		type mark
+	}
+	map stamp {
+		type nf_proto : mark
+	}
+	map egress4 {
+		type ipv4_addr : verdict
+	}
+	map egress6 {
+		type ipv6_addr : verdict
+	}
+	map ingress4 {
+		type ipv4_addr : verdict
+	}
+	map ingress6 {
+		type ipv6_addr : verdict
+	}
+	map heard {
+		type mark : verdict
+	}
+	set served4 {
+		type ifname . ipv4_addr
+	}
+	set served6 {
+		type ifname . ipv6_addr
+	}
+	chain neighbours {
+		icmpv6 type nd-neighbor-solicit accept
+		icmpv6 type nd-neighbor-advert accept
+		icmpv6 type nd-router-solicit accept
+		icmpv6 type nd-router-advert accept
+		icmpv6 type mld-listener-query accept
+		icmpv6 type mld-listener-report accept
+		icmpv6 type mld-listener-done accept
+		icmpv6 type mld2-listener-report accept
+		meta l4proto igmp accept
+	}
+	chain read_stamp {
+		meta mark set meta nfproto map @stamp
+		accept
+	}
+	chain set_stamp {
+		ct mark set meta mark
+		meta mark set 0x00000000
+		accept
+	}
+	chain before {
+		type filter hook forward priority filter - 13; policy accept;
+		ct mark @current accept
+		meta pkttype multicast accept
+		meta pkttype broadcast accept
+		ct original ip saddr @egress4 jump read_stamp
+		ct reply ip saddr @ingress4 jump read_stamp
+		ct original ip6 saddr @egress6 jump read_stamp
+		ct reply ip6 saddr @ingress6 jump read_stamp
+	}
+	chain egress {
+		type filter hook forward priority filter - 12; policy accept;
+		ct mark @current accept
+		jump neighbours
+		iifname . ct original ip daddr @served4 meta l4proto udp ct original proto-dst 53 accept
+		iifname . ct original ip daddr @served4 meta l4proto tcp ct original proto-dst 53 accept
+		iifname . ct original ip6 daddr @served6 meta l4proto udp ct original proto-dst 53 accept
+		iifname . ct original ip6 daddr @served6 meta l4proto tcp ct original proto-dst 53 accept
+		udp sport 68 udp dport 67 accept
+		udp sport 546 udp dport 547 accept
+		ct original ip saddr vmap @egress4
+		ct original ip6 saddr vmap @egress6
+		ct state invalid,untracked ip saddr @egress4 drop
+		ct state invalid,untracked ip6 saddr @egress6 drop
+	}
+	chain ingress {
+		type filter hook forward priority filter - 11; policy accept;
+		meta pkttype multicast meta mark vmap @heard
+		meta pkttype broadcast meta mark vmap @heard
+		ct mark @current accept
+		jump neighbours
+		udp sport 67 udp dport 68 accept
+		udp sport 547 udp dport 546 accept
+		ct reply ip saddr vmap @ingress4
+		ct reply ip6 saddr vmap @ingress6
+		ct state invalid,untracked ip daddr @ingress4 drop
+		ct state invalid,untracked ip6 daddr @ingress6 drop
+	}
+	chain after {
+		type filter hook forward priority filter - 10; policy accept;
+		ct mark @current accept
+		meta pkttype multicast accept
+		meta pkttype broadcast accept
+		ct mark 0x7e57ffff meta mark set 0x00000000 accept
+		ct original ip saddr @egress4 jump set_stamp
+		ct reply ip saddr @ingress4 jump set_stamp
+		ct original ip6 saddr @egress6 jump set_stamp
+		ct reply ip6 saddr @ingress6 jump set_stamp
+	}
+	chain host {
+		meta l4proto icmp accept
+		meta l4proto ipv6-icmp accept
+		meta l4proto igmp accept
+		udp dport 67 accept
+		udp dport 547 accept
+		iifname . ip daddr @served4 udp dport 53 accept
+		iifname . ip daddr @served4 tcp dport 53 accept
+		iifname . ip6 daddr @served6 udp dport 53 accept
+		iifname . ip6 daddr @served6 tcp dport 53 accept
+		ct status dnat accept
+		drop
+	}
+	chain input {
+		type filter hook input priority filter - 10; policy accept;
+		ct state established,related accept
+		ip saddr @egress4 jump host
+		ip6 saddr @egress6 jump host
+		meta mark 0x7e570001 jump host
+	}
+}
+";
+
+/// The mark of what was judged and is judged again with each packet.
+const UNSTAMPED: &str = "0x7e57ffff";
+
+/// A rule of a security group as text for nft: a line, or two, of one of which an answer is one. `remote` is a
+/// range or a set of this family, or empty for anybody.
+///
+/// What is asked is how a connection began; of ICMP there is the message alone, and an answer to one has
+/// a type of its own (RFC 792, RFC 4443 §4.2).
+pub fn rule(rule: &Rule, family: Family, remote: &str) -> Vec<String> {
+    let (nfproto, ip) = match family {
+        Family::Ipv4 => ("ipv4", "ip"),
+        Family::Ipv6 => ("ipv6", "ip6"),
+    };
+    let (who, port) = match rule.direction {
+        Direction::Ingress => ("saddr", "ct reply proto-src"),
+        Direction::Egress => ("daddr", "ct original proto-dst"),
+    };
+    let mut begin = vec![format!("meta nfproto {nfproto}")];
+    if !remote.is_empty() {
+        begin.push(format!("ct original {ip} {who} {remote}"));
+    }
+    let protocol = |protocol: IpProtocol| format!("meta l4proto {}", protocol.number());
+    let traffics = match rule.traffic {
+        Traffic::Any => vec![Vec::new()],
+        Traffic::Protocol(number) => vec![vec![protocol(number)]],
+        Traffic::Ports(number, ports) => vec![vec![protocol(number), format!("{port} {ports}")]],
+        Traffic::Icmp(number, icmp) => icmp_matches(number, icmp),
+    };
+    let mut end = Vec::new();
+    if let Some(at) = rule.expires_at {
+        end.push(format!("meta time < {at} ct mark set {UNSTAMPED}"));
+    }
+    end.push(format!("counter accept comment \"rule {}\"", rule.number));
+    let line = |traffic: Vec<String>| [&begin[..], &traffic, &end].concat().join(" ");
+    traffics.into_iter().map(line).collect()
+}
+
+/// The message itself, and the answer to it.
+fn icmp_matches(protocol: IpProtocol, icmp: IcmpType) -> Vec<Vec<String>> {
+    const ANSWERS: [(IpProtocol, u8, u8); 5] = [
+        (IpProtocol::ICMP, 8, 0),
+        (IpProtocol::ICMP, 13, 14),
+        (IpProtocol::ICMP, 15, 16),
+        (IpProtocol::ICMP, 17, 18),
+        (IpProtocol::ICMPV6, 128, 129),
+    ];
+    let word = if protocol == IpProtocol::ICMP { "icmp" } else { "icmpv6" };
+    let mut message = vec![format!("{word} type {}", icmp.number)];
+    message.extend(icmp.code.map(|code| format!("{word} code {code}")));
+    let answer = ANSWERS.into_iter().find(|(of, asked, _)| (*of, *asked) == (protocol, icmp.number));
+    let answer =
+        answer.map(|(_, _, answer)| vec!["ct direction reply".to_owned(), format!("{word} type {answer}")]);
+    [message].into_iter().chain(answer).collect()
+}
+
 /// The text of a table: its sets and chains, without elements.
 pub fn ruleset(table: Table) -> String {
     match table {
         Table::Guard => GUARD.to_owned(),
         Table::Gateway => GATEWAY.to_owned(),
         Table::Claims => CLAIMS.to_owned(),
+        Table::Groups => GROUPS.to_owned(),
     }
 }
 

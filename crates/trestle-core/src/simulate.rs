@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ownership::Owner;
 use crate::plan::{LinkChange, Step};
-use crate::spec::{Key, Link, LinkKind, LinkMac, Object};
+use crate::spec::{Key, Link, LinkKind, LinkMac, Object, Table};
 use crate::state::{HostState, Observed};
 use crate::types::{LinkName, Name};
 
@@ -40,6 +40,10 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             };
             state.put_ours(step.key(), object);
         }
+        Step::PutSet { .. } => state.put_ours(step.key(), Object::Set),
+        Step::PutChain { rules, .. } => state.put_ours(step.key(), Object::Chain(rules.clone())),
+        Step::FilterBridge { .. } => state.put_foreign(step.key(), Object::BridgeFilter),
+        Step::JudgeAnew => {}
         Step::ReplaceElement { to, .. } => state.put_ours(step.key(), Object::Mapping(to.clone())),
         Step::EndFlows { .. } | Step::EndLateFlows { .. } | Step::EndStrayFlows { .. } => {}
         Step::CreateBridge { link, mac, mtu } => {
@@ -120,6 +124,9 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         | Step::DeleteAddress { .. }
         | Step::ReleaseLease { .. }
         | Step::ForgetClaim { .. }
+        | Step::TakeElement { .. }
+        | Step::DeleteChain { .. }
+        | Step::DeleteSet { .. }
         | Step::DeleteElement { .. } => {
             state.objects.remove(&step.key());
         }
@@ -147,7 +154,9 @@ fn create_link(state: &mut HostState, name: &LinkName, mut link: Link) {
 /// What is on a device, or led to by it, goes with it.
 fn delete_link(state: &mut HostState, name: &LinkName) {
     state.objects.retain(|key, have| match (key, &have.object) {
-        (Key::Link(link) | Key::Address(link, _) | Key::Route(link, _), _) => link != name,
+        (Key::Link(link) | Key::Address(link, _) | Key::Route(link, _) | Key::BridgeFilter(link), _) => {
+            link != name
+        }
         (Key::Station(bridge, _), Object::Station { port, .. }) => bridge != name && port != name,
         _ => true,
     });
@@ -164,8 +173,13 @@ fn release_ports(state: &mut HostState, bridge: &LinkName) {
     state.objects.retain(|_, have| have.object != Object::Uplink(bridge.clone()));
 }
 
-fn empty_table(state: &mut HostState, table: crate::spec::Table) {
-    state.objects.retain(|key, _| !matches!(key, Key::Element(set, _) if set.table() == table));
+fn empty_table(state: &mut HostState, table: Table) {
+    let goes = |key: &Key| match key {
+        Key::Element(set, _) | Key::Set(set) => set.table() == table,
+        Key::Chain(_) => table == Table::Groups,
+        _ => false,
+    };
+    state.objects.retain(|key, _| !goes(key));
 }
 
 fn change_link(state: &mut HostState, name: &LinkName, change: &LinkChange) {

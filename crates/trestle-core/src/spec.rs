@@ -28,11 +28,17 @@ pub enum Key {
     Sysctl(String),
     /// The chains of one of our nftables tables.
     Ruleset(Table),
+    /// A set that is made as it is needed, without elements.
+    Set(Set),
+    /// A chain of security groups, by its name in nftables.
+    Chain(String),
     /// One element of a named nftables set, in nft's own words: `tr-0a.. . fa:16:3e:00:00:01`; of a
     /// map, what it is looked up by.
     Element(Set, String),
     /// A network device.
     Link(LinkName),
+    /// A bridge whose packets go through the filter of routed ones.
+    BridgeFilter(LinkName),
     /// A device that others make and that must be there. Never part of a state: its link is.
     Device(LinkName),
     /// A physical device that one of our bridges has enslaved.
@@ -82,6 +88,13 @@ pub enum Object {
     /// The table with its sets and chains, without elements, as text for nft. When observed, the
     /// same text if the kernel's chains are what it makes, else what is wrong.
     Ruleset(String),
+    /// The set is there.
+    Set,
+    /// The chain's rules as text for nft, a line each. When observed, the same text if the kernel's
+    /// rules are what it makes, else that somebody edited it.
+    Chain(String),
+    /// Packets that are bridged there are filtered as routed ones are.
+    BridgeFilter,
     /// The element is in the set.
     Element,
     /// The element is in the map, and leads to this, in nft's own words.
@@ -343,8 +356,11 @@ impl fmt::Display for Key {
         match self {
             Self::Sysctl(name) => write!(f, "sysctl/{name}"),
             Self::Ruleset(table) => write!(f, "ruleset/{table}"),
+            Self::Set(set) => write!(f, "set/{set}"),
+            Self::Chain(name) => write!(f, "chain/{name}"),
             Self::Element(set, element) => write!(f, "element/{set}/{element}"),
             Self::Link(link) => write!(f, "link/{link}"),
+            Self::BridgeFilter(bridge) => write!(f, "bridge-filter/{bridge}"),
             Self::Device(link) => write!(f, "device/{link}"),
             Self::Uplink(link) => write!(f, "uplink/{link}"),
             Self::Address(link, address) => write!(f, "address/{link}/{address}"),
@@ -381,11 +397,14 @@ fn parse_key(text: &str) -> Option<Key> {
     Some(match kind {
         "sysctl" => Key::Sysctl(rest.to_owned()),
         "ruleset" => Key::Ruleset(Table::ALL.into_iter().find(|table| table.to_string() == rest)?),
+        "set" => Key::Set(Set::named(rest)?),
+        "chain" => Key::Chain(rest.to_owned()),
         "element" => {
             let (set, element) = pair()?;
-            Key::Element(Set::ALL.into_iter().find(|s| s.name() == set)?, element.to_owned())
+            Key::Element(Set::named(set)?, element.to_owned())
         }
         "link" => Key::Link(rest.parse().ok()?),
+        "bridge-filter" => Key::BridgeFilter(rest.parse().ok()?),
         "device" => Key::Device(rest.parse().ok()?),
         "uplink" => Key::Uplink(rest.parse().ok()?),
         "address" => Key::Address(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
@@ -457,6 +476,11 @@ mod tests {
             "element/guard_mac/tr-000000abcdef . fa:16:3e:00:00:01",
             "link/br100",
             "device/eth0",
+            "bridge-filter/br100",
+            "set/members4_17",
+            "chain/to_17",
+            "element/addresses6_4/2001:db8::/32",
+            "element/ingress4/10.0.0.5",
             "uplink/eth1",
             "address/br100/10.0.0.1/24",
             "address/eth1/2001:db8::5/64",

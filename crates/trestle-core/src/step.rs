@@ -55,12 +55,28 @@ pub enum Step {
     /// Makes one of our tables anew, sets and chains, without elements, in place of what it was.
     /// All adjacent steps from here to `AddElement` are one nftables transaction.
     PutRuleset { table: Table, text: String },
+    /// Makes a set that security groups need, without elements.
+    PutSet { set: Set },
+    /// Makes a chain with these rules, a line each, in place of what it was.
+    PutChain { chain: String, rules: String },
     /// Adds an element to a set; of a map, with what it leads to: `203.0.113.20 : 10.0.0.5`.
     AddElement { set: Set, element: String },
     /// Lets an element of a map lead to something else.
     ReplaceElement { set: Set, element: String, from: String, to: String },
+    /// Deletes an element of those sets that say what passes by security groups, together with what
+    /// comes in its place.
+    TakeElement { set: Set, element: String },
+    /// Deletes a chain.
+    DeleteChain { chain: String },
+    /// Deletes a set.
+    DeleteSet { set: Set },
+    /// Has every connection of a guest held to its groups once more: something that allowed one may be
+    /// gone.
+    JudgeAnew,
     /// Makes a bridge, marked as ours, with its MAC and MTU, up.
     CreateBridge { link: LinkName, mac: Mac, mtu: u32 },
+    /// Sends what is bridged there through the filter of what is routed.
+    FilterBridge { bridge: LinkName },
     /// Sets what differs on a device of ours.
     SetLink { link: LinkName, changes: BTreeSet<LinkChange> },
     /// Makes a VLAN device, marked as ours, a port of its bridge, up, and sets the device that
@@ -173,7 +189,12 @@ impl Step {
             | Self::StartDnsmasq { network, .. } => Key::Dnsmasq(network.clone()),
             Self::SetSysctl { name, .. } => Key::Sysctl(name.clone()),
             Self::PutRuleset { table, .. } | Self::DeleteRuleset { table } => Key::Ruleset(*table),
+            Self::PutSet { set } | Self::DeleteSet { set } => Key::Set(*set),
+            Self::PutChain { chain, .. } | Self::DeleteChain { chain } => Key::Chain(chain.clone()),
+            Self::JudgeAnew => Key::Ruleset(Table::Groups),
+            Self::FilterBridge { bridge } => Key::BridgeFilter(bridge.clone()),
             Self::AddElement { set, element }
+            | Self::TakeElement { set, element }
             | Self::ReplaceElement { set, element, .. }
             | Self::ForgetClaim { set, element }
             | Self::DeleteElement { set, element } => Key::Element(*set, looked_up_by(element)),
@@ -230,6 +251,12 @@ impl fmt::Display for Step {
             Self::ForgetLeases { network } => write!(f, "forget leases of {network}"),
             Self::SetSysctl { name, value } => write!(f, "set {name} to {value}"),
             Self::PutRuleset { table, .. } => write!(f, "load table {table}"),
+            Self::PutSet { set } => write!(f, "make set {set}"),
+            Self::PutChain { chain, .. } => write!(f, "load chain {chain}"),
+            Self::DeleteChain { chain } => write!(f, "delete chain {chain}"),
+            Self::DeleteSet { set } => write!(f, "delete set {set}"),
+            Self::JudgeAnew => f.write_str("hold every connection to its security groups once more"),
+            Self::FilterBridge { bridge } => write!(f, "filter what is bridged on {bridge}"),
             Self::AddElement { set, element } => write!(f, "add {element} to {set}"),
             Self::ReplaceElement { set, element, from, to } => {
                 write!(f, "let {element} lead to {to} instead of {from} in {set}")
@@ -281,7 +308,9 @@ impl fmt::Display for Step {
             Self::CreatePort { link, port } => write!(f, "make {} {link}", port.kind),
             Self::ReleaseUplink { link } => write!(f, "take {link} out of its bridge"),
             Self::DeleteBridge { link } => write!(f, "delete bridge {link}"),
-            Self::DeleteElement { set, element } => write!(f, "delete {element} from {set}"),
+            Self::TakeElement { set, element } | Self::DeleteElement { set, element } => {
+                write!(f, "delete {element} from {set}")
+            }
             Self::DeleteRuleset { table } => write!(f, "delete table {table}"),
         }
     }

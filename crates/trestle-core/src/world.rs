@@ -345,6 +345,11 @@ impl World {
         self.hosts_of(network).next().is_some()
     }
 
+    /// Whether a network has a device on a host.
+    pub fn has_device(&self, host: HostId, network: NetworkId) -> bool {
+        self.attached.contains_key(&(host, network))
+    }
+
     /// Whether a host has something of a network.
     pub fn is_on(&self, host: HostId, network: &Network) -> bool {
         self.attached.contains_key(&(host, network.id)) || self.routes(host, network)

@@ -7,7 +7,10 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use common::{HOST, NETWORKS, OTHER, PROJECT, at, converge, fresh_state, link_name, network, spec, world};
+use common::{
+    HOST, NETWORKS, OTHER, PROJECT, address_group, address_group_id, at, converge, fresh_state, group_id,
+    link_name, network, rule, spec, world,
+};
 use ipnet::IpNet;
 use proptest::prelude::*;
 use trestle_core::compile::{Entity, affected, compile, compile_scope};
@@ -15,9 +18,10 @@ use trestle_core::ownership::Owner;
 use trestle_core::plan::{Plan, plan, plan_keys, reads};
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Set, Table};
 use trestle_core::state::{HostState, Observed};
-use trestle_core::types::{DnsRecordId, LinkName, Mac, Mtu, Protocol};
+use trestle_core::types::{Direction, DnsRecordId, LinkName, Mac, Mtu, Protocol};
 use trestle_core::world::{
-    DnsRecord, FloatingIp, Forward, Gateways, Interface, Network, Plug, Target, World,
+    DnsRecord, FloatingIp, Forward, Gateways, Interface, Network, Plug, Remote, Security, SecurityGroup,
+    Target, Traffic, World,
 };
 
 /// Where an interface is plugged in, seen from the host that is compiled for.
@@ -43,6 +47,44 @@ struct Case {
     floating: Vec<Floating>,
     /// The numbers of DNS records, and whether each is its project's alone.
     records: BTreeMap<u8, bool>,
+    /// What is unusual about what an interface is held to.
+    securities: BTreeMap<(u8, u8), Held>,
+    /// Of which kind the rules of groups 1 to 3 are.
+    groups: [GroupRules; 3],
+    addresses: bool,
+}
+
+/// What an interface is held to.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    ToNothing,
+    ToNoGroup,
+    ToGroups(u8),
+    /// And it sends from an address that others on its network send from, too.
+    WithPairs(u8),
+}
+
+/// The rules of a group.
+#[derive(Clone, Copy, Debug)]
+enum GroupRules {
+    None,
+    Default,
+    /// They name another group and the address group.
+    Naming(u8),
+}
+
+impl GroupRules {
+    fn group(self, number: u8) -> SecurityGroup {
+        let rules = match self {
+            Self::None => vec![],
+            Self::Default => common::default_group().rules,
+            Self::Naming(named) => vec![
+                rule(10, Direction::Ingress, Traffic::Any, Remote::Group(group_id(named))),
+                rule(11, Direction::Egress, Traffic::Any, Remote::AddressGroup(address_group_id(1))),
+            ],
+        };
+        common::group(number, rules)
+    }
 }
 
 fn dns_record(number: u8, is_own: bool) -> DnsRecord {
@@ -102,6 +144,9 @@ impl Case {
         }
         self.floating.iter().for_each(|floating| floating.put_into(&mut world));
         self.records.iter().for_each(|(n, is_own)| world.put_dns_record(dns_record(*n, *is_own)));
+        (1..).zip(self.groups).for_each(|(n, rules)| world.put_security_group(rules.group(n)));
+        let ranges: &[&str] = if self.addresses { &["10.9.0.0/16", "fd09::/64"] } else { &["10.8.0.0/16"] };
+        world.put_address_group(address_group(1, ranges));
         if self.shared_uplink {
             world.put_host(trestle_core::world::Host {
                 flat_interface: Some(link_name("eth1")),
@@ -136,6 +181,18 @@ impl Case {
             Place::Leaving => (Some(here), Some(at(OTHER))),
             Place::Nowhere => (None, None),
         };
+        let groups = |bits: u8| (1..=3).filter(|n| bits & (1 << (n - 1)) != 0).map(group_id).collect();
+        let security = |bits| Security { groups: groups(bits), ..Security::default() };
+        let pairs = || [format!("10.0.{n}.250"), "10.9.0.0/16".to_owned()].map(|pair| pair.parse().unwrap());
+        match self.securities.get(&(n, i)) {
+            None => {}
+            Some(Held::ToNothing) => interface.security = None,
+            Some(Held::ToNoGroup) => interface.security = Some(security(0)),
+            Some(Held::ToGroups(bits)) => interface.security = Some(security(*bits)),
+            Some(Held::WithPairs(bits)) => {
+                interface.security = Some(Security { address_pairs: pairs().into(), ..security(*bits) });
+            }
+        }
         interface
     }
 }
@@ -170,12 +227,42 @@ fn case() -> impl Strategy<Value = Case> {
     });
     let floating = proptest::collection::vec(floating, 0..6);
     let records = proptest::collection::btree_map(0..3u8, any::<bool>(), 0..3);
-    (interfaces, gateways, flags, floating, records).prop_map(
-        |(interfaces, gateways, flags, floating, records)| {
+    (interfaces, gateways, flags, floating, records, security()).prop_map(
+        |(interfaces, gateways, flags, floating, records, (securities, groups, addresses))| {
             let (shared_uplink, small_mtu, no_owner, tap_owner) = flags;
-            Case { interfaces, gateways, shared_uplink, small_mtu, no_owner, tap_owner, floating, records }
+            Case {
+                interfaces,
+                gateways,
+                shared_uplink,
+                small_mtu,
+                no_owner,
+                tap_owner,
+                floating,
+                records,
+                securities,
+                groups,
+                addresses,
+            }
         },
     )
+}
+
+fn security() -> impl Strategy<Value = (BTreeMap<(u8, u8), Held>, [GroupRules; 3], bool)> {
+    let held = prop_oneof![
+        1 => Just(Held::ToNothing),
+        1 => Just(Held::ToNoGroup),
+        3 => (1..8u8).prop_map(Held::ToGroups),
+        2 => (1..8u8).prop_map(Held::WithPairs),
+    ];
+    let securities = proptest::collection::btree_map((NETWORKS, 0..=5u8), held, 0..12);
+    let rules = || {
+        prop_oneof![
+            1 => Just(GroupRules::None),
+            2 => Just(GroupRules::Default),
+            2 => (1..=3u8).prop_map(GroupRules::Naming),
+        ]
+    };
+    (securities, [rules(), rules(), rules()], any::<bool>())
 }
 
 /// Something that befalls a host behind our back.
@@ -253,7 +340,9 @@ fn inflict(state: &mut HostState, damage: &Damage) {
             }
         }
         Damage::FlushRulesets => {
-            state.objects.retain(|key, _| !matches!(key, Key::Ruleset(_) | Key::Element(..)));
+            let of_tables =
+                |key: &Key| matches!(key, Key::Ruleset(_) | Key::Element(..) | Key::Set(_) | Key::Chain(_));
+            state.objects.retain(|key, _| !of_tables(key));
         }
         Damage::ForeignBridge => {
             let bridge = Link { kind: LinkKind::Bridge, ..common::physical(40) };
@@ -362,7 +451,7 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
         let lease = lease
             || matches!(key, Key::Lease6(network, address)
             if !spec.objects.contains_key(&Key::DhcpHost6(network.clone(), *address)));
-        let stays = matches!(key, Key::Sysctl(_) | Key::Lease(..) | Key::Lease6(..));
+        let stays = matches!(key, Key::Sysctl(_) | Key::BridgeFilter(_) | Key::Lease(..) | Key::Lease6(..));
         lease || (have.owner == Owner::Ours && !stays && !spec.objects.contains_key(key))
     });
     let missing = missing.map(|(key, _)| format!("missing {key}"));
@@ -376,7 +465,7 @@ fn foreign(state: &HostState) -> BTreeSet<String> {
     let words = foreign.filter_map(|(key, have)| match (key, &have.object) {
         (Key::Address(_, address), _) => Some(format!("address {address}")),
         (Key::Route(_, route), object) => Some(format!("route {route} {object:?}")),
-        (Key::Sysctl(_), _) => None,
+        (Key::Sysctl(_) | Key::BridgeFilter(_), _) => None,
         (key, Object::Link(link)) => {
             Some(format!("{key} {:?}", Link { master: None, up: true, ..link.clone() }))
         }
@@ -396,7 +485,7 @@ fn difference(one: &HostState, other: &HostState) -> Vec<String> {
 /// Without the kernel's numbers and the settings that stay.
 fn comparable(state: &HostState) -> BTreeMap<Key, Observed> {
     let mut objects = state.objects.clone();
-    objects.retain(|key, _| !matches!(key, Key::Sysctl(_)));
+    objects.retain(|key, _| !matches!(key, Key::Sysctl(_) | Key::BridgeFilter(_)));
     for have in objects.values_mut() {
         match &mut have.object {
             Object::Link(link) => link.index = None,
@@ -543,6 +632,8 @@ proptest! {
         changes.extend(floating.collect::<BTreeSet<_>>().into_iter().map(Entity::FloatingIp));
         let records = before.records.keys().chain(after.records.keys()).map(|n| dns_record(*n, false).id);
         changes.extend(records.collect::<BTreeSet<_>>().into_iter().map(Entity::DnsRecord));
+        changes.extend((1..=3).map(|n| Entity::SecurityGroup(group_id(n))));
+        changes.push(Entity::AddressGroup(address_group_id(1)));
         let turn = which.index(changes.len());
         changes.rotate_left(turn);
         for entity in changes {

@@ -23,8 +23,16 @@ fn the_first_instance_brings_everything_it_needs() {
     ruleset/guard
     ruleset/gateway
     ruleset/claims
+    ruleset/groups
+    set/members4_1
+    set/members6_1
+    chain/from_1
+    chain/in_1
+    chain/out_1
+    chain/to_1
     element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/heard_by/tr-000000001000
     element/shared_uplink/eth1
     element/shared_mac/eth1 . fa:16:3e:ff:00:01
     element/shared_ip4/eth1 . 10.0.1.1
@@ -33,8 +41,14 @@ fn the_first_instance_brings_everything_it_needs() {
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/egress4/10.0.1.10
+    element/ingress4/10.0.1.10
+    element/heard/1
+    element/served4/br101 . 10.0.1.1
+    element/members4_1/10.0.1.10
     link/br101
     link/tr-000000001000
+    bridge-filter/br101
     device/eth0
     uplink/eth1
     address/br101/10.0.1.1/24
@@ -48,8 +62,16 @@ fn the_first_instance_brings_everything_it_needs() {
     load table guard
     load table gateway
     load table claims
+    load table groups
+    make set members4_1
+    make set members6_1
+    load chain from_1
+    load chain in_1
+    load chain out_1
+    load chain to_1
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
+    add tr-000000001000 : 1 to heard_by
     add eth1 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
     add eth1 . 10.0.1.1 to shared_ip4
@@ -58,7 +80,14 @@ fn the_first_instance_brings_everything_it_needs() {
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
+    add 10.0.1.10 : jump out_1 to egress4
+    add 10.0.1.10 : jump in_1 to ingress4
+    add 1 : jump in_1 to heard
+    add br101 . 10.0.1.1 to served4
+    add 10.0.1.10 to members4_1
+    hold every connection to its security groups once more
     make bridge br101 with MAC 02:00:00:00:00:03, MTU 1500
+    filter what is bridged on br101
     enslave eth1 to br101
     copy address 192.168.5.10/24 from eth1 to br101
     move route 0.0.0.0/0/192.168.5.1/100 from eth1 to br101
@@ -82,12 +111,20 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     load table guard
     load table gateway
     load table claims
+    load table groups
+    make set members4_1
+    make set members6_1
+    load chain from_1
+    load chain in_1
+    load chain out_1
+    load chain to_1
     add tr-000000004000 . fa:16:3e:00:04:00 to guard_mac
     add tr-000000004000 . fa:16:3e:00:04:00 . 10.0.4.10 to guard_ip4
     add tr-000000004000 . fa:16:3e:00:04:00 . fd00:4::a to guard_ip6
     add tr-000000004000 . fa:16:3e:00:04:00 . fe80::f816:3eff:fe00:400 to guard_ip6
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfd00000400000000000000000000000a to guard_nd
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfe80000000000000f8163efffe000400 to guard_nd
+    add tr-000000004000 : 1 to heard_by
     add vlan104 to shared_uplink
     add vlan104 . fa:16:3e:ff:00:04 to shared_mac
     add vlan104 . 10.0.4.1 to shared_ip4
@@ -102,7 +139,22 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.4.0/24 . br104 to nat_local
     add fd00:4::/64 . br104 to nat_local6
+    add 10.0.4.10 : jump out_1 to egress4
+    add fd00:4::a : jump out_1 to egress6
+    add fe80::f816:3eff:fe00:400 : jump out_1 to egress6
+    add 10.0.4.10 : jump in_1 to ingress4
+    add fd00:4::a : jump in_1 to ingress6
+    add fe80::f816:3eff:fe00:400 : jump in_1 to ingress6
+    add 1 : jump in_1 to heard
+    add br104 . 10.0.4.1 to served4
+    add br104 . fd00:4::1 to served6
+    add br104 . fe80::f816:3eff:feff:4 to served6
+    add 10.0.4.10 to members4_1
+    add fd00:4::a to members6_1
+    add fe80::f816:3eff:fe00:400 to members6_1
+    hold every connection to its security groups once more
     make bridge br104 with MAC fa:16:3e:ff:00:04, MTU 1500
+    filter what is bridged on br104
     make VLAN 104 of eth3 as vlan104
     add address 10.0.4.1/24 to br104
     add address fd00:4::1/64 to br104
@@ -120,8 +172,22 @@ fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
     let spec = spec(&world(&[(6, 0)]));
     insta::assert_snapshot!(lines(plan(&spec, &fresh_state()).steps), @"
     load table guard
+    load table groups
+    make set members4_1
+    make set members6_1
+    load chain from_1
+    load chain in_1
+    load chain out_1
+    load chain to_1
     add tr-000000006000 . fa:16:3e:00:06:00 to guard_mac
     add tr-000000006000 . fa:16:3e:00:06:00 . 10.0.6.10 to guard_ip4
+    add tr-000000006000 : 1 to heard_by
+    add 10.0.6.10 : jump out_1 to egress4
+    add 10.0.6.10 : jump in_1 to ingress4
+    add 1 : jump in_1 to heard
+    add 10.0.6.10 to members4_1
+    hold every connection to its security groups once more
+    filter what is bridged on docker0
     make tap tr-000000006000
     hold fa:16:3e:00:06:00 fast at tr-000000006000 of docker0 and announce it
     ");
@@ -131,6 +197,7 @@ fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
     let problems = problems.iter().map(|p| format!("{} {:?}: {}", p.key, p.code, p.detail));
     insta::assert_snapshot!(lines(problems), @"
     link/tr-000000006000 Blocked: the bridge docker0 does not exist on this host; make it, a flat network's is not made by Trestle
+    bridge-filter/docker0 Blocked: the bridge docker0 does not exist on this host; make it, a flat network's is not made by Trestle
     device/docker0 InterfaceMissing: the device docker0 does not exist on this host; make it, or name another with `trestle host set`
     station/docker0/fa:16:3e:00:06:00 Blocked: the bridge docker0 does not exist on this host; make it, a flat network's is not made by Trestle
     ");
@@ -142,10 +209,24 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     world.put_network(Network { gateways: Gateways::One(Some(OTHER)), ..network(1) });
     insta::assert_snapshot!(lines(compile(&world, HOST).keys()), @"
     ruleset/guard
+    ruleset/groups
+    set/members4_1
+    set/members6_1
+    chain/from_1
+    chain/in_1
+    chain/out_1
+    chain/to_1
     element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/heard_by/tr-000000001000
+    element/egress4/10.0.1.10
+    element/ingress4/10.0.1.10
+    element/heard/1
+    element/served4/br101 . 10.0.1.1
+    element/members4_1/10.0.1.10
     link/br101
     link/tr-000000001000
+    bridge-filter/br101
     uplink/eth1
     station/br101/fa:16:3e:00:01:00
     ");
@@ -154,11 +235,13 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     ruleset/guard
     ruleset/gateway
     ruleset/claims
+    ruleset/groups
     element/network/br101
     element/routed/br101 . br101
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/served4/br101 . 10.0.1.1
     link/br101
     device/eth0
     uplink/eth1
@@ -223,6 +306,10 @@ fn one_more_instance_costs_six_steps() {
     insta::assert_snapshot!(lines(plan(&spec(&world(&[(1, 0), (1, 1)])), &state).steps), @"
     add tr-000000001001 . fa:16:3e:00:01:01 to guard_mac
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
+    add tr-000000001001 : 1 to heard_by
+    add 10.0.1.11 : jump out_1 to egress4
+    add 10.0.1.11 : jump in_1 to ingress4
+    add 10.0.1.11 to members4_1
     write DHCP entry of fa:16:3e:00:01:01 on net1: 10.0.1.11, vm1
     write DNS name vm1.trestle.internal on net1: 10.0.1.11
     make tap tr-000000001001
@@ -251,6 +338,7 @@ fn the_last_instance_takes_everything_away() {
     delete table guard
     delete table gateway
     delete table claims
+    delete table groups
     ");
 }
 
@@ -304,6 +392,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     link/br102 ForeignInTheWay: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     link/tr-000000001000 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
     link/tr-000000002000 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
+    bridge-filter/br101 Blocked: its bridge br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
+    bridge-filter/br102 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     uplink/eth1 InterfaceMissing: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
     uplink/eth2 Blocked: its bridge br102 cannot be made: a device br102 exists that is not Trestle's; give the network another bridge, or the device another name
     address/br101/10.0.1.1/24 Blocked: its device br101 cannot be made: the device eth1 does not exist on this host; make it, or name another with `trestle host set`
@@ -318,10 +408,19 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     load table guard
     load table gateway
     load table claims
+    load table groups
+    make set members4_1
+    make set members6_1
+    load chain from_1
+    load chain in_1
+    load chain out_1
+    load chain to_1
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000002000 . fa:16:3e:00:02:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
     add tr-000000002000 . fa:16:3e:00:02:00 . 10.0.2.10 to guard_ip4
+    add tr-000000001000 : 1 to heard_by
+    add tr-000000002000 : 1 to heard_by
     add eth1 to shared_uplink
     add eth2 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
@@ -338,6 +437,16 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
     add 10.0.2.0/24 . br102 to nat_local
+    add 10.0.1.10 : jump out_1 to egress4
+    add 10.0.2.10 : jump out_1 to egress4
+    add 10.0.1.10 : jump in_1 to ingress4
+    add 10.0.2.10 : jump in_1 to ingress4
+    add 1 : jump in_1 to heard
+    add br101 . 10.0.1.1 to served4
+    add br102 . 10.0.2.1 to served4
+    add 10.0.1.10 to members4_1
+    add 10.0.2.10 to members4_1
+    hold every connection to its security groups once more
     write DHCP entry of fa:16:3e:00:01:00 on net1: 10.0.1.10, vm0
     write DHCP entry of fa:16:3e:00:02:00 on net2: 10.0.2.10, vm0
     write DNS name vm0.trestle.internal on net1: 10.0.1.10
@@ -541,6 +650,23 @@ fn the_tables_are_these() {
     	set guard_nd {
     		typeof iifname . ether saddr . @th,64,128
     	}
+    	set guard_range4 {
+    		type ifname . ether_addr . ipv4_addr
+    		flags interval
+    	}
+    	set guard_range6 {
+    		type ifname . ether_addr . ipv6_addr
+    		flags interval
+    	}
+    	set guard_ether_type {
+    		type ifname . ether_type
+    	}
+    	set unguarded {
+    		type ifname
+    	}
+    	map heard_by {
+    		type ifname : mark
+    	}
     	set shared_uplink {
     		type ifname
     	}
@@ -560,16 +686,21 @@ fn the_tables_are_these() {
     		type ether_addr
     	}
     	chain from_instance {
+    		iifname @unguarded accept
     		ether type 8021q drop
     		ether type 8021ad drop
     		iifname . ether saddr != @guard_mac drop
+    		ip option lsrr exists drop
+    		ip option ssrr exists drop
     		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
     		ip frag-off & 0x1fff == 0 udp sport 67 drop
     		ip frag-off & 0x1fff == 0 udp dport 68 drop
     		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
+    		iifname . ether saddr . ip saddr @guard_range4 meta l4proto != 255 meta mark set 0x7e570001 accept
     		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
     		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
     		ether type ip6 jump from_instance6
+    		iifname . ether type @guard_ether_type accept
     		drop
     	}
     	chain from_instance6 {
@@ -581,8 +712,31 @@ fn the_tables_are_these() {
     		ip6 saddr :: icmpv6 type mld2-listener-report accept
     		udp sport 547 drop
     		udp dport 546 drop
+    		rt type 0 drop
     		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
+    		iifname . ether saddr . ip6 saddr @guard_range6 meta l4proto != 255 meta mark set 0x7e570001 accept
     		drop
+    	}
+    	chain to_instance {
+    		oifname @unguarded accept
+    		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
+    		oifname . ether daddr . ip daddr @guard_ip4 accept
+    		oifname . ether daddr . ip6 daddr @guard_ip6 accept
+    		oifname . ether daddr . ip daddr @guard_range4 accept
+    		oifname . ether daddr . ip6 daddr @guard_range6 accept
+    		ether type ip drop
+    		ether type ip6 drop
+    	}
+    	chain to_many {
+    		icmpv6 type nd-neighbor-solicit accept
+    		icmpv6 type nd-neighbor-advert accept
+    		icmpv6 type nd-router-advert accept
+    		icmpv6 type mld-listener-query accept
+    		ip protocol igmp accept
+    		ip daddr 255.255.255.255 udp sport 67 udp dport 68 accept
+    		meta mark set oifname map @heard_by accept
+    		ether type ip drop
+    		ether type ip6 drop
     	}
     	chain from_uplink {
     		ether type 8021q drop
@@ -630,6 +784,7 @@ fn the_tables_are_these() {
     		type filter hook forward priority -300; policy accept;
     		iifname @shared_uplink jump from_uplink_to_instance
     		oifname @shared_uplink jump asked_through_uplink
+    		oifname "tr-*" jump to_instance
     	}
     	chain output {
     		type filter hook output priority -300; policy accept;

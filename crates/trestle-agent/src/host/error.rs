@@ -113,6 +113,14 @@ pub enum ApplyError {
         /// The VLAN device.
         link: LinkName,
     },
+    /// The kernel cannot filter what is bridged.
+    #[error(
+        "cannot filter what is bridged on {bridge}: the kernel's module br_netfilter cannot be loaded; try `modprobe br_netfilter`"
+    )]
+    NoBridgeFilter {
+        /// The bridge.
+        bridge: LinkName,
+    },
     /// Another program made a device of the VLAN under another name.
     #[error("VLAN {id} of {parent} is another device's already")]
     VlanTaken {
@@ -312,6 +320,9 @@ pub enum NftError {
     /// The generation of the rules cannot be asked for.
     #[error("cannot ask for the generation of the rules")]
     Generation(#[source] io::Error),
+    /// The kernel gave no random number.
+    #[error("cannot read a random number")]
+    Random(#[source] io::Error),
     /// Whether an element is there cannot be asked for.
     #[error("cannot ask whether an element is in the set {set}")]
     Query {

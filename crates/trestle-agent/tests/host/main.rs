@@ -8,6 +8,7 @@ mod bench;
 mod cloud;
 
 mod floating;
+mod groups;
 mod ipv6;
 mod notices;
 mod sees;

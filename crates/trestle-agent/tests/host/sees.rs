@@ -48,9 +48,10 @@ fn what_is_observed_is_what_ip_and_nft_say() {
             |text: &str| seen.get(&Key::Address(link_name("br101"), text.parse().unwrap())).unwrap().owner;
         assert_eq!(owner("10.0.1.1/24"), Owner::Ours);
         assert_eq!(owner("192.168.5.10/24"), Owner::Foreign);
-        for set in Set::ALL {
+        for set in Set::FIXED {
             let kind = if set.is_map() { "map" } else { "set" };
-            let listed = json(&format!("nft -j list {kind} {} trestle {}", set.table().family(), set.name()));
+            let table = format!("{} {}", set.table().family(), set.table().name());
+            let listed = json(&format!("nft -j list {kind} {table} {}", set.name()));
             let listed = listed["nftables"][1][kind]["elem"].as_array().map_or(0, Vec::len);
             let ours =
                 seen.objects.keys().filter(|key| matches!(key, Key::Element(s, _) if *s == set)).count();
@@ -132,9 +133,13 @@ fn an_element_that_another_program_took_or_gave_is_seen_at_once() {
         let elements: BTreeSet<Key> = elements.cloned().collect();
         let seen = || async { bench.host.observe_keys(&elements).await.unwrap().objects.len() };
         assert_eq!(seen().await, elements.len());
-        for set in Set::ALL {
+        let of_keys = elements.iter().filter_map(|key| match key {
+            Key::Element(set, _) => Some(*set),
+            _ => None,
+        });
+        for set in of_keys.collect::<BTreeSet<_>>() {
             let kind = if set.is_map() { "map" } else { "set" };
-            sh(&format!("nft flush {kind} {} trestle {}", set.table().family(), set.name()));
+            sh(&format!("nft flush {kind} {} {} {}", set.table().family(), set.table().name(), set.name()));
         }
         assert_eq!(seen().await, 0);
         bench.converge(&wanted).await;
@@ -170,7 +175,26 @@ fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
             (Set::Network, "br100".to_owned()),
             (Set::Private, "fwd".to_owned()),
             (Set::Routed, "br100 . br-101".to_owned()),
+            (Set::GuardRange4, format!("log . {mac} . 10.9.0.0/16")),
+            (Set::GuardRange6, format!("log . {mac} . 2001:db8:9::/48")),
+            (Set::GuardEtherType, format!("fwd . {}", 0x88cc)),
+            (Set::Unguarded, "fwd".to_owned()),
+            (Set::Served4, "br100 . 10.0.0.1".to_owned()),
+            (Set::Members4(17), "10.0.0.5".to_owned()),
+            (Set::Members6(17), "2001:db8::1:0:0:1".to_owned()),
+            (Set::Addresses4(3), "10.1.0.0/16".to_owned()),
+            (Set::Addresses4(3), "10.2.0.1".to_owned()),
+            (Set::Addresses6(3), "2001:db8::/32".to_owned()),
         ];
+        let sets = [Set::Members4(17), Set::Members6(17), Set::Addresses4(3), Set::Addresses6(3)];
+        steps.extend(sets.map(|set| Step::PutSet { set }));
+        let chains = [
+            ("to_3", "meta nfproto ipv4 ct original ip saddr @members4_17 counter accept comment \"rule 5\""),
+            ("in_3", "jump to_3\ndrop"),
+            ("out_3_17", "drop"),
+        ];
+        let put = |(chain, rules): (&str, &str)| Step::PutChain { chain: chain.into(), rules: rules.into() };
+        steps.extend(chains.map(put));
         steps.extend(of_devices.map(|(set, element)| Step::AddElement { set, element }));
         let maps = [
             (Set::NatSourceIp, "10.0.0.0/24 . fwd : 203.0.113.9"),
@@ -182,8 +206,14 @@ fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
             (Set::FloatingBack6, "fd00::5 : 2001:db8::1:0:0:1"),
             (Set::ForwardTo, "203.0.113.21 . tcp . 80 : 10.0.0.5 . 8080"),
             (Set::ForwardTo6, "2001:db8::5 . udp . 53 : fd00::5 . 5353"),
+            (Set::HeardBy, "fwd : 2147483665"),
+            (Set::Heard, "2147483665 : jump in_3"),
+            (Set::Egress4, "10.0.0.5 : jump out_3_17"),
+            (Set::Egress6, "2001:db8::1:0:0:1 : jump out_3_17"),
+            (Set::Ingress4, "10.0.0.5 : jump in_3"),
+            (Set::Ingress6, "fd00::5 : jump in_3"),
         ];
-        assert!(Set::ALL.into_iter().all(|set| !set.is_map() || maps.iter().any(|(map, _)| *map == set)));
+        assert!(Set::FIXED.into_iter().all(|set| !set.is_map() || maps.iter().any(|(map, _)| *map == set)));
         steps.extend(maps.map(|(set, element)| Step::AddElement { set, element: element.to_owned() }));
         let failures = bench.host.apply(&steps).await;
         assert!(failures.is_empty(), "{failures:#?}");

@@ -98,8 +98,7 @@ impl Planner<'_> {
     pub(super) fn plan_claim(&mut self, key: &Key, set: Set, element: &str) {
         let is_wanted =
             claim_reads(set, element).is_some_and(|address| self.spec.objects.contains_key(&address));
-        let table_stays = self.wanted_ruleset(set.table()) == self.state.ruleset(set.table());
-        if self.state.get(key).is_none() || !table_stays {
+        if self.state.get(key).is_none() || !self.table_stays(set.table()) {
             return;
         }
         let element = element.to_owned();

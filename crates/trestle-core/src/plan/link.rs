@@ -115,7 +115,7 @@ impl Planner<'_> {
 
     /// What keeps a port out of this bridge, as its owner reads it. One that is not in the spec is
     /// the administrator's, and has to be there.
-    fn bridge_obstacle(&self, bridge: &LinkName) -> Option<String> {
+    pub(super) fn bridge_obstacle(&self, bridge: &LinkName) -> Option<String> {
         if self.spec.link(bridge).is_some() {
             let (_, detail) = self.obstacle(bridge)?;
             return Some(format!("its bridge {bridge} cannot be made: {detail}"));

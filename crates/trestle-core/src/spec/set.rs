@@ -1,8 +1,11 @@
 //! Our nftables tables, and the named sets and maps in them. The chains are in [`crate::render`].
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::ownership;
 
 /// One of our nftables tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -14,18 +17,28 @@ pub enum Table {
     Gateway,
     /// `arp trestle`: a floating IP that another host has claimed is not answered for.
     Claims,
+    /// `inet trestle_groups`: what passes to and from instances by their security groups.
+    Groups,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Guard, Self::Gateway, Self::Claims];
+    pub const ALL: [Self; 4] = [Self::Guard, Self::Gateway, Self::Claims, Self::Groups];
 
     /// The nftables family.
     pub fn family(self) -> &'static str {
         match self {
             Self::Guard => "bridge",
-            Self::Gateway => "inet",
+            Self::Gateway | Self::Groups => "inet",
             Self::Claims => "arp",
+        }
+    }
+
+    /// Its name in nftables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Groups => ownership::GROUPS_TABLE,
+            Self::Guard | Self::Gateway | Self::Claims => ownership::TABLE,
         }
     }
 }
@@ -42,6 +55,16 @@ pub enum Set {
     GuardIp6,
     /// `device . MAC . address as a number`: who may say of which IPv6 address that it is theirs.
     GuardNd,
+    /// `device . MAC . range`: what its guest forwards for others.
+    GuardRange4,
+    /// The same of IPv6.
+    GuardRange6,
+    /// `device . EtherType`: what its guest may send besides IP and ARP.
+    GuardEtherType,
+    /// `device`: neither guarded nor filtered.
+    Unguarded,
+    /// `device : mark`: by which security groups what is sent to many reaches its guest.
+    HeardBy,
     /// `device`: what leads from a shared gateway's bridge to other hosts with the same gateway.
     SharedUplink,
     /// `device . MAC`: the gateway's MAC, which never passes that device.
@@ -102,15 +125,42 @@ pub enum Set {
     Yielded,
     /// The same of IPv6.
     Yielded6,
+    /// `address : verdict`: the groups of the guest that sends from it.
+    Egress4,
+    /// The same of IPv6.
+    Egress6,
+    /// `address : verdict`: the groups of the guest that it is sent to.
+    Ingress4,
+    /// The same of IPv6.
+    Ingress6,
+    /// `mark : verdict`: the groups of guests that hear what is sent to many.
+    Heard,
+    /// `bridge . address`: where guests are served DNS.
+    Served4,
+    /// The same of IPv6.
+    Served6,
+    /// The addresses of a security group's members, by the group's number.
+    Members4(u32),
+    /// The same of IPv6.
+    Members6(u32),
+    /// The ranges of an address group, by its number.
+    Addresses4(u32),
+    /// The same of IPv6.
+    Addresses6(u32),
 }
 
 impl Set {
-    /// All of them.
-    pub const ALL: [Self; 33] = [
+    /// All that are part of a table's text; those with a number are made as they are needed.
+    pub const FIXED: [Self; 45] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
         Self::GuardNd,
+        Self::GuardRange4,
+        Self::GuardRange6,
+        Self::GuardEtherType,
+        Self::Unguarded,
+        Self::HeardBy,
         Self::SharedUplink,
         Self::SharedMac,
         Self::SharedIp4,
@@ -140,11 +190,46 @@ impl Set {
         Self::Held6,
         Self::Yielded,
         Self::Yielded6,
+        Self::Egress4,
+        Self::Egress6,
+        Self::Ingress4,
+        Self::Ingress6,
+        Self::Heard,
+        Self::Served4,
+        Self::Served6,
     ];
 
     /// Its name in nftables.
-    pub fn name(self) -> &'static str {
-        self.facts().1
+    pub fn name(self) -> Cow<'static, str> {
+        let (_, name) = self.facts();
+        match self.number() {
+            Some(number) => Cow::Owned(format!("{name}{number}")),
+            None => Cow::Borrowed(name),
+        }
+    }
+
+    /// The set of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let fixed = Self::FIXED.into_iter().find(|set| set.facts().1 == name);
+        let numbered = [Self::Members4, Self::Members6, Self::Addresses4, Self::Addresses6];
+        let numbered = || {
+            numbered.into_iter().find_map(|set| {
+                let number = name.strip_prefix(set(0).facts().1)?.parse().ok()?;
+                Some(set(number)).filter(|set| set.name() == name)
+            })
+        };
+        fixed.or_else(numbered)
+    }
+
+    /// The number of the group that it is about.
+    pub fn number(self) -> Option<u32> {
+        match self {
+            Self::Members4(number)
+            | Self::Members6(number)
+            | Self::Addresses4(number)
+            | Self::Addresses6(number) => Some(number),
+            _ => None,
+        }
     }
 
     /// The table it lies in.
@@ -165,7 +250,13 @@ impl Set {
                 | Self::FloatingBack6
                 | Self::ForwardTo
                 | Self::ForwardTo6
-        )
+                | Self::HeardBy
+        ) || self.leads_to_chain()
+    }
+
+    /// Whether its elements lead to chains.
+    pub fn leads_to_chain(self) -> bool {
+        matches!(self, Self::Egress4 | Self::Egress6 | Self::Ingress4 | Self::Ingress6 | Self::Heard)
     }
 
     fn facts(self) -> (Table, &'static str) {
@@ -174,6 +265,11 @@ impl Set {
             Self::GuardIp4 => (Table::Guard, "guard_ip4"),
             Self::GuardIp6 => (Table::Guard, "guard_ip6"),
             Self::GuardNd => (Table::Guard, "guard_nd"),
+            Self::GuardRange4 => (Table::Guard, "guard_range4"),
+            Self::GuardRange6 => (Table::Guard, "guard_range6"),
+            Self::GuardEtherType => (Table::Guard, "guard_ether_type"),
+            Self::Unguarded => (Table::Guard, "unguarded"),
+            Self::HeardBy => (Table::Guard, "heard_by"),
             Self::SharedUplink => (Table::Guard, "shared_uplink"),
             Self::SharedMac => (Table::Guard, "shared_mac"),
             Self::SharedIp4 => (Table::Guard, "shared_ip4"),
@@ -203,6 +299,17 @@ impl Set {
             Self::Held6 => (Table::Gateway, "held6"),
             Self::Yielded => (Table::Claims, "yielded"),
             Self::Yielded6 => (Table::Gateway, "yielded6"),
+            Self::Egress4 => (Table::Groups, "egress4"),
+            Self::Egress6 => (Table::Groups, "egress6"),
+            Self::Ingress4 => (Table::Groups, "ingress4"),
+            Self::Ingress6 => (Table::Groups, "ingress6"),
+            Self::Heard => (Table::Groups, "heard"),
+            Self::Served4 => (Table::Groups, "served4"),
+            Self::Served6 => (Table::Groups, "served6"),
+            Self::Members4(_) => (Table::Groups, "members4_"),
+            Self::Members6(_) => (Table::Groups, "members6_"),
+            Self::Addresses4(_) => (Table::Groups, "addresses4_"),
+            Self::Addresses6(_) => (Table::Groups, "addresses6_"),
         }
     }
 }
@@ -213,12 +320,13 @@ impl fmt::Display for Table {
             Self::Guard => "guard",
             Self::Gateway => "gateway",
             Self::Claims => "claims",
+            Self::Groups => "groups",
         })
     }
 }
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(&self.name())
     }
 }

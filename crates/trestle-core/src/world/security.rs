@@ -126,6 +126,15 @@ pub(super) struct Index {
     /// Of each group, those that name it.
     naming: BTreeMap<SecurityGroupId, BTreeSet<SecurityGroupId>>,
     naming_addresses: BTreeMap<AddressGroupId, BTreeSet<SecurityGroupId>>,
+    /// Who sends from an address: whose it is, and who may besides.
+    senders: BTreeSet<(IpAddr, InterfaceId)>,
+}
+
+/// The addresses that it sends from, ranges aside.
+fn single_addresses(interface: &Interface) -> impl Iterator<Item = IpAddr> + '_ {
+    let pairs = interface.security.iter().flat_map(|security| &security.address_pairs);
+    let own = interface.addresses.iter().copied().chain([interface.mac.link_local().into()]);
+    own.chain(pairs.filter_map(|pair| pair.range.single()))
 }
 
 fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
@@ -143,6 +152,7 @@ fn discount<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
 
 impl Index {
     pub(super) fn add(&mut self, interface: &Interface) {
+        self.senders.extend(single_addresses(interface).map(|address| (address, interface.id)));
         let Some(security) = &interface.security else { return };
         for group in &security.groups {
             if interface.attachment.is_some() {
@@ -158,6 +168,9 @@ impl Index {
     }
 
     pub(super) fn remove(&mut self, interface: &Interface) {
+        for address in single_addresses(interface) {
+            self.senders.remove(&(address, interface.id));
+        }
         let Some(security) = &interface.security else { return };
         for group in &security.groups {
             if let Some(members) = self.members.get_mut(group) {
@@ -226,14 +239,41 @@ impl World {
     }
 
     fn has_any_group(&self, host: HostId, groups: Option<&BTreeSet<SecurityGroupId>>) -> bool {
-        let has = |group| self.security.hosts.get(group).is_some_and(|hosts| hosts.contains_key(&host));
-        groups.into_iter().flatten().any(has)
+        groups.into_iter().flatten().any(|group| self.has_group(host, *group))
     }
 
     /// The hosts that have to know an address group.
     pub fn hosts_naming_addresses(&self, group: AddressGroupId) -> BTreeSet<HostId> {
         let naming = self.security.naming_addresses.get(&group).into_iter().flatten();
         naming.flat_map(|naming| self.hosts_of_group(*naming)).collect()
+    }
+
+    /// Whether a host has a device of a security group.
+    pub fn has_group(&self, host: HostId, group: SecurityGroupId) -> bool {
+        self.security.hosts.get(&group).is_some_and(|hosts| hosts.contains_key(&host))
+    }
+
+    /// Whether, of the interfaces that send from an address and are such, this is the first.
+    pub fn is_first_with(
+        &self,
+        address: IpAddr,
+        interface: InterfaceId,
+        such: impl Fn(&Interface) -> bool,
+    ) -> bool {
+        let mut senders = self.senders(address).filter(|other| such(other));
+        senders.next().is_none_or(|first| first.id == interface)
+    }
+
+    /// The other interfaces that send from an address that this one sends from.
+    pub fn rivals(&self, interface: &Interface) -> impl Iterator<Item = &Interface> {
+        let senders = single_addresses(interface).flat_map(|address| self.senders(address));
+        let rivals = senders.filter(|other| other.id != interface.id);
+        rivals.collect::<Vec<_>>().into_iter()
+    }
+
+    fn senders(&self, address: IpAddr) -> impl Iterator<Item = &Interface> {
+        let all = (address, InterfaceId(uuid::Uuid::nil()))..=(address, InterfaceId(uuid::Uuid::max()));
+        self.security.senders.range(all).filter_map(|(_, id)| self.interfaces.get(id))
     }
 
     /// Puts the security group in, in place of what it was.
@@ -282,6 +322,17 @@ impl World {
 }
 
 impl Interface {
+    /// Whether it has a device on this host.
+    pub fn is_on(&self, host: HostId) -> bool {
+        self.places().any(|place| place.host == host)
+    }
+
+    /// Whether it is in a security group, and plugged in.
+    pub fn is_member(&self, group: SecurityGroupId) -> bool {
+        let security = self.security.as_ref().filter(|_| self.attachment.is_some());
+        security.is_some_and(|security| security.groups.contains(&group))
+    }
+
     /// The addresses by which it is a member of its groups, and by which what it sends and is sent is
     /// told: its own, and single ones that it may send from besides. What it forwards for a whole range
     /// is not its own.

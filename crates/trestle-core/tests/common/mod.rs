@@ -3,17 +3,20 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
+use std::collections::BTreeSet;
+
 use trestle_core::ownership::device_name;
 use trestle_core::plan::plan;
 use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Route};
 use trestle_core::state::HostState;
 use trestle_core::types::{
-    HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId, ProjectId, VlanId,
+    AddressGroupId, Direction, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId, ProjectId,
+    RuleId, SecurityGroupId, VlanId,
 };
 use trestle_core::world::{
-    Attachment, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Options, Plug, RoutingSourceIp,
-    Subnet, World,
+    AddressGroup, Attachment, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Options, Plug,
+    Remote, RoutingSourceIp, Rule, Security, SecurityGroup, Subnet, Traffic, World,
 };
 use uuid::Uuid;
 
@@ -92,9 +95,37 @@ pub fn interface(n: u8, i: u8) -> Interface {
         hostname: format!("vm{i}").parse().unwrap(),
         addresses: [ipv4].into_iter().chain(ipv6).collect(),
         attachment: Some(at(HOST)),
-        security: Some(Default::default()),
+        security: Some(Security { groups: BTreeSet::from([group_id(1)]), ..Security::default() }),
         moving_to: None,
     }
+}
+
+pub fn group_id(number: u8) -> SecurityGroupId {
+    SecurityGroupId(Uuid::from_u128(0x2000 + u128::from(number)))
+}
+
+pub fn address_group_id(number: u8) -> AddressGroupId {
+    AddressGroupId(Uuid::from_u128(0x3000 + u128::from(number)))
+}
+
+pub fn rule(number: u32, direction: Direction, traffic: Traffic, remote: Remote) -> Rule {
+    let id = RuleId(Uuid::from_u128(0x4000 + u128::from(number)));
+    Rule { id, number, direction, family: None, traffic, remote, expires_at: None }
+}
+
+pub fn group(number: u8, rules: Vec<Rule>) -> SecurityGroup {
+    SecurityGroup { id: group_id(number), number: number.into(), project: PROJECT, rules }
+}
+
+/// A project's group as it comes: its members reach each other and everything else.
+pub fn default_group() -> SecurityGroup {
+    let from_members = rule(1, Direction::Ingress, Traffic::Any, Remote::Group(group_id(1)));
+    group(1, vec![from_members, rule(2, Direction::Egress, Traffic::Any, Remote::Any)])
+}
+
+pub fn address_group(number: u8, ranges: &[&str]) -> AddressGroup {
+    let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    AddressGroup { id: address_group_id(number), number: number.into(), ranges }
 }
 
 /// Plugged in on this host as a tap.
@@ -108,6 +139,7 @@ pub fn world(interfaces: &[(u8, u8)]) -> World {
     let mut world = World::new(options);
     world.put_host(host());
     world.put_host(Host { id: OTHER, name: "host2".parse().unwrap(), ..host() });
+    world.put_security_group(default_group());
     for &(n, i) in interfaces {
         world.put_network(network(n));
         world.put_interface(interface(n, i));

@@ -25,6 +25,8 @@ const INTERRUPTED: &str = "Interrupted system call";
 pub(super) enum Output {
     /// Text without counters and elements.
     Chains,
+    /// The same with counters.
+    Counters,
     /// JSON, elements included.
     Json,
 }
@@ -99,6 +101,7 @@ impl Context {
         let text = CString::new(commands).map_err(|error| refused(error.to_string()))?;
         let flags = match output {
             Output::Chains => OUTPUT_STATELESS | OUTPUT_TERSE,
+            Output::Counters => OUTPUT_TERSE,
             Output::Json => OUTPUT_JSON,
         };
         let raw = self.raw.as_ptr();

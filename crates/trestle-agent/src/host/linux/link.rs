@@ -21,6 +21,7 @@ use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
 use trestle_core::types::{LinkName, Mac};
 
+use super::bridge_filter;
 use super::netlink::Netlink;
 use super::tap;
 use super::vlan::{self, Vlan};
@@ -54,6 +55,8 @@ pub(super) struct Device {
     pub(super) mtu: u32,
     pub(super) master: Option<u32>,
     pub(super) up: bool,
+    /// Of a bridge, whether what is bridged there goes through the filter of what is routed.
+    pub(super) filtered: bool,
 }
 
 impl Device {
@@ -102,6 +105,7 @@ impl Device {
             mtu: 0,
             master: None,
             up: message.header.flags.contains(LinkFlags::Up),
+            filtered: false,
         };
         let (mut info, mut alias, mut parent, mut is_elsewhere) = (&[][..], None, None, false);
         for attribute in &message.attributes {
@@ -119,6 +123,7 @@ impl Device {
             }
         }
         device.kind = kind(info, alias, &device);
+        device.filtered = bridge_filter::is_set(info);
         // In another namespace the number means another device.
         let parent = parent.filter(|_| !is_elsewhere);
         device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan::id(info)?, parent }));

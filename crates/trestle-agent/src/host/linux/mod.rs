@@ -5,6 +5,7 @@
 
 mod address;
 mod announce;
+mod bridge_filter;
 mod conntrack;
 mod dnsmasq;
 mod features;
@@ -219,9 +220,16 @@ impl LinuxHost {
                 let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
                 self.announce(bridge, index, *mac, (Role::Guest, addresses))
             }
+            Step::FilterBridge { bridge } => bridge_filter::set(netlink, bridge).await,
             Step::PutRuleset { .. }
+            | Step::PutSet { .. }
+            | Step::PutChain { .. }
             | Step::AddElement { .. }
             | Step::ReplaceElement { .. }
+            | Step::TakeElement { .. }
+            | Step::DeleteChain { .. }
+            | Step::DeleteSet { .. }
+            | Step::JudgeAnew
             | Step::ForgetClaim { .. }
             | Step::DeleteElement { .. }
             | Step::DeleteRuleset { .. } => {
@@ -317,7 +325,11 @@ impl LinuxHost {
                 folders.into_iter().map(Touched::FileGone).collect()
             }
             _ => match step.key() {
-                Key::Link(link) | Key::Uplink(link) | Key::Address(link, _) | Key::Route(link, _) => {
+                Key::Link(link)
+                | Key::BridgeFilter(link)
+                | Key::Uplink(link)
+                | Key::Address(link, _)
+                | Key::Route(link, _) => {
                     vec![Touched::Link(link.to_string())]
                 }
                 Key::Sysctl(_) => vec![Touched::Settings],
@@ -377,8 +389,14 @@ enum Batch {
 fn batch(step: &Step) -> Batch {
     match step {
         Step::PutRuleset { .. }
+        | Step::PutSet { .. }
+        | Step::PutChain { .. }
         | Step::AddElement { .. }
         | Step::ReplaceElement { .. }
+        | Step::TakeElement { .. }
+        | Step::DeleteChain { .. }
+        | Step::DeleteSet { .. }
+        | Step::JudgeAnew
         | Step::ForgetClaim { .. }
         | Step::DeleteElement { .. }
         | Step::DeleteRuleset { .. } => Batch::Transaction,
@@ -392,7 +410,7 @@ fn batch(step: &Step) -> Batch {
     }
 }
 
-/// What must not be gone on with after a step failed: nothing at all without the guard, and no
+/// What must not be gone on with after a step failed: nothing at all without the guard and the filter, and no
 /// moving of addresses between devices that are not where they should be, which would cut the
 /// host off.
 #[derive(Debug, Default)]
@@ -403,7 +421,7 @@ struct Broken {
 
 impl Broken {
     fn note(&mut self, step: &Step) {
-        self.everything |= batch(step) == Batch::Transaction;
+        self.everything |= batch(step) == Batch::Transaction || matches!(step, Step::FilterBridge { .. });
         self.links.extend(moves_between(step).into_iter().cloned());
     }
 

@@ -25,6 +25,11 @@ const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_VERDICT_CHAIN: u16 = 2;
+/// `NFT_JUMP`.
+const JUMP: i32 = -3;
 /// `NLA_F_NESTED` (`linux/netlink.h`).
 pub(super) const NESTED: u16 = 1 << 15;
 /// `struct nlmsghdr` and, after it, `struct nfgenmsg`.
@@ -166,14 +171,25 @@ pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     attribute
 }
 
-/// The value of the one element that an answer tells of.
+/// The value of the one element that an answer tells of; a jump as nft writes it.
 fn value_in(answer: &[u8]) -> Option<Vec<u8>> {
     let mut attributes = answer.get(HEADER + FAMILY_HEADER..)?.to_vec();
-    for kind in [NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA, NFTA_DATA_VALUE] {
-        let mut inner = NlasIterator::new(&attributes[..]).flatten();
-        attributes = inner.find(|nla| nla.kind() & !NESTED == kind)?.value().to_vec();
+    for kind in [NFTA_SET_ELEM_LIST_ELEMENTS, NFTA_LIST_ELEM, NFTA_SET_ELEM_DATA] {
+        attributes = inner(&attributes, kind)?;
     }
-    Some(attributes)
+    inner(&attributes, NFTA_DATA_VALUE).or_else(|| {
+        let verdict = inner(&attributes, NFTA_DATA_VERDICT)?;
+        let code = inner(&verdict, NFTA_VERDICT_CODE)?.try_into().ok().map(i32::from_be_bytes)?;
+        let chain = text(&inner(&verdict, NFTA_VERDICT_CHAIN)?);
+        let verb = if code == JUMP { "jump" } else { "goto" };
+        Some(format!("{verb} {chain}").into_bytes())
+    })
+}
+
+/// What one of these attributes holds.
+fn inner(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+    let mut all = NlasIterator::new(attributes).flatten();
+    Some(all.find(|nla| nla.kind() & !NESTED == kind)?.value().to_vec())
 }
 
 fn terminated(text: &str) -> Vec<u8> {

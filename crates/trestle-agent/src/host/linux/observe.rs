@@ -6,17 +6,17 @@ use std::net::IpAddr;
 
 use trestle_core::ownership::Owner;
 use trestle_core::plan::reads;
-use trestle_core::spec::{HostSpec, Key, Object, Route, Set, Table};
+use trestle_core::spec::{HostSpec, Key, Object, Route};
 use trestle_core::state::{HostState, Observed};
 use trestle_core::types::{LinkName, Name};
 
 use super::address::Held;
 use super::files::{Reading, record_file};
 use super::link::Device;
-use super::nftables::Tables;
+use super::nftables::{Asked, Tables};
 use super::route::Led;
 use super::watch::Scope;
-use super::{LinuxHost, address, dnsmasq, link, probe, route, station, sysctl};
+use super::{LinuxHost, address, bridge_filter, dnsmasq, link, probe, route, station, sysctl};
 use crate::host::error::{NetlinkError, ObserveError};
 
 /// Looked up one by one up to here, by one listing from here on.
@@ -70,6 +70,12 @@ impl Devices {
         state.objects.insert(key, Observed { owner: device.owner(), object });
     }
 
+    fn put_filter(&self, state: &mut HostState, device: &Device) {
+        if device.filtered && bridge_filter::is_loaded() {
+            state.put_foreign(Key::BridgeFilter(device.link_name()), Object::BridgeFilter);
+        }
+    }
+
     fn put_uplink(&self, state: &mut HostState, device: &Device) {
         if let Some(bridge) = self.enslaver(device) {
             state.put_ours(Key::Uplink(device.link_name()), Object::Uplink(bridge.link_name()));
@@ -101,6 +107,12 @@ fn put_tables(state: &mut HostState, tables: Tables) {
     for (table, text) in tables.rulesets {
         state.put_ours(Key::Ruleset(table), Object::Ruleset(text));
     }
+    for (chain, rules) in tables.chains {
+        state.put_ours(Key::Chain(chain), Object::Chain(rules));
+    }
+    for set in tables.sets {
+        state.put_ours(Key::Set(set), Object::Set);
+    }
     for ((set, element), value) in tables.elements {
         state.put_ours(Key::Element(set, element), value.map_or(Object::Element, Object::Mapping));
     }
@@ -114,7 +126,11 @@ impl LinuxHost {
             (Key::Ruleset(table), Object::Ruleset(text)) => Some((*table, text.clone())),
             _ => None,
         });
-        let tables = self.nftables.observe(texts.collect());
+        let chains = spec.objects.iter().filter_map(|(key, object)| match (key, object) {
+            (Key::Chain(chain), Object::Chain(rules)) => Some((chain.clone(), rules.clone())),
+            _ => None,
+        });
+        let tables = self.nftables.observe(texts.collect(), chains.collect());
         let links = async {
             let mut devices = Devices::new(self.files.uplinks()?);
             let listed = link::list(&self.netlink).await.map_err(listing("the devices"))?;
@@ -171,6 +187,7 @@ impl LinuxHost {
             if device.owner() == Owner::Ours || enslaved || scope.links.contains(&device.name) {
                 devices.put_link(state, device);
                 devices.put_uplink(state, device);
+                devices.put_filter(state, device);
                 if let Some(master) = devices.master(device) {
                     devices.put_link(state, master);
                 }
@@ -234,20 +251,22 @@ impl LinuxHost {
     }
 
     async fn put_some_tables(&self, state: &mut HostState, keys: &BTreeSet<Key>) -> Result<(), ObserveError> {
-        let (mut tables, mut elements) = (BTreeSet::<Table>::new(), BTreeMap::<Set, BTreeSet<String>>::new());
+        let mut asked = Asked::default();
         for key in keys {
             match key {
-                Key::Ruleset(table) => drop(tables.insert(*table)),
+                Key::Ruleset(table) => drop(asked.tables.insert(*table)),
+                Key::Chain(chain) => drop(asked.chains.insert(chain.clone())),
+                Key::Set(set) => drop(asked.sets.insert(*set)),
                 Key::Element(set, element) => {
-                    elements.entry(*set).or_default().insert(element.clone());
+                    asked.elements.entry(*set).or_default().insert(element.clone());
                 }
                 _ => {}
             }
         }
-        if tables.is_empty() && elements.is_empty() {
+        if asked.is_empty() {
             return Ok(());
         }
-        let found = self.nftables.observe_some(tables, elements).await;
+        let found = self.nftables.observe_some(asked).await;
         put_tables(
             state,
             found.map_err(|source| ObserveError::Nftables { what: "our tables".into(), source })?,
@@ -268,6 +287,7 @@ impl LinuxHost {
                     }
                 }
                 Key::Uplink(_) => devices.put_uplink(state, device),
+                Key::BridgeFilter(_) => devices.put_filter(state, device),
                 _ => {}
             }
         }
@@ -415,6 +435,7 @@ fn has_addresses(device: &Device, scope: &Scope) -> bool {
 fn link_of(key: &Key) -> Option<&LinkName> {
     match key {
         Key::Link(link)
+        | Key::BridgeFilter(link)
         | Key::Device(link)
         | Key::Uplink(link)
         | Key::Address(link, _)

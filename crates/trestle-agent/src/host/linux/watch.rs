@@ -30,7 +30,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use trestle_core::ownership::{Owner, TABLE};
+use trestle_core::ownership::Owner;
 use trestle_core::spec::Table;
 use trestle_core::types::Name;
 
@@ -524,14 +524,14 @@ impl Shared {
                     return;
                 }
                 let culprit = name.zip(thread).map(|(name, thread)| format!("{name} (pid {thread})"));
-                self.report(format!("table {} {TABLE} changed", table.family()), culprit);
+                self.report(format!("table {} {} changed", table.family(), table.name()), culprit);
             }
         }
     }
 }
 
 fn our_table(family: u8, name: &str) -> Option<Table> {
-    Table::ALL.into_iter().find(|table| nftables::protocol(*table) == family && name == TABLE)
+    Table::ALL.into_iter().find(|table| nftables::protocol(*table) == family && name == table.name())
 }
 
 async fn watch_process(shared: Arc<Shared>, network: Name, pid: i32) {

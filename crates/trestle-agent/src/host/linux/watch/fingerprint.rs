@@ -15,6 +15,7 @@ pub(super) struct Fingerprint {
     pub(super) mtu: u32,
     pub(super) mac: Option<Mac>,
     pub(super) up: bool,
+    pub(super) filtered: bool,
 }
 
 impl Fingerprint {
@@ -28,6 +29,7 @@ impl Fingerprint {
             mtu: device.mtu,
             mac: device.mac,
             up: device.up,
+            filtered: device.filtered,
         }
     }
 }
