@@ -27,6 +27,8 @@ pub(super) enum Output {
     Chains,
     /// JSON, elements included.
     Json,
+    /// JSON without counters and the elements of named sets.
+    JsonChains,
 }
 
 #[repr(C)]
@@ -100,6 +102,7 @@ impl Context {
         let flags = match output {
             Output::Chains => OUTPUT_STATELESS | OUTPUT_TERSE,
             Output::Json => OUTPUT_JSON,
+            Output::JsonChains => OUTPUT_JSON | OUTPUT_STATELESS | OUTPUT_TERSE,
         };
         let raw = self.raw.as_ptr();
         // SAFETY: the context lives, `text` outlives the calls, and the buffers that are read

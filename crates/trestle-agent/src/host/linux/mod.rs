@@ -6,11 +6,13 @@
 mod address;
 mod announce;
 mod conntrack;
+pub(crate) mod discover;
 mod dnsmasq;
-mod features;
+pub(crate) mod features;
 mod files;
 mod libnftables;
 mod link;
+pub(crate) mod look;
 mod netconf;
 mod netlink;
 mod nfnetlink;
