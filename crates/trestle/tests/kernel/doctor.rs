@@ -6,8 +6,8 @@ use serde_json::Value;
 use trestle_lab::{Lab, NetnsGuest, until};
 
 use crate::cloud::{
-    BRIDGE, DEADLINE, HOST, INTERNET, NETWORK, create, empty_cloud, guest, guest_on, has_link, no_ping, ping,
-    public_network,
+    BRIDGE, DEADLINE, HOST, INTERNET, NETWORK, create, empty_cloud, guest, guest_on, has_link, kill, no_ping,
+    ping, public_network, wait_until_host_is_whole,
 };
 
 /// A lab of one host with a guest that reaches the outside.
@@ -204,6 +204,21 @@ fn forwarding_that_is_off_is_found_with_and_without_the_agent() -> Result<()> {
     until("the doctor finds nothing", DEADLINE, || Ok(is_well(&lab, HOST).ok()))
 }
 
+/// Without a right to look, nothing is taken for well.
+#[test]
+fn what_cannot_be_looked_at_is_a_finding() -> Result<()> {
+    let (lab, _web) = well()?;
+    let trestle = lab.running().trestle.display().to_string();
+    let socket = lab.agent(HOST)?.socket().display().to_string();
+    let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let argv = [&powerless[..], &[&trestle, "doctor", "--json", "--agent-socket", &socket]].concat();
+    let output = lab.exec(HOST, &argv)?;
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout)?;
+    let not_looked = found.iter().filter(|finding| finding["code"] == "not_looked").count();
+    ensure!(not_looked >= 2, "neither the rules nor the features: {found:#?}");
+    Ok(())
+}
+
 /// Instances leave by the public interface, and the host itself by another: answers come in by what the
 /// host would not answer by.
 #[test]
@@ -277,13 +292,22 @@ fn a_foreign_dhcp_server_is_found_only_when_asked_for() -> Result<()> {
     )?;
     until("the server listens", DEADLINE, || Ok(server.output()?.contains("DHCP").then_some(())))?;
     is_well(&lab, "host2")?;
-    for host in ["host1", "host2"] {
+    // Where its own server is away for a moment, the guest believes the other.
+    lab.agent("host1")?.stop()?;
+    kill(&lab, "host1", "dnsmasq")?;
+    let wrong = lab.dhcp("vm-two")?;
+    ensure!(wrong.server == "10.0.0.200", "{wrong:?}");
+    for host in ["host2", "host1"] {
         let foreign = found(&lab, host, "foreign_dhcp", &["--probe"])?;
         ensure!(text(&foreign).contains("10.0.0.200 at "), "{foreign:#?}");
         mend(&lab, host, &foreign)?;
         let left = findings(&lab, host, &["--probe"])?;
-        ensure!(left.is_empty(), "{left:#?}");
+        ensure!(left.iter().all(|finding| finding["code"] == "agent_unreachable"), "{left:#?}");
     }
+    ensure!(lab.dhcp("vm-two").is_err(), "the other is not heard any more");
+    lab.agent("host1")?.start()?;
+    wait_until_host_is_whole(&lab, "host1")?;
+    ensure!(lab.dhcp("vm-two")?.server == "10.0.0.1");
     ensure!(has_link(&lab, "host1", BRIDGE)?, "nothing else changed");
     Ok(())
 }

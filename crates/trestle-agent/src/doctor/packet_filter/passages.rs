@@ -24,7 +24,7 @@ impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Leaves => "what instances send outside",
-            Self::Answers => "the answers to it",
+            Self::Answers => "answers from outside",
             Self::Comes => "what is sent to floating IPs",
             Self::Bridged => "what instances on one bridge send to each other",
             Self::Dhcp => "instances' requests for an address",
@@ -78,6 +78,9 @@ pub(super) fn passages<'a>(site: &'a Site, devices: &Devices, filters_all: bool)
     passages
 }
 
+/// What is known of a packet, and what is not.
+type Fields = Vec<(Field, Option<String>)>;
+
 struct Maker<'a> {
     site: &'a Site,
     name: &'a LinkName,
@@ -92,17 +95,19 @@ impl<'a> Maker<'a> {
             (Field::In, Some(self.name.to_string())),
             (Field::Out, self.public()),
             (Field::Source, self.guest()),
+            (Field::DestinationType, Some("unicast".to_owned())),
             (Field::Protocol, Some("tcp".to_owned())),
         ];
         let back = [
             (Field::In, self.public()),
             (Field::Out, Some(self.name.to_string())),
             (Field::Destination, self.guest()),
+            (Field::DestinationType, Some("unicast".to_owned())),
             (Field::Protocol, Some("tcp".to_owned())),
         ];
         let with = |fields: &[(Field, Option<String>)], state: &str, status: &str| {
             let flow = [(Field::State, Some(state.to_owned())), (Field::Status, Some(status.to_owned()))];
-            fields.iter().cloned().chain(flow).collect::<Vec<_>>()
+            fields.iter().cloned().chain(flow).collect::<Fields>()
         };
         let mut passages = vec![
             self.passage(Way::Leaves, with(&out, "new", "none")),
@@ -114,23 +119,37 @@ impl<'a> Maker<'a> {
         passages
     }
 
-    /// What the host itself is asked for.
+    /// What the host itself is asked for: by who has no address yet, and by who has one.
     fn to_gateway(&self) -> Vec<Passage<'a>> {
-        let request = |from: &str, to: &str| {
-            vec![
-                (Field::In, Some(self.name.to_string())),
-                (Field::Protocol, Some("udp".to_owned())),
-                (Field::SourcePort, Some(from.to_owned())),
-                (Field::DestinationPort, Some(to.to_owned())),
-                (Field::State, Some("new".to_owned())),
-            ]
+        let (nobody, servers, servers_type, ports) = match self.family {
+            Family::Ipv4 => ("0.0.0.0", "255.255.255.255", "broadcast", ("68", "67")),
+            Family::Ipv6 => ("fe80::1", "ff02::1:2", "multicast", ("546", "547")),
         };
-        let dhcp = match self.family {
-            Family::Ipv4 => request("68", "67"),
-            Family::Ipv6 => request("546", "547"),
-        };
-        let dns = request("49152", "53").into_iter().chain([(Field::Source, self.guest())]).collect();
-        vec![self.passage(Way::Dhcp, dhcp), self.passage(Way::Dns, dns)]
+        let dhcp = [
+            (Field::Source, Some(nobody.to_owned())),
+            (Field::Destination, Some(servers.to_owned())),
+            (Field::DestinationType, Some(servers_type.to_owned())),
+        ];
+        let dns = [
+            (Field::Source, self.guest()),
+            (Field::Destination, self.gateway()),
+            (Field::DestinationType, Some("local".to_owned())),
+        ];
+        vec![
+            self.passage(Way::Dhcp, self.datagram(ports, dhcp)),
+            self.passage(Way::Dns, self.datagram(("49152", "53"), dns)),
+        ]
+    }
+
+    fn datagram(&self, (from, to): (&str, &str), addresses: [(Field, Option<String>); 3]) -> Fields {
+        let fields = [
+            (Field::In, Some(self.name.to_string())),
+            (Field::Protocol, Some("udp".to_owned())),
+            (Field::SourcePort, Some(from.to_owned())),
+            (Field::DestinationPort, Some(to.to_owned())),
+            (Field::State, Some("new".to_owned())),
+        ];
+        fields.into_iter().chain(addresses).collect()
     }
 
     /// What is bridged and meets the chains of IP all the same, as coming and going by the bridge.
@@ -160,18 +179,30 @@ impl<'a> Maker<'a> {
         Some(Passage { is_frame: true, ..self.passage(Way::Bridged, fields) })
     }
 
-    fn passage(&self, way: Way, fields: Vec<(Field, Option<String>)>) -> Passage<'a> {
+    fn passage(&self, way: Way, fields: Fields) -> Passage<'a> {
         let family = match self.family {
             Family::Ipv4 => "ipv4",
             Family::Ipv6 => "ipv6",
         };
-        let known = fields.into_iter().filter_map(|(field, value)| Some((field, value?)));
-        let packet = Packet(known.chain([(Field::Family, family.to_owned())]).collect());
+        let is_bridged = if way == Way::Bridged { "yes" } else { "no" };
+        let common = [
+            (Field::Family, Some(family.to_owned())),
+            (Field::Bridged, Some(is_bridged.to_owned())),
+            (Field::Status, Some("none".to_owned())),
+        ];
+        // What is told of this packet comes last and wins.
+        let fields = common.into_iter().chain(fields);
+        let packet = Packet(fields.filter_map(|(field, value)| Some((field, value?))).collect());
         Passage { way, bridge: self.name, family: self.family, is_frame: false, packet }
     }
 
     fn public(&self) -> Option<String> {
         self.site.public.as_ref().map(LinkName::to_string)
+    }
+
+    fn gateway(&self) -> Option<String> {
+        let mut gateways = self.bridge.gateways.iter().map(ipnet::IpNet::addr);
+        Some(gateways.find(|gateway| Family::of(*gateway) == self.family)?.to_string())
     }
 
     fn guest(&self) -> Option<String> {

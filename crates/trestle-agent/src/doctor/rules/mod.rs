@@ -88,12 +88,16 @@ pub(super) enum Field {
     Protocol,
     Source,
     Destination,
+    /// What the destination is to this host: `local`, `unicast`, `broadcast`, `multicast`.
+    DestinationType,
     SourcePort,
     DestinationPort,
     /// Of connection tracking: `new`, `established`.
     State,
     /// Of connection tracking: `dnat`.
     Status,
+    /// Whether it goes from port to port of one bridge: `yes`.
+    Bridged,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -227,7 +231,7 @@ fn covers(field: Field, value: &str, have: &str) -> bool {
         },
         Field::Source | Field::Destination => covers_address(value, have).unwrap_or(false),
         Field::SourcePort | Field::DestinationPort => covers_port(value, have).unwrap_or(false),
-        Field::Family | Field::Protocol | Field::State | Field::Status => value == have,
+        _ => value == have,
     }
 }
 
@@ -260,6 +264,7 @@ mod tests {
             (Field::Out, "eth0"),
             (Field::Protocol, "tcp"),
             (Field::Source, "10.0.0.2"),
+            (Field::DestinationType, "unicast"),
             (Field::State, "new"),
         ];
         let packet = Packet(fields.map(|(field, value)| (field, value.to_owned())).into());
@@ -281,6 +286,7 @@ mod tests {
         check("-A FORWARD -s 10.0.0.0/8 -j ACCEPT", "passes");
         check("-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "dropped by policy drop");
         check("-A FORWARD -p udp -m udp --dport 53 -j ACCEPT", "dropped by policy drop");
+        check("-A FORWARD -m addrtype --dst-type LOCAL -j ACCEPT", "dropped by policy drop");
         check("-A FORWARD -j ALSO\n-A ALSO -o eth0 -j ACCEPT", "passes");
         check("-A FORWARD -g ALSO\n-A FORWARD -j ACCEPT", "dropped by policy drop");
         check("-A FORWARD -j ALSO\n-A FORWARD -j ACCEPT\n-A ALSO -j RETURN\n-A ALSO -j DROP", "passes");

@@ -33,7 +33,11 @@ pub(in crate::doctor) fn parse(json: &str) -> Result<Ruleset, serde_json::Error>
 
 /// A rule, or one for each way that its verdict map has.
 fn rules(rule: &Value) -> Vec<Rule> {
-    let text = format!("rule {} of chain {}", rule["handle"], rule["chain"].as_str().unwrap_or_default());
+    let text = format!(
+        "the rule with handle {} of chain {}",
+        rule["handle"],
+        rule["chain"].as_str().unwrap_or_default()
+    );
     let mut conditions: Vec<Condition> = Vec::new();
     let mut rules = Vec::new();
     for statement in rule["expr"].as_array().into_iter().flatten() {
@@ -120,6 +124,9 @@ fn field(left: &Value) -> Option<Field> {
             "l4proto" => Some(Field::Protocol),
             _ => None,
         };
+    }
+    if left["fib"]["result"] == "type" && left["fib"]["flags"] == serde_json::json!(["daddr"]) {
+        return Some(Field::DestinationType);
     }
     match (payload["protocol"].as_str(), payload["field"].as_str(), flow["key"].as_str()) {
         (Some("ip" | "ip6"), Some("saddr"), _) => Some(Field::Source),

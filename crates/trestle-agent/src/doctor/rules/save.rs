@@ -84,15 +84,21 @@ fn condition(option: &str, negated: bool, words: &mut Iter<'_, String>) -> Optio
         "-p" => Field::Protocol,
         "--sport" | "--sports" => Field::SourcePort,
         "--dport" | "--dports" => Field::DestinationPort,
+        "--dst-type" => Field::DestinationType,
         "--ctstate" | "--state" => Field::State,
         "--ctstatus" => Field::Status,
         // These are loaded to be asked for more; of the others it is not known what they ask.
         "-m" => {
             let is_known = matches!(
                 words.next().map(String::as_str),
-                Some("tcp" | "udp" | "multiport" | "conntrack" | "state" | "comment")
+                Some(
+                    "tcp" | "udp" | "multiport" | "conntrack" | "state" | "addrtype" | "physdev" | "comment"
+                )
             );
             return (!is_known).then_some(Condition::Unknown);
+        }
+        "--physdev-is-bridged" => {
+            return Some(Condition::Is { field: Field::Bridged, values: vec!["yes".to_owned()], negated });
         }
         "--comment" => {
             words.next();
