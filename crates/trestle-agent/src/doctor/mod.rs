@@ -46,7 +46,7 @@ pub async fn examine(examination: Examination<'_>) -> Vec<Finding> {
         Ok((look, devices, site)) => {
             findings.extend(packet_filter::check(&site, &devices).await);
             findings.extend(bridge_netfilter::check(&site, &devices));
-            findings.extend(forwarding::check(&site));
+            findings.extend(forwarding::check(&site, &devices));
             findings.extend(reverse_path::check(&site, &devices, &look).await);
             findings.extend(mtu::check(&site, &devices));
             if let Some(say) = examination.probe {

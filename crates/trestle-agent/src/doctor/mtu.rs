@@ -57,3 +57,49 @@ fn outside(site: &Site, devices: &Devices) -> Option<Finding> {
 fn raise(device: &LinkName, mtu: u32) -> String {
     format!("ip link set dev {device} mtu {mtu}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::linux::look::Device;
+    use trestle_core::ownership::Owner;
+
+    /// What is found of a network of 1500 bytes where devices carry so much.
+    fn found(devices: &[(&str, u32)]) -> String {
+        let device = |mtu| Device {
+            index: 1,
+            owner: Owner::Foreign,
+            is_bridge: false,
+            mtu,
+            master: None,
+            parent: None,
+            filters_bridged: false,
+        };
+        let devices = devices.iter().map(|(name, mtu)| (name.parse().unwrap(), device(*mtu))).collect();
+        let bridge = Bridge {
+            mtu: Some(1500),
+            gateways: ["10.0.0.1/24".parse().unwrap()].into(),
+            leads_out: ["vlan100", "eth2"].map(|name| name.parse().unwrap()).into(),
+            ..Bridge::default()
+        };
+        let site = Site {
+            bridges: [("br100".parse().unwrap(), bridge)].into(),
+            public: Some("eth0".parse().unwrap()),
+            ..Site::default()
+        };
+        let lines = check(&site, &devices).into_iter().map(|finding| {
+            format!("{:?}: {} ({})", finding.severity, finding.text, finding.commands.join("; "))
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn what_loses_frames_is_broken_and_what_tells_of_it_is_a_note() {
+        assert_eq!(found(&[("br100", 1500), ("vlan100", 1500), ("eth2", 9000), ("eth0", 1500)]), "");
+        assert_eq!(found(&[("br100", 1500)]), "", "what is not there is the agent's to tell");
+        insta::assert_snapshot!(found(&[("br100", 1500), ("eth2", 1400), ("eth0", 1450)]), @"
+        Broken: eth2 loses frames of more than 1400 bytes, and instances on br100 send up to 1500 (ip link set dev eth2 mtu 1500)
+        Note: eth0 carries 1450 bytes and instances are told 1500: their connections rest on path MTU discovery (ip link set dev eth0 mtu 1500)
+        ");
+    }
+}

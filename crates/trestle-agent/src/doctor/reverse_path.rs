@@ -51,7 +51,8 @@ async fn gather<'a>(
     devices: &'a Devices,
     look: &Look,
 ) -> Result<(Settings, Vec<Arrival<'a>>), ObserveError> {
-    let Some((public, public_index)) = public(site, devices) else { return Ok(Default::default()) };
+    let way_out = site.way_out(devices).and_then(|name| Some((name, devices.get(name)?.index)));
+    let Some((public, public_index)) = way_out else { return Ok(Default::default()) };
     let named = |index: u32| devices.iter().find(|(_, device)| device.index == index).map(|(name, _)| name);
     let mut arrivals = Vec::new();
     for (name, bridge) in site.routed(Family::Ipv4) {
@@ -67,13 +68,6 @@ async fn gather<'a>(
     }
     let names = arrivals.iter().map(|arrival| settings::of_device(arrival.device, "rp_filter"));
     Ok((settings::read(names.chain([ALL.to_owned()]))?, arrivals))
-}
-
-/// What leads outside, with its number: the bridge that it is a port of, if it is one.
-fn public<'a>(site: &'a Site, devices: &'a Devices) -> Option<(&'a LinkName, u32)> {
-    let name = site.public.as_ref()?;
-    let name = devices.get(name)?.master.as_ref().unwrap_or(name);
-    Some((name, devices.get(name)?.index))
 }
 
 fn findings(settings: &Settings, arrivals: &[Arrival<'_>]) -> Vec<Finding> {

@@ -81,6 +81,13 @@ impl Site {
         gateways.map(|gateway| Family::of(gateway.addr())).collect()
     }
 
+    /// By what packets leave for the outside: the bridge that the public interface is a port of, if it is
+    /// one.
+    pub(super) fn way_out<'a>(&'a self, devices: &'a Devices) -> Option<&'a LinkName> {
+        let public = self.public.as_ref()?;
+        Some(devices.get(public).and_then(|device| device.master.as_ref()).unwrap_or(public))
+    }
+
     /// The bridge that something of the host's spec belongs to.
     pub(super) fn bridge_of(&self, key: &Key) -> Option<(&LinkName, &Bridge)> {
         let has = |(name, bridge): &(&LinkName, &Bridge)| match key {

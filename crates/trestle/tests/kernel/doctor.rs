@@ -6,8 +6,8 @@ use serde_json::Value;
 use trestle_lab::{Lab, NetnsGuest, until};
 
 use crate::cloud::{
-    BRIDGE, DEADLINE, HOST, INTERNET, NETWORK, create, empty_cloud, guest, guest_on, has_link, kill, no_ping,
-    ping, public_network, wait_until_host_is_whole,
+    BRIDGE, DEADLINE, HOST, INTERNET, NETWORK, PROJECT, create, empty_cloud, guest, guest_on, has_link, kill,
+    no_ping, ping, public_network, wait_until_host_is_whole,
 };
 
 /// A lab of one host with a guest that reaches the outside.
@@ -69,7 +69,7 @@ fn shell(lab: &Lab, node: &str, script: &str) -> Result<String> {
 
 #[test]
 fn a_policy_that_drops_is_found_whoever_made_it() -> Result<()> {
-    const CASES: [(&str, &str, &str); 5] = [
+    const CASES: [(&str, &str, &str); 6] = [
         (
             "nft 'add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
             "chain FORWARD of table ip filter drops",
@@ -88,6 +88,12 @@ fn a_policy_that_drops_is_found_whoever_made_it() -> Result<()> {
             iptables -A FORWARD -i docker0 ! -o docker0 -j ACCEPT",
             "Docker's chain FORWARD of table ip filter drops",
             "iptables -I DOCKER-USER -i br100 -j ACCEPT",
+        ),
+        (
+            "iptables -P FORWARD ACCEPT
+            nft 'add chain ip filter own { type filter hook forward priority 5; policy drop; }'",
+            "chain own of table ip filter drops",
+            r#"nft 'insert rule ip filter own iifname "br100" accept'"#,
         ),
         (
             "iptables-legacy -P FORWARD DROP",
@@ -202,6 +208,52 @@ fn forwarding_that_is_off_is_found_with_and_without_the_agent() -> Result<()> {
     ensure!(left.len() == 1 && left[0]["code"] == "agent_unreachable", "{left:#?}");
     lab.agent(HOST)?.start()?;
     until("the doctor finds nothing", DEADLINE, || Ok(is_well(&lab, HOST).ok()))
+}
+
+/// What instances begin themselves passes, and what is begun outside does not.
+#[test]
+fn what_is_sent_to_floating_ips_and_dropped_is_found() -> Result<()> {
+    const FLOATING: &str = "203.0.113.20";
+    let (lab, web) = well()?;
+    lab.cli_ok(&["pool", "create", "ext", "--range", "203.0.113.20-203.0.113.29"])?;
+    lab.cli_ok(&["floating-ip", "reserve", "--pool", "ext", "--project", PROJECT, "--address", FLOATING])?;
+    lab.cli_ok(&["floating-ip", "associate", FLOATING, "web"])?;
+    until("it answers", DEADLINE, || Ok(ping(&lab, "outside", FLOATING).ok()))?;
+    is_well(&lab, HOST)?;
+    shell(
+        &lab,
+        HOST,
+        "iptables -P FORWARD DROP; iptables -A FORWARD -i br100 -j ACCEPT
+        iptables -A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    )?;
+    ping(&lab, &web.node, INTERNET)?;
+    no_ping(&lab, "outside", FLOATING)?;
+    let dropped = found(&lab, HOST, "packets_dropped", &[])?;
+    ensure!(text(&dropped).contains("drops what is sent to floating IPs (policy drop)"), "{dropped:#?}");
+    ensure!(mend(&lab, HOST, &dropped)? == ["iptables -I FORWARD -o br100 -j ACCEPT"]);
+    ping(&lab, "outside", FLOATING)?;
+    is_well(&lab, HOST)
+}
+
+#[test]
+fn ipv6_is_looked_at_like_ipv4() -> Result<()> {
+    let lab = empty_cloud(1)?;
+    public_network(&lab, &["--cidr", "10.0.0.0/24", "--cidr-v6", "fd00:9::/64"])?;
+    guest(&lab, "web")?;
+    wait_until_host_is_whole(&lab, HOST)?;
+    is_well(&lab, HOST)?;
+    shell(&lab, HOST, "ip6tables -P FORWARD DROP")?;
+    let dropped = found(&lab, HOST, "packets_dropped", &[])?;
+    ensure!(text(&dropped).contains("chain FORWARD of table ip6 filter"), "{dropped:#?}");
+    let commands = mend(&lab, HOST, &dropped)?;
+    ensure!(commands.contains(&"ip6tables -I FORWARD -i br100 -j ACCEPT".to_owned()), "{commands:?}");
+    lab.agent(HOST)?.stop()?;
+    shell(&lab, HOST, "sysctl -w net.ipv6.conf.all.forwarding=0")?;
+    let off = found(&lab, HOST, "forwarding_off", &[])?;
+    ensure!(mend(&lab, HOST, &off)? == ["sysctl -w net.ipv6.conf.all.forwarding=1"]);
+    let left = findings(&lab, HOST, &[])?;
+    ensure!(left.len() == 1 && left[0]["code"] == "agent_unreachable", "{left:#?}");
+    Ok(())
 }
 
 /// Without a right to look, nothing is taken for well.

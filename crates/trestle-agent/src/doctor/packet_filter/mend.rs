@@ -44,7 +44,8 @@ impl<'a> Firewall<'a> {
             "firewalld" => Some(Owner::Firewalld),
             _ => CHAINS.iter().find(|(prefix, _)| is_there(prefix)).map(|(_, owner)| *owner),
         };
-        Self { owner, table, tool: chains.tool, base }
+        let tool = chains.chains.get(base).map(|chain| chain.tool).unwrap_or_default();
+        Self { owner, table, tool, base }
     }
 
     /// What to do, in words.

@@ -58,11 +58,12 @@ impl Passage<'_> {
 }
 
 /// One of each kind for each bridge.
-pub(super) fn passages<'a>(site: &'a Site, devices: &Devices, filters_all: bool) -> Vec<Passage<'a>> {
+pub(super) fn passages<'a>(site: &'a Site, devices: &'a Devices, filters_all: bool) -> Vec<Passage<'a>> {
+    let public = site.way_out(devices);
     let mut passages = Vec::new();
     for (name, bridge) in &site.bridges {
         for family in [Family::Ipv4, Family::Ipv6] {
-            let maker = Maker { site, name, bridge, family };
+            let maker = Maker { site, public, name, bridge, family };
             if bridge.is_routed(family) {
                 passages.extend(maker.routed());
                 passages.extend(maker.to_gateway());
@@ -72,7 +73,7 @@ pub(super) fn passages<'a>(site: &'a Site, devices: &Devices, filters_all: bool)
                 passages.push(maker.bridged());
             }
         }
-        let maker = Maker { site, name, bridge, family: Family::Ipv4 };
+        let maker = Maker { site, public, name, bridge, family: Family::Ipv4 };
         passages.extend(maker.frame());
     }
     passages
@@ -83,6 +84,7 @@ type Fields = Vec<(Field, Option<String>)>;
 
 struct Maker<'a> {
     site: &'a Site,
+    public: Option<&'a LinkName>,
     name: &'a LinkName,
     bridge: &'a Bridge,
     family: Family,
@@ -197,7 +199,7 @@ impl<'a> Maker<'a> {
     }
 
     fn public(&self) -> Option<String> {
-        self.site.public.as_ref().map(LinkName::to_string)
+        self.public.map(LinkName::to_string)
     }
 
     fn gateway(&self) -> Option<String> {

@@ -15,10 +15,11 @@ use ipnet::IpNet;
 pub(super) use nft::parse as parse_nft;
 pub(super) use save::parse as parse_save;
 
-/// Whose tool made a table, which is the one to change it with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a chain is best changed with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Tool {
     /// `nft`
+    #[default]
     Nft,
     /// A program of iptables, by its name: `iptables`, `ip6tables-legacy`.
     Iptables(&'static str),
@@ -42,9 +43,8 @@ impl fmt::Display for TableName {
 }
 
 /// A table's chains by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Table {
-    pub(super) tool: Tool,
     pub(super) chains: BTreeMap<String, Chain>,
 }
 
@@ -58,6 +58,7 @@ pub(super) struct Chain {
     pub(super) hook: Option<String>,
     /// Whether it drops what comes to its end.
     pub(super) drops: bool,
+    pub(super) tool: Tool,
     pub(super) rules: Vec<Rule>,
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Action, Condition, Field, Rule, Ruleset, Table, TableName, Tool};
+use super::{Action, Condition, Field, Rule, Ruleset, TableName};
 
 /// What a table of nftables is called where the rest of a thing in it is.
 fn table_of(thing: &Value) -> Option<TableName> {
@@ -17,9 +17,7 @@ pub(in crate::doctor) fn parse(json: &str) -> Result<Ruleset, serde_json::Error>
     for entry in listing["nftables"].as_array().into_iter().flatten() {
         let (chain, rule) = (&entry["chain"], &entry["rule"]);
         let Some(table) = table_of(chain).or_else(|| table_of(rule)) else { continue };
-        let table = ruleset.entry(table);
-        let chains =
-            &mut table.or_insert_with(|| Table { tool: Tool::Nft, chains: Default::default() }).chains;
+        let chains = &mut ruleset.entry(table).or_default().chains;
         if let Some(name) = chain["name"].as_str() {
             let made = chains.entry(name.to_owned()).or_default();
             made.hook = chain["hook"].as_str().map(str::to_owned);
