@@ -30,10 +30,13 @@ pub(super) fn is_on_for_all() -> Result<bool, ObserveError> {
 
 fn missing(site: &Site) -> Option<Finding> {
     let text = "the kernel module br_netfilter is not loaded: security groups between instances on one bridge need it";
-    let keep = "echo br_netfilter >/etc/modules-load.d/trestle.conf";
-    let commands = ["modprobe br_netfilter", keep].map(str::to_owned);
+    let load = ["modprobe br_netfilter", "echo br_netfilter >/etc/modules-load.d/trestle.conf"];
+    // It comes switched on for all bridges.
+    let off = FOR_ALL.map(|name| settings::set(name, "0"));
+    let commands = load.map(str::to_owned).into_iter().chain(off);
     let finding = Finding::new(Severity::Note, Code::BrNetfilterMissing, text);
-    let finding = finding.mended_by("load it, now and at every boot", commands);
+    let finding =
+        finding.mended_by(format!("load it, and leave it off for bridges of others; {KEEP}"), commands);
     (!site.bridges.is_empty()).then(|| finding.everywhere(site))
 }
 
@@ -58,4 +61,22 @@ fn filtered(site: &Site, devices: &Devices, settings: &Settings) -> Option<Findi
     let commands = on.into_iter().map(|name| settings::set(name, "0"));
     let finding = Finding::new(Severity::MayBreak, Code::BridgesFiltered, text).mended_by(mend, commands);
     Some(finding.everywhere(site))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_module_is_missed_where_there_are_bridges_only() {
+        assert_eq!(missing(&Site::default()), None);
+        let bridges = [("br100".parse().unwrap(), Default::default())].into();
+        let finding = missing(&Site { bridges, ..Site::default() }).unwrap();
+        insta::assert_snapshot!(finding.commands.join("\n"), @r"
+        modprobe br_netfilter
+        echo br_netfilter >/etc/modules-load.d/trestle.conf
+        sysctl -w net.bridge.bridge-nf-call-iptables=0
+        sysctl -w net.bridge.bridge-nf-call-ip6tables=0
+        ");
+    }
 }
