@@ -58,8 +58,10 @@ pub(crate) struct Outputs {
 pub(crate) enum Question {
     /// What would be done now?
     Plan(oneshot::Sender<Result<Plan, NoPlan>>),
-    /// What must the host have?
+    /// How much must the host have?
     Inventory(oneshot::Sender<Inventory>),
+    /// What must the host have?
+    Spec(oneshot::Sender<Option<HostSpec>>),
 }
 
 /// Why there is no plan.
@@ -397,6 +399,7 @@ impl<H: Host> Loop<H> {
         match question {
             Question::Plan(reply) => drop(reply.send(self.plan_now().await)),
             Question::Inventory(reply) => drop(reply.send(self.inventory().await)),
+            Question::Spec(reply) => drop(reply.send(self.spec.clone())),
         }
     }
 

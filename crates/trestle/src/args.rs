@@ -85,6 +85,7 @@ pub(crate) enum Command {
     Detach(commands::attach::DetachArgs),
     Inject(commands::inject::InjectArgs),
     Plan(commands::plan::PlanArgs),
+    Doctor(commands::doctor::DoctorArgs),
     #[command(subcommand)]
     Lab(commands::lab::LabCommand),
     Completions(commands::completions::CompletionsArgs),

@@ -38,6 +38,14 @@ pub(crate) enum CommandError {
         /// What would be done: `deleting network public`.
         deed: String,
     },
+    /// The doctor found something that does not work.
+    #[error("{broken} on this host {verb} broken", verb = if *.count == 1 { "is" } else { "are" })]
+    Broken {
+        /// How many.
+        count: usize,
+        /// The same in words.
+        broken: String,
+    },
     /// The person said no.
     #[error("nothing was deleted")]
     SaidNo,
@@ -99,7 +107,7 @@ impl CommandError {
             Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
-            Self::SaidNo => return None,
+            Self::SaidNo | Self::Broken { .. } => return None,
         })
     }
 

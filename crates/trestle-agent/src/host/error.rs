@@ -76,6 +76,17 @@ pub enum ObserveError {
         /// What it said.
         source: NftError,
     },
+    /// A socket to the kernel cannot be opened.
+    #[error("cannot open a netlink socket")]
+    Socket(#[source] io::Error),
+    /// A program did not say what it was asked.
+    #[error("cannot ask `{program}`")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file or folder cannot be read.
     #[error("cannot read {path}")]
     File {

@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod attach;
 pub(crate) mod completions;
 pub(crate) mod dns;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod fixed_ip;
 pub(crate) mod floating_ip;
@@ -57,6 +58,7 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Detach(args) => attach::detach(args, context).await,
         Command::Inject(args) => inject::run(args, context).await,
         Command::Plan(args) => plan::run(&args, context).await,
+        Command::Doctor(args) => doctor::run(&args, context).await,
         // These need no runtime or another one, and `run` has dealt with them.
         Command::Server(_)
         | Command::Agent(_)

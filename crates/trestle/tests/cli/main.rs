@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod agent;
+mod doctor;
 mod floating;
 mod help;
 mod inject;

@@ -30,6 +30,7 @@ fn every_command_has_a_man_page() {
     trestle-dns-record-show.1
     trestle-dns-record.1
     trestle-dns.1
+    trestle-doctor.1
     trestle-events.1
     trestle-fixed-ip-list.1
     trestle-fixed-ip.1
