@@ -5,6 +5,7 @@
 mod dns;
 mod event_stream;
 mod floating_ip;
+mod security_group;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

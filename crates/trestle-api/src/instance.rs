@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trestle_core::types::{Domain, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
+use trestle_core::types::{AddressPair, Domain, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
 use trestle_core::world::Plug;
 use utoipa::{IntoParams, ToSchema};
 
@@ -76,6 +76,18 @@ pub struct Interface {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub floating_ips: Vec<IpAddr>,
+    /// The names of its security groups.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub security_groups: Vec<Name>,
+    /// What its guest may send from besides its fixed IPs: `10.0.0.9`, `10.9.0.0/16`, or with `,` and a
+    /// MAC that is not its own.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub allowed_address_pairs: Vec<AddressPair>,
+    /// Whether it is guarded against forging, and held to its security groups; else everything passes.
+    #[serde(default = "is_guarded")]
+    pub port_security: bool,
     /// The host's end of it.
     #[schema(value_type = String)]
     pub device: LinkName,
@@ -91,6 +103,11 @@ pub struct Interface {
     pub moving_to: Option<Name>,
     /// Where it stands.
     pub state: InterfaceState,
+}
+
+/// What every interface is unless it says otherwise.
+fn is_guarded() -> bool {
+    true
 }
 
 /// Where an interface stands.

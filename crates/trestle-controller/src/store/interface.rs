@@ -1,15 +1,16 @@
 //! Interfaces, with their fixed IPs and what their host says of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::InterfaceState;
 use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId};
-use trestle_core::world::{Attachment, Interface};
+use trestle_core::world::{Attachment, Interface, Security};
 
 use crate::store::Write;
-use crate::store::columns::Columns;
+use crate::store::columns::{self, Columns};
 use crate::store::error::{During, StoreError};
 use crate::store::history;
 
@@ -20,6 +21,8 @@ pub(crate) struct InterfaceRecord {
     pub(crate) interface: Interface,
     /// The name of its network.
     pub(crate) network_name: Name,
+    /// The names of its security groups, in order.
+    pub(crate) group_names: Vec<Name>,
     /// The floating IPs that lead to it.
     pub(crate) floating_ips: Vec<IpAddr>,
     /// The name of the host it is plugged in on.
@@ -40,7 +43,11 @@ macro_rules! columns {
          i.next_host, x.name, i.next_plug, i.last_host, i.generation, COALESCE(o.generation_applied, 0),
          CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
                            WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
-         (SELECT string_agg(g.address, ',') FROM floating_ips g WHERE g.interface = i.id), f.address "
+         (SELECT string_agg(g.address, ',') FROM floating_ips g WHERE g.interface = i.id), i.port_security,
+         (SELECT string_agg(m.security_group, ',') FROM interface_security_groups m WHERE m.interface = i.id),
+         (SELECT string_agg(s.name, ',') FROM interface_security_groups m
+          JOIN security_groups s ON s.id = m.security_group WHERE m.interface = i.id),
+         (SELECT string_agg(a.pair, ' ') FROM interface_address_pairs a WHERE a.interface = i.id), f.address "
     };
 }
 
@@ -160,14 +167,14 @@ pub(crate) async fn uplink_holder(
     .transpose()
 }
 
-/// Puts a new one in, without its addresses, unless its MAC, device or host name is taken: then
-/// nothing, and false.
+/// Puts a new one in, without its addresses and what it is held to, unless its MAC, device or host name
+/// is taken: then nothing, and false.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
     interface: &Interface,
 ) -> Result<bool, StoreError> {
-    let sql = "INSERT INTO interfaces (id, instance, network, mac, device, hostname)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO interfaces (id, instance, network, mac, device, hostname, port_security)
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
     let result = sqlx::query(sql)
         .bind(interface.id.to_string())
         .bind(interface.instance.to_string())
@@ -175,10 +182,36 @@ pub(crate) async fn insert(
         .bind(interface.mac.to_string())
         .bind(interface.device.as_str())
         .bind(interface.hostname.as_str())
+        .bind(i64::from(interface.security.is_some()))
         .execute(connection)
         .await
         .during("insert an interface")?;
     Ok(result.rows_affected() == 1)
+}
+
+/// Writes down what an interface is held to that was held to nothing.
+pub(crate) async fn insert_security(
+    connection: &mut AnyConnection,
+    id: InterfaceId,
+    security: Option<&Security>,
+) -> Result<(), StoreError> {
+    let Some(security) = security else { return Ok(()) };
+    let groups = security.groups.iter().map(ToString::to_string).collect();
+    let pairs = security.address_pairs.iter().map(ToString::to_string).collect();
+    let tables: [(&str, Vec<String>); 2] = [
+        ("interface_security_groups (interface, security_group)", groups),
+        ("interface_address_pairs (interface, pair)", pairs),
+    ];
+    for (table, values) in tables {
+        if values.is_empty() {
+            continue;
+        }
+        let sql = format!("INSERT INTO {table} VALUES {}", columns::rows(values.len(), 2));
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = values.into_iter().fold(query, |query, value| query.bind(id.to_string()).bind(value));
+        query.execute(&mut *connection).await.during("write down what an interface is held to")?;
+    }
+    Ok(())
 }
 
 /// Notes where it is plugged in from this revision on, if anywhere, and where it is about to be
@@ -293,6 +326,10 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         Some(_) => InterfaceState::Ready,
     };
     let floating_ips = columns.addresses()?;
+    let has_security = columns.flag()?;
+    let groups = columns.parse_list(',')?;
+    let group_names: BTreeSet<Name> = columns.parse_list(',')?;
+    let security = Security { groups, address_pairs: columns.parse_list(' ')? };
     let addresses = columns.optional_address()?.into_iter().collect();
     let interface = Interface {
         id,
@@ -303,13 +340,14 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         device,
         hostname,
         addresses,
-        security: Some(Default::default()),
+        security: has_security.then_some(security),
         attachment,
         moving_to,
     };
     Ok(InterfaceRecord {
         interface,
         network_name,
+        group_names: group_names.into_iter().collect(),
         floating_ips,
         host_name,
         next_host_name,

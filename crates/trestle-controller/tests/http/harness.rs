@@ -178,6 +178,8 @@ impl TestServer {
             "pools",
             "floating-ips",
             "dns/domains",
+            "security-groups",
+            "address-groups",
             "hosts",
             "events",
         ] {

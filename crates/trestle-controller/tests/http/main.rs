@@ -22,5 +22,6 @@ mod quotas;
 mod refusals;
 mod reports;
 mod reserving;
+mod security_groups;
 mod service;
 mod settings;

@@ -442,8 +442,9 @@ async fn events_tell_what_happened_in_order(database: Database) {
     let lines: Vec<String> =
         events.iter().map(|event| format!("{}: {}", event.kind, event.message)).collect();
     insta::allow_duplicates! {
-        insta::assert_snapshot!(lines.join("\n"), @r"
+        insta::assert_snapshot!(lines.join("\n"), @"
         project.created: project `p` was made
+        security_group.created: security group `default` was made in project `p`
         host.created: host `h1` was made known
         network.created: network `n` was made with 10.0.0.0/24
         instance.created: instance `a` was made in project `p`

@@ -28,12 +28,16 @@ fn projects() {
       "quota": {
         "networks": null,
         "fixed_ips": null,
-        "floating_ips": 10
+        "floating_ips": 10,
+        "security_groups": 100,
+        "security_group_rules": 200
       },
       "usage": {
         "networks": 0,
         "fixed_ips": 0,
-        "floating_ips": 0
+        "floating_ips": 0,
+        "security_groups": 1,
+        "security_group_rules": 2
       },
       "auto_assign": null,
       "created_at": "[time]"
@@ -59,12 +63,16 @@ fn projects() {
           "quota": {
             "networks": null,
             "fixed_ips": null,
-            "floating_ips": 10
+            "floating_ips": 10,
+            "security_groups": 100,
+            "security_group_rules": 200
           },
           "usage": {
             "networks": 0,
             "fixed_ips": 0,
-            "floating_ips": 0
+            "floating_ips": 0,
+            "security_groups": 1,
+            "security_group_rules": 2
           },
           "auto_assign": null,
           "created_at": "[time]"
@@ -75,12 +83,16 @@ fn projects() {
           "quota": {
             "networks": null,
             "fixed_ips": null,
-            "floating_ips": 10
+            "floating_ips": 10,
+            "security_groups": 100,
+            "security_group_rules": 200
           },
           "usage": {
             "networks": 0,
             "fixed_ips": 0,
-            "floating_ips": 0
+            "floating_ips": 0,
+            "security_groups": 1,
+            "security_group_rules": 2
           },
           "auto_assign": null,
           "created_at": "[time]"
@@ -91,32 +103,36 @@ fn projects() {
     insta::assert_snapshot!(server.run("project show alpha"), @"
     exit 0
     --- stdout
-    name          alpha
-    id            [id]
-    created       [time]
-    networks      0, no limit
-    fixed ips     0, no limit
-    floating ips  0 of 10
-    auto assign   -
+    name              alpha
+    id                [id]
+    created           [time]
+    networks          0, no limit
+    fixed ips         0, no limit
+    floating ips      0 of 10
+    security groups   1 of 100
+    rules of a group  2 of 200
+    auto assign       -
     ");
     insta::assert_snapshot!(
         server.run("project set-quota alpha --networks 3 --fixed-ips 0 --floating-ips unlimited"),
         @"
     exit 0
     --- stderr
-    project alpha may have: networks 3, fixed ips 0, floating ips unlimited
+    project alpha may have: networks 3, fixed ips 0, floating ips unlimited, security groups 100, rules of a group 200
     "
     );
     insta::assert_snapshot!(server.run("project show alpha"), @"
     exit 0
     --- stdout
-    name          alpha
-    id            [id]
-    created       [time]
-    networks      0 of 3
-    fixed ips     0 of 0
-    floating ips  0, no limit
-    auto assign   -
+    name              alpha
+    id                [id]
+    created           [time]
+    networks          0 of 3
+    fixed ips         0 of 0
+    floating ips      0, no limit
+    security groups   1 of 100
+    rules of a group  2 of 200
+    auto assign       -
     ");
     insta::assert_snapshot!(server.run("project set-quota alpha --networks unlimited --json"), @r#"
     exit 0
@@ -127,18 +143,22 @@ fn projects() {
       "quota": {
         "networks": null,
         "fixed_ips": 0,
-        "floating_ips": null
+        "floating_ips": null,
+        "security_groups": 100,
+        "security_group_rules": 200
       },
       "usage": {
         "networks": 0,
         "fixed_ips": 0,
-        "floating_ips": 0
+        "floating_ips": 0,
+        "security_groups": 1,
+        "security_group_rules": 2
       },
       "auto_assign": null,
       "created_at": "[time]"
     }
     --- stderr
-    project alpha may have: networks unlimited, fixed ips 0, floating ips unlimited
+    project alpha may have: networks unlimited, fixed ips 0, floating ips unlimited, security groups 100, rules of a group 200
     "#);
     insta::assert_snapshot!(server.run("project delete alpha --yes"), @r"
     exit 0
@@ -723,6 +743,11 @@ fn instances_and_their_interfaces() {
             "10.0.0.9"
           ],
           "floating_ips": [],
+          "security_groups": [
+            "default"
+          ],
+          "allowed_address_pairs": [],
+          "port_security": true,
           "device": "[device]",
           "host": null,
           "plug": null,
@@ -736,6 +761,11 @@ fn instances_and_their_interfaces() {
             "10.1.0.2"
           ],
           "floating_ips": [],
+          "security_groups": [
+            "default"
+          ],
+          "allowed_address_pairs": [],
+          "port_security": true,
           "device": "[device]",
           "host": null,
           "plug": null,
@@ -947,11 +977,12 @@ fn events_tell_what_happened() {
     insta::assert_snapshot!(server.run("events"), @"
     exit 0
     --- stdout
-    TIME                  KIND                HOST  WHAT
-    [time]  controller.started  -     controller [version] started
-    [time]  token.created       -     the first admin token [id] was made
-    [time]  project.created     -     project `alpha` was made
-    [time]  host.created        kvm1  host `kvm1` was made known
+    TIME                  KIND                    HOST  WHAT
+    [time]  controller.started      -     controller [version] started
+    [time]  token.created           -     the first admin token [id] was made
+    [time]  project.created         -     project `alpha` was made
+    [time]  security_group.created  -     security group `default` was made in project `alpha`
+    [time]  host.created            kvm1  host `kvm1` was made known
     ");
     insta::assert_snapshot!(server.run("events --last 1"), @"
     exit 0
@@ -964,14 +995,14 @@ fn events_tell_what_happened() {
     --- stdout
     TIME  KIND  HOST  WHAT
     --- stderr
-    there are no events of kind `nope`; there are some of kind controller.started, host.created, project.created, token.created
+    there are no events of kind `nope`; there are some of kind controller.started, host.created, project.created, security_group.created, token.created
     ");
     insta::assert_snapshot!(server.run("events --kind instance --host kvm1"), @"
     exit 0
     --- stdout
     TIME  KIND  HOST  WHAT
     --- stderr
-    there are no events of kind `instance` about host `kvm1`; there are some of kind controller.started, host.created, project.created, token.created
+    there are no events of kind `instance` about host `kvm1`; there are some of kind controller.started, host.created, project.created, security_group.created, token.created
     ");
     insta::assert_snapshot!(server.run("events --host nope"), @"
     exit 1
@@ -989,7 +1020,7 @@ fn events_tell_what_happened() {
     {
       "items": [
         {
-          "id": 4,
+          "id": 5,
           "at": "[time]",
           "kind": "host.created",
           "message": "host `kvm1` was made known",
@@ -1057,12 +1088,12 @@ fn status_shows_everything_at_a_glance() {
     NETWORK  TYPE       RANGES       ADDRESSES USED
     public   flat_dhcp  10.0.0.0/24  1 of 253
 
-    TIME                  KIND               HOST  WHAT
-    [time]  project.created    -     project `alpha` was made
-    [time]  host.created       kvm1  host `kvm1` was made known
-    [time]  network.created    -     network `public` was made with 10.0.0.0/24
-    [time]  instance.created   -     instance `web` was made in project `alpha`
-    [time]  interface.created  -     instance `web` got 10.0.0.2 on network `public`
+    TIME                  KIND                    HOST  WHAT
+    [time]  security_group.created  -     security group `default` was made in project `alpha`
+    [time]  host.created            kvm1  host `kvm1` was made known
+    [time]  network.created         -     network `public` was made with 10.0.0.0/24
+    [time]  instance.created        -     instance `web` was made in project `alpha`
+    [time]  interface.created       -     instance `web` got 10.0.0.2 on network `public`
     ");
     let secret = server.stdout("token create --role member --project alpha");
     let output = server.command(&["status"]).env("TRESTLE_TOKEN", secret.trim()).output().unwrap();
@@ -1076,9 +1107,10 @@ fn status_shows_everything_at_a_glance() {
     NETWORK  TYPE       RANGES       ADDRESSES USED
     public   flat_dhcp  10.0.0.0/24  1 of 253
 
-    TIME                  KIND               HOST  WHAT
-    [time]  project.created    -     project `alpha` was made
-    [time]  instance.created   -     instance `web` was made in project `alpha`
-    [time]  interface.created  -     instance `web` got 10.0.0.2 on network `public`
+    TIME                  KIND                    HOST  WHAT
+    [time]  project.created         -     project `alpha` was made
+    [time]  security_group.created  -     security group `default` was made in project `alpha`
+    [time]  instance.created        -     instance `web` was made in project `alpha`
+    [time]  interface.created       -     instance `web` got 10.0.0.2 on network `public`
     ");
 }

@@ -6,12 +6,12 @@ use trestle_api::{InterfaceState, NewInterface};
 use trestle_core::compile::Entity;
 use trestle_core::ownership::device_name;
 use trestle_core::types::{Family, InterfaceId, Mac, Name, PoolId};
-use trestle_core::world::{self, Ipv6Mode, NetworkType};
+use trestle_core::world::{self, Ipv6Mode, NetworkType, Security};
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
 use crate::app::floating_ip::{auto_assign, leave_interface};
-use crate::app::instance::{change, plugged_in_on};
+use crate::app::instance::{change, plugged_in_on, security};
 use crate::app::network::gateway::leave_host;
 use crate::app::network::{MacOf, generated_mac};
 use crate::app::{App, Caller};
@@ -89,7 +89,8 @@ impl App {
     ) -> Result<InterfaceRecord, AppError> {
         refuse_unknown_family(network, wish)?;
         let on = &network.network;
-        let mut interface = insert_interface(write, instance, on, wish.mac).await?;
+        let held = security::by_default(write, instance.project).await?;
+        let mut interface = insert_interface(write, instance, on, (wish.mac, held.security)).await?;
         for family in [Family::Ipv4, Family::Ipv6] {
             if network.subnet(family).is_some() {
                 let address = self.give_address(write, network, &interface, (family, wish)).await?;
@@ -103,6 +104,7 @@ impl App {
         Ok(InterfaceRecord {
             interface,
             network_name: on.name.clone(),
+            group_names: held.group_names,
             floating_ips: Vec::new(),
             host_name: None,
             next_host_name: None,
@@ -253,12 +255,12 @@ fn refuse_blocked(network: &NetworkRecord, address: IpAddr, field: Option<String
     Err(check::invalid(field.unwrap_or_else(|| "addresses".to_owned()), "bad_address", message))
 }
 
-/// Puts a new interface in, with this MAC or a generated one.
+/// Puts a new interface in, with this MAC or a generated one, held to this.
 async fn insert_interface(
     write: &mut Write,
     instance: &InstanceRecord,
     network: &world::Network,
-    wanted: Option<Mac>,
+    (wanted, security): (Option<Mac>, Option<Security>),
 ) -> Result<world::Interface, AppError> {
     if let Some(mac) = wanted
         && mac_is_taken(write.connection(), mac).await?
@@ -277,10 +279,11 @@ async fn insert_interface(
             hostname: instance.name.clone(),
             addresses: Vec::new(),
             attachment: None,
-            security: Some(Default::default()),
+            security: security.clone(),
             moving_to: None,
         };
         if interface::insert(write.connection(), &interface).await? {
+            interface::insert_security(write.connection(), id, security.as_ref()).await?;
             return Ok(interface);
         }
         if interface::hostname_is_taken(write.connection(), network.id, &instance.name).await? {

@@ -2,10 +2,12 @@
 
 mod interfaces;
 mod networks;
+mod security;
 
 use sqlx::AnyConnection;
 use trestle_api::{Instance, InstanceFilter, Interface, NewInstance, NewInterface, Page, PageQuery};
-use trestle_core::types::{HostId, InstanceId, Name, NetworkId};
+use trestle_core::types::{AddressPair, HostId, InstanceId, Name, NetworkId};
+use trestle_core::world::Security;
 use uuid::Uuid;
 
 pub(super) use self::interfaces::leave_hosts;
@@ -69,10 +71,7 @@ impl App {
     ) -> Result<Page<Instance>, AppError> {
         let (limit, after) = (check::limit(page)?, check::after_id(page)?);
         let mut read = self.store().read().await?;
-        let project = match filter.project.as_deref() {
-            Some(text) => Some(project::find(&mut read, caller, text).await?.id),
-            None => caller.only_project(),
-        };
+        let project = project::wanted(&mut read, caller, filter.project.as_deref()).await?;
         let mut wanted = Filter { name: filter.name.clone(), ..Filter::default() };
         wanted.project = project.map(|id| id.to_string());
         if let Some(text) = filter.host.as_deref() {
@@ -195,10 +194,7 @@ impl App {
 fn read(caller: &Caller, new: &NewInstance) -> Result<NewWish, AppError> {
     let mut checks = Checks::default();
     let name = checks.name("name", &new.name);
-    let project = new.project.clone().or_else(|| caller.only_project().map(|id| id.to_string()));
-    if project.is_none() {
-        checks.add("project", "required", "an instance needs a project");
-    }
+    let project = checks.owner(caller, new.project.as_deref(), "an instance");
     let interfaces = new.interfaces.as_ref().map(|interfaces| {
         let numbered = interfaces.iter().enumerate();
         let read = |(i, new)| Wish::read(&mut checks, caller, format!("interfaces[{i}]."), new);
@@ -218,18 +214,9 @@ pub(super) async fn find(
     text: &str,
     project: Option<&str>,
 ) -> Result<InstanceRecord, AppError> {
-    let project = match project {
-        Some(text) => Some(project::find(connection, caller, text).await?.id),
-        None => caller.only_project(),
-    };
-    let mut found = instance::find(connection, &check::reference(text), project).await?;
-    match found.len() {
-        2.. => {
-            let message = format!("several projects have an instance `{text}`: say which project");
-            Err(check::invalid("project", "required", message))
-        }
-        _ => found.pop().ok_or_else(|| AppError::not_found("instance", text)),
-    }
+    let project = project::wanted(connection, caller, project).await?;
+    let found = instance::find(connection, &check::reference(text), project).await?;
+    check::only_one(found, "instance", text)
 }
 
 fn plugged_in_on(record: &InterfaceRecord) -> Option<HostId> {
@@ -255,6 +242,10 @@ pub(super) fn change(kind: &'static str, message: String, record: &InstanceRecor
     Change::new(kind, &record.name, message).project(record.project, &record.project_name)
 }
 
+fn pairs(security: Option<Security>) -> Vec<AddressPair> {
+    security.into_iter().flat_map(|security| security.address_pairs).collect()
+}
+
 fn answer(record: InstanceRecord, interfaces: Vec<InterfaceRecord>) -> Instance {
     let interface = |record: InterfaceRecord| Interface {
         id: record.interface.id,
@@ -262,6 +253,9 @@ fn answer(record: InstanceRecord, interfaces: Vec<InterfaceRecord>) -> Instance 
         mac: record.interface.mac,
         addresses: record.interface.addresses,
         floating_ips: record.floating_ips,
+        security_groups: record.group_names,
+        port_security: record.interface.security.is_some(),
+        allowed_address_pairs: pairs(record.interface.security),
         device: record.interface.device,
         host: record.host_name,
         plug: record.interface.attachment.map(|attachment| attachment.plug),
