@@ -8,7 +8,7 @@ mod passages;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use trestle_core::ownership::TABLE;
+use trestle_core::ownership::{GROUPS_TABLE, TABLE};
 use trestle_core::types::LinkName;
 
 use super::finding::{Code, Finding, Severity};
@@ -82,7 +82,7 @@ fn unseen() -> Finding {
 }
 
 fn findings(site: &Site, ruleset: &Ruleset, passages: &[Passage]) -> Vec<Finding> {
-    let foreign = ruleset.iter().filter(|(name, _)| name.name != TABLE);
+    let foreign = ruleset.iter().filter(|(name, _)| ![TABLE, GROUPS_TABLE].contains(&name.name.as_str()));
     foreign.flat_map(|(name, table)| of_table(site, name, table, passages)).collect()
 }
 

@@ -78,7 +78,7 @@ fn a_policy_that_drops_is_found_whoever_made_it() -> Result<()> {
         (
             "nft 'add table inet site; add chain inet site transit { type filter hook forward priority 10; policy drop; };
                 add rule inet site transit ct state vmap { established : accept, related : accept, invalid : drop }'",
-            "chain transit of table inet site drops what instances send outside (policy drop)",
+            "chain transit of table inet site drops",
             r#"nft 'insert rule inet site transit iifname "br100" accept'"#,
         ),
         (
@@ -161,16 +161,14 @@ fn what_is_bridged_and_dropped_by_rules_of_ip_is_found() -> Result<()> {
     no_ping(&lab, &web.node, "10.0.0.3")?;
     let dropped = found(&lab, HOST, "packets_dropped", &[])?;
     ensure!(text(&dropped).contains("what instances on one bridge send to each other"), "{dropped:#?}");
-    mend(&lab, HOST, &filtered)?;
-    ping(&lab, &web.node, "10.0.0.3")?;
-    is_well(&lab, HOST)?;
-    // The same rules where the setting has to stay.
-    shell(&lab, HOST, on)?;
     mend(&lab, HOST, &dropped)?;
     ping(&lab, &web.node, "10.0.0.3")?;
     let left = findings(&lab, HOST, &[])?;
     ensure!(left == filtered, "{left:#?}");
-    Ok(())
+    mend(&lab, HOST, &filtered)?;
+    // Its own bridges are filtered whatever the setting for all of them is.
+    ping(&lab, &web.node, "10.0.0.3")?;
+    is_well(&lab, HOST)
 }
 
 #[test]
@@ -344,11 +342,10 @@ fn a_foreign_dhcp_server_is_found_only_when_asked_for() -> Result<()> {
     )?;
     until("the server listens", DEADLINE, || Ok(server.output()?.contains("DHCP").then_some(())))?;
     is_well(&lab, "host2")?;
-    // Where its own server is away for a moment, the guest believes the other.
+    // Even where its own server is away for a moment: what another one gives a guest is not its address.
     lab.agent("host1")?.stop()?;
     kill(&lab, "host1", "dnsmasq")?;
-    let wrong = lab.dhcp("vm-two")?;
-    ensure!(wrong.server == "10.0.0.200", "{wrong:?}");
+    ensure!(lab.dhcp("vm-two").is_err(), "the other is not heard");
     for host in ["host2", "host1"] {
         let foreign = found(&lab, host, "foreign_dhcp", &["--probe"])?;
         ensure!(text(&foreign).contains("10.0.0.200 at "), "{foreign:#?}");
@@ -356,7 +353,6 @@ fn a_foreign_dhcp_server_is_found_only_when_asked_for() -> Result<()> {
         let left = findings(&lab, host, &["--probe"])?;
         ensure!(left.iter().all(|finding| finding["code"] == "agent_unreachable"), "{left:#?}");
     }
-    ensure!(lab.dhcp("vm-two").is_err(), "the other is not heard any more");
     lab.agent("host1")?.start()?;
     wait_until_host_is_whole(&lab, "host1")?;
     ensure!(lab.dhcp("vm-two")?.server == "10.0.0.1");

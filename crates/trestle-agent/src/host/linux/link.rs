@@ -10,8 +10,9 @@ use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -301,6 +302,18 @@ pub(super) async fn set_master_up(
     })
 }
 
+/// Has a bridge send back to a guest what is for it (`BR_HAIRPIN_MODE`): a guest that asks for itself by a
+/// floating IP is translated where its packets are filtered, which is before the bridge chooses the port.
+/// The guard keeps from it what it sends to all.
+async fn reach_itself(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
+    let port = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
+    let mut message = request(vec![LinkAttribute::LinkInfo(info)]);
+    message.header.index = index;
+    let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
+    done.map(drop).map_err(kernel(format!("let {name} reach itself")))
+}
+
 pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
     let mut message = request(Vec::new());
     message.header.index = index;
@@ -382,7 +395,12 @@ async fn change_all(
                 set_up(netlink, index, carrier).await?;
             }
             // A port of ours is in its bridge and up, or neither.
-            LinkChange::Master(bridge) => set_master_up(netlink, device.index, name, bridge).await?,
+            LinkChange::Master(bridge) => {
+                set_master_up(netlink, device.index, name, bridge).await?;
+                if matches!(device.kind, LinkKind::Tap { .. } | LinkKind::Veth { .. }) {
+                    reach_itself(netlink, device.index, name).await?;
+                }
+            }
             LinkChange::Up => set_up(netlink, device.index, name).await?,
         }
     }
@@ -414,7 +432,10 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
     set(netlink, index, attributes, format!("set up {name}")).await?;
     without_own_address(netlink, index, name).await?;
     match &port.master {
-        Some(bridge) => set_master_up(netlink, index, name, bridge).await,
+        Some(bridge) => {
+            set_master_up(netlink, index, name, bridge).await?;
+            reach_itself(netlink, index, name).await
+        }
         None => set_up(netlink, index, name).await,
     }
 }
