@@ -193,7 +193,9 @@ pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::
             let interfaces: Vec<_> =
                 interfaces.into_iter().map(|InterfaceArg(interface)| interface).collect();
             let interfaces = (!interfaces.is_empty()).then_some(interfaces);
-            let instance = client.create_instance(&NewInstance { name, project, interfaces }).await?;
+            let instance = client
+                .create_instance(&NewInstance { name, project, interfaces, ..NewInstance::default() })
+                .await?;
             let text = format!("created instance {} ({})", instance.name, places(&instance));
             printer.done(&instance, &text)
         }
@@ -213,7 +215,13 @@ pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::
             Ok(())
         }
         InstanceCommand::AddInterface { instance, network, addresses, mac } => {
-            add_interface(&client, printer, instance, NewInterface { network, addresses, mac }).await
+            add_interface(
+                &client,
+                printer,
+                instance,
+                NewInterface { network, addresses, mac, ..NewInterface::default() },
+            )
+            .await
         }
         InstanceCommand::RemoveInterface { instance, interface, confirmation } => {
             remove_interface(&client, instance, &interface, &confirmation).await

@@ -280,6 +280,7 @@ fn networks() {
     domain             trestle.internal
     mtu                1500
     dhcp options       -
+    ether types        -
     reserved           -
     auto assign        -
     created            [time]
@@ -316,6 +317,7 @@ fn networks() {
       "domain": "trestle.internal",
       "mtu": 1500,
       "dhcp_options": [],
+      "ether_types": [],
       "reserved": [],
       "auto_assign": null,
       "created_at": "[time]"
@@ -441,6 +443,7 @@ fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
     domain             lab.example
     mtu                1400
     dhcp options       42,192.0.2.1
+    ether types        -
     reserved           10.0.0.30-10.0.0.40; fd00:9::99
     auto assign        -
     created            [time]
@@ -583,6 +586,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     domain             example.internal
     mtu                1400
     dhcp options       42,192.0.2.1
+    ether types        -
     reserved           -
     auto assign        -
     created            [time]
@@ -621,6 +625,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
       "domain": "example.internal",
       "mtu": 1500,
       "dhcp_options": [],
+      "ether_types": [],
       "reserved": [],
       "auto_assign": null,
       "created_at": "[time]"
@@ -640,9 +645,9 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     exit 2
     --- stderr
     error: the following required arguments were not provided:
-      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
+      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--ether-type <NUMBER>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
 
-    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
+    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--ether-type <NUMBER>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
 
     For more information, try '--help'.
     ");
