@@ -164,7 +164,7 @@ async fn what_an_interface_cannot_be_held_to_is_refused() {
     {
       "error": {
         "code": "invalid",
-        "hint": "give both lists as empty ones, or leave port security on",
+        "hint": "give `security_groups` and `allowed_address_pairs` as empty lists, too",
         "message": "port_security: an interface without port security is in no security group and has no address pairs",
         "problems": [
           {

@@ -11,5 +11,6 @@ mod local;
 mod nouns;
 mod packaging;
 mod refusals;
+mod security;
 mod server;
 mod support;

@@ -720,7 +720,7 @@ fn instances_and_their_interfaces() {
     NAME  PROJECT  ADDRESSES           HOST  STATE
     web   alpha    10.0.0.9, 10.1.0.2  -     detached
     ");
-    insta::assert_snapshot!(server.run("instance show web"), @r"
+    insta::assert_snapshot!(server.run("instance show web"), @"
     exit 0
     --- stdout
     name     web
@@ -731,6 +731,10 @@ fn instances_and_their_interfaces() {
     NETWORK  ADDRESSES  MAC                DEVICE           HOST  STATE     INTERFACE
     public   10.0.0.9   [mac]  [device]  -     detached  [id]
     backend  10.1.0.2   [mac]  [device]  -     detached  [id]
+
+    NETWORK  SECURITY GROUPS  ALLOWED ADDRESS PAIRS
+    public   default          -
+    backend  default          -
     ");
     insta::assert_snapshot!(server.run("instance show web --json"), @r#"
     exit 0

@@ -158,8 +158,11 @@ impl SecurityWish {
         if !is_secure && !is_empty {
             let message =
                 "an interface without port security is in no security group and has no address pairs";
-            return Err(check::invalid("port_security", "not_possible", message)
-                .hint("give both lists as empty ones, or leave port security on"));
+            let hint = match self.port_security {
+                Some(_) => "give `security_groups` and `allowed_address_pairs` as empty lists, too",
+                None => "it is off now: switch `port_security` on in the same request",
+            };
+            return Err(check::invalid("port_security", "not_possible", message).hint(hint));
         }
         let mut security = Security { address_pairs, ..Security::default() };
         let mut group_names = BTreeSet::new();

@@ -5,6 +5,7 @@ use trestle_api::client::Client;
 use trestle_api::{Network, NetworkPatch, NetworkType};
 
 use super::NetworkArg;
+use crate::commands::replaced;
 use crate::printer::Printer;
 
 pub(super) const EXAMPLES: &str = "\
@@ -48,26 +49,17 @@ pub(crate) struct SetArgs {
 
 pub(super) async fn run(client: &Client, printer: Printer, args: SetArgs) -> anyhow::Result<()> {
     let patch = NetworkPatch {
-        dns: list(args.dns),
+        dns: replaced(args.dns),
         domain: args.domain,
         mtu: args.mtu,
-        dhcp_options: list(args.dhcp_options),
-        ether_types: list(args.ether_types),
+        dhcp_options: replaced(args.dhcp_options),
+        ether_types: replaced(args.ether_types),
         bridge_interface: args.bridge_interface,
         auto_assign: args.auto_assign,
     };
     let before = client.network(&args.network.network).await?;
     let after = client.patch_network(&args.network.network, &patch).await?;
     printer.done(&after, &changed(&before, &after))
-}
-
-/// What is given takes the place of what there was; one that is empty is none.
-fn list(values: Vec<String>) -> Option<Vec<String>> {
-    match &values[..] {
-        [] => None,
-        [none] if none.is_empty() => Some(Vec::new()),
-        _ => Some(values),
-    }
 }
 
 fn changed(before: &Network, after: &Network) -> String {
