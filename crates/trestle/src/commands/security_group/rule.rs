@@ -22,7 +22,7 @@ pub(crate) enum RuleCommand {
     /// connection
     #[command(after_help = "Example: trestle security-group rule list web")]
     List(GroupArg),
-    /// Delete a rule; what it allowed does not go on
+    /// Delete a rule; no new connection comes by what it alone allowed
     #[command(
         after_help = "Example: trestle security-group rule delete web 0190c3f2-7d5a-7cc1-8f43-0123456789ab"
     )]
