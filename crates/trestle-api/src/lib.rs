@@ -36,8 +36,8 @@ pub use floating_ip::{
 pub use history::{HeldAs, HistoryFilter, Holding};
 pub use host::{Host, HostFilter, HostPatch, HostStatus, NewHost};
 pub use instance::{
-    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, MovePhase, MoveRequest,
-    NewInstance, NewInterface, PlugRequest,
+    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfacePatch, InterfaceState, MovePhase,
+    MoveRequest, NewInstance, NewInterface, PlugRequest,
 };
 pub use network::{
     AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated, NewNetwork,

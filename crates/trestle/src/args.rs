@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Pool(commands::pool::PoolCommand),
     #[command(subcommand, name = "floating-ip")]
     FloatingIp(commands::floating_ip::FloatingIpCommand),
+    #[command(subcommand, name = "security-group")]
+    SecurityGroup(commands::security_group::SecurityGroupCommand),
+    #[command(subcommand, name = "address-group")]
+    AddressGroup(commands::address_group::AddressGroupCommand),
     #[command(subcommand)]
     Dns(commands::dns::DnsCommand),
     #[command(subcommand)]

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 use trestle_agent::{AgentError, ConnectError};
 use trestle_api::client::ClientError;
 use trestle_api::local::LocalError;
-use trestle_api::{ApiError, FieldProblem};
+use trestle_api::{ApiError, FieldProblem, InvalidRuleText};
 use trestle_controller::server::ServeError;
 use trestle_inject::InjectError;
 
@@ -60,6 +60,9 @@ pub(crate) enum CommandError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// The words are no rule of a security group.
+    #[error(transparent)]
+    Rule(#[from] InvalidRuleText),
     /// Every network of the instance has DHCP.
     #[error("instance {0} has no interface on a network of type flat")]
     NothingToInject(String),
@@ -107,13 +110,14 @@ impl CommandError {
             Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
+            Self::Rule(_) => "`trestle security-group rule add --help` shows examples",
             Self::SaidNo | Self::Broken { .. } => return None,
         })
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NeedsYes { .. } | Self::NoUser(_) | Self::NoNamespace { .. } => 2,
+            Self::NeedsYes { .. } | Self::NoUser(_) | Self::NoNamespace { .. } | Self::Rule(_) => 2,
             _ => 1,
         }
     }

@@ -26,6 +26,7 @@ mod security_group;
 mod token;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -308,6 +309,19 @@ impl App {
         let heard = self.feed().last_heard(host, now);
         heard.is_some_and(|heard| now.duration_since(heard) <= feed::SILENCE)
     }
+}
+
+/// What there are, for people.
+fn listed<T: Display>(things: impl IntoIterator<Item = T>) -> String {
+    let things: Vec<String> = things.into_iter().map(|thing| thing.to_string()).collect();
+    if things.is_empty() { "none".to_owned() } else { things.join(" and ") }
+}
+
+/// What of these fields became another, for people.
+fn changes<const N: usize>(fields: [(&str, String, String); N]) -> String {
+    let changes = fields.into_iter().filter(|(_, old, new)| old != new);
+    let changes: Vec<String> = changes.map(|(field, old, new)| format!("{field} {old} → {new}")).collect();
+    changes.join(", ")
 }
 
 /// Raises the revision: this controller may have other options or compile otherwise than the one

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::InterfaceState;
-use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId};
+use trestle_core::types::{
+    AddressRange, HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId, ProjectId,
+};
 use trestle_core::world::{Attachment, Interface, Security};
 
 use crate::store::Write;
-use crate::store::columns::{self, Columns};
+use crate::store::columns::{self, Columns, address_text};
 use crate::store::error::{During, StoreError};
 use crate::store::history;
 
@@ -129,6 +131,44 @@ pub(crate) async fn ports(
     Columns::of(&row).count()
 }
 
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// A host's that routes for the network.
+    Gateway(IpAddr),
+    /// Another project's instance's.
+    Other(IpAddr),
+}
+
+/// An address of the network in this range that a host or another project's instance has, if there is
+/// one.
+pub(crate) async fn within(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    range: AddressRange,
+    project: ProjectId,
+) -> Result<Option<Within>, StoreError> {
+    let row = sqlx::query(
+        "SELECT f.address, CASE WHEN f.host IS NULL THEN 0 ELSE 1 END FROM fixed_ips f
+         LEFT JOIN interfaces i ON i.id = f.interface LEFT JOIN instances v ON v.id = i.instance
+         WHERE f.network = $1 AND f.address BETWEEN $2 AND $3
+           AND (f.host IS NOT NULL OR v.project <> $4) ORDER BY f.address LIMIT 1",
+    )
+    .bind(network.to_string())
+    .bind(address_text(range.first()))
+    .bind(address_text(range.last()))
+    .bind(project.to_string())
+    .fetch_optional(connection)
+    .await
+    .during("look whose the addresses of a range are")?;
+    row.map(|row| {
+        let mut columns = Columns::of(&row);
+        let address = columns.address()?;
+        Ok(if columns.flag()? { Within::Gateway(address) } else { Within::Other(address) })
+    })
+    .transpose()
+}
+
 /// A network that has a device in its bridge on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UplinkHolder {
@@ -187,6 +227,28 @@ pub(crate) async fn insert(
         .await
         .during("insert an interface")?;
     Ok(result.rows_affected() == 1)
+}
+
+/// Writes down what it is held to, in place of what it was.
+pub(crate) async fn set_security(
+    connection: &mut AnyConnection,
+    id: InterfaceId,
+    security: Option<&Security>,
+) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM interface_security_groups WHERE interface = $1",
+        "DELETE FROM interface_address_pairs WHERE interface = $1",
+    ] {
+        let query = sqlx::query(sql).bind(id.to_string());
+        query.execute(&mut *connection).await.during("take what an interface is held to from it")?;
+    }
+    sqlx::query("UPDATE interfaces SET port_security = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(i64::from(security.is_some()))
+        .execute(&mut *connection)
+        .await
+        .during("change whether an interface is guarded")?;
+    insert_security(connection, id, security).await
 }
 
 /// Writes down what an interface is held to that was held to nothing.

@@ -71,6 +71,7 @@ async fn what_is_made_is_shown() {
           "dhcp_options": [],
           "dns": [],
           "domain": "trestle.internal",
+          "ether_types": [],
           "gateway_host": null,
           "id": "[id]",
           "ipv4": {

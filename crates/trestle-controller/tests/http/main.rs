@@ -18,6 +18,7 @@ mod moving;
 mod networks;
 mod owners;
 mod pools;
+mod port_security;
 mod quotas;
 mod refusals;
 mod reports;

@@ -1,8 +1,10 @@
 //! Security groups and address groups: what the database holds to, and what goes with what.
 
 use sqlx::{AnyConnection, Connection, Executor};
+use trestle_api::agent::{Report, RuleCounter};
 use trestle_api::{
-    NewAddressGroup, NewSecurityGroup, NewSecurityGroupRule, PageQuery, SecurityGroup, SecurityGroupFilter,
+    Host, NewAddressGroup, NewSecurityGroup, NewSecurityGroupRule, PageQuery, SecurityGroup,
+    SecurityGroupFilter,
 };
 use trestle_controller::app::Caller;
 use trestle_controller::error::AppError;
@@ -13,6 +15,7 @@ crate::on_both!(
     a_project_comes_and_goes_with_its_groups,
     numbers_are_never_given_twice,
     a_rule_that_has_ended_goes_by_itself_and_makes_room_before,
+    what_rules_decided_on_is_summed_over_hosts,
     the_database_itself_keeps_what_is_in_use_and_rules_apart,
     projects_that_were_there_get_their_group_and_their_interfaces_are_in_it,
 );
@@ -164,4 +167,37 @@ async fn projects_that_were_there_get_their_group_and_their_interfaces_are_in_it
     }
     let project = cloud.project("green").await;
     assert_eq!(add(&cloud, &project, "default", "ingress any").await.unwrap(), 7);
+}
+
+/// What rules of the default group decided on.
+async fn counted(cloud: &Cloud) -> Vec<(u32, Option<u64>, Option<u64>)> {
+    let group = cloud.app.security_group(&Caller::Admin, "default", None).await.unwrap();
+    group.rules.iter().map(|rule| (rule.number, rule.packets, rule.bytes)).collect()
+}
+
+async fn count(cloud: &Cloud, host: &Host, counters: &[(u32, u64, u64)]) {
+    let counter =
+        |(rule, packets, bytes): &(u32, u64, u64)| (*rule, RuleCounter { packets: *packets, bytes: *bytes });
+    let report = Report { rule_counters: counters.iter().map(counter).collect(), ..Report::default() };
+    cloud.app.report(&Caller::Agent(host.id), host.name.as_str(), report).await.unwrap();
+}
+
+async fn what_rules_decided_on_is_summed_over_hosts(database: Database) {
+    let cloud = Cloud::start(database).await;
+    cloud.project("p").await;
+    let (one, two) = (cloud.host("one").await, cloud.host("two").await);
+    let revision = cloud.app.counts().await.unwrap().revision;
+    count(&cloud, &one, &[(1, 10, 600), (77, 1, 1)]).await;
+    count(&cloud, &two, &[(1, 5, 300), (2, u64::MAX, 0)]).await;
+    let largest = (1 << 53) - 1;
+    assert_eq!(counted(&cloud).await, [(1, Some(15), Some(900)), (2, Some(largest), Some(0))]);
+    // The last of each host counts, and what it says nothing of stays.
+    count(&cloud, &one, &[(1, 11, 660)]).await;
+    count(&cloud, &two, &[(2, 3, 4)]).await;
+    count(&cloud, &one, &[]).await;
+    assert_eq!(counted(&cloud).await, [(1, Some(16), Some(960)), (2, Some(3), Some(4))]);
+    assert_eq!(cloud.app.counts().await.unwrap().revision, revision, "a report is no change");
+    cloud.app.delete_host(&Caller::Admin, "two").await.unwrap();
+    assert_eq!(counted(&cloud).await, [(1, Some(11), Some(660)), (2, None, None)]);
+    cloud.app.delete_project(&Caller::Admin, "p").await.unwrap();
 }

@@ -107,6 +107,7 @@ fn make_instance(lab: &Lab, instance: &str, number: usize) -> Result<()> {
         name: instance.to_owned(),
         project: Some("demo".to_owned()),
         interfaces: Some(vec![NewInterface { network: name(number), ..NewInterface::default() }]),
+        ..NewInstance::default()
     };
     lab.ask(lab.client()?.create_instance(&new)).map(drop)
 }

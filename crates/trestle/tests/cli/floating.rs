@@ -267,6 +267,9 @@ fn a_floating_ip_from_its_reservation_to_its_release() {
 
     NETWORK  ADDRESSES  FLOATING IPS  MAC                DEVICE           HOST  STATE  INTERFACE
     front    10.0.0.2   203.0.113.20  [mac]  [device]  kvm1  ready  [id]
+
+    NETWORK  SECURITY GROUPS  ALLOWED ADDRESS PAIRS
+    front    default          -
     ");
     let moved = cloud.run("floating-ip move 203.0.113.20 web2");
     assert!(

@@ -12,5 +12,6 @@ mod local;
 mod nouns;
 mod packaging;
 mod refusals;
+mod security;
 mod server;
 mod support;

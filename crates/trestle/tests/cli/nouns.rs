@@ -280,6 +280,7 @@ fn networks() {
     domain             trestle.internal
     mtu                1500
     dhcp options       -
+    ether types        -
     reserved           -
     auto assign        -
     created            [time]
@@ -316,6 +317,7 @@ fn networks() {
       "domain": "trestle.internal",
       "mtu": 1500,
       "dhcp_options": [],
+      "ether_types": [],
       "reserved": [],
       "auto_assign": null,
       "created_at": "[time]"
@@ -441,6 +443,7 @@ fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
     domain             lab.example
     mtu                1400
     dhcp options       42,192.0.2.1
+    ether types        -
     reserved           10.0.0.30-10.0.0.40; fd00:9::99
     auto assign        -
     created            [time]
@@ -583,6 +586,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     domain             example.internal
     mtu                1400
     dhcp options       42,192.0.2.1
+    ether types        -
     reserved           -
     auto assign        -
     created            [time]
@@ -621,6 +625,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
       "domain": "example.internal",
       "mtu": 1500,
       "dhcp_options": [],
+      "ether_types": [],
       "reserved": [],
       "auto_assign": null,
       "created_at": "[time]"
@@ -640,9 +645,9 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     exit 2
     --- stderr
     error: the following required arguments were not provided:
-      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
+      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--ether-type <NUMBER>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
 
-    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
+    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--ether-type <NUMBER>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
 
     For more information, try '--help'.
     ");
@@ -715,7 +720,7 @@ fn instances_and_their_interfaces() {
     NAME  PROJECT  ADDRESSES           HOST  STATE
     web   alpha    10.0.0.9, 10.1.0.2  -     detached
     ");
-    insta::assert_snapshot!(server.run("instance show web"), @r"
+    insta::assert_snapshot!(server.run("instance show web"), @"
     exit 0
     --- stdout
     name     web
@@ -726,6 +731,10 @@ fn instances_and_their_interfaces() {
     NETWORK  ADDRESSES  MAC                DEVICE           HOST  STATE     INTERFACE
     public   10.0.0.9   [mac]  [device]  -     detached  [id]
     backend  10.1.0.2   [mac]  [device]  -     detached  [id]
+
+    NETWORK  SECURITY GROUPS  ALLOWED ADDRESS PAIRS
+    public   default          -
+    backend  default          -
     ");
     insta::assert_snapshot!(server.run("instance show web --json"), @r#"
     exit 0

@@ -9,6 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use trestle_api::agent::Feature;
 use trestle_core::types::{Mac, VlanId};
 
+use super::bridge;
 use super::libnftables::{Context, Output};
 use super::link;
 use super::netlink::Netlink;
@@ -109,7 +110,7 @@ async fn try_8021q() -> Result<bool, OpenError> {
 /// On a bridge, because a host that cannot make one is of no use, and the loopback carries none.
 async fn make_vlan(netlink: &Netlink) -> Result<(), ApplyError> {
     let (id, bridge) = (VlanId::MIN, VlanId::MIN.bridge());
-    link::create_bridge(netlink, &bridge, Mac::generated([0; 3]), 1500).await?;
+    bridge::create(netlink, &bridge, Mac::generated([0; 3]), 1500).await?;
     let parent = link::existing(netlink, &bridge).await?.index;
     vlan::add(netlink, &id.device(), Vlan { id, parent }, 1500).await
 }

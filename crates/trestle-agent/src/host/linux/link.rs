@@ -10,9 +10,8 @@ use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -22,7 +21,7 @@ use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
 use trestle_core::types::{LinkName, Mac};
 
-use super::bridge_filter;
+use super::bridge;
 use super::netlink::Netlink;
 use super::tap;
 use super::vlan::{self, Vlan};
@@ -124,7 +123,7 @@ impl Device {
             }
         }
         device.kind = kind(info, alias, &device);
-        device.filtered = bridge_filter::is_set(info);
+        device.filtered = bridge::is_filtered(info);
         // In another namespace the number means another device.
         let parent = parent.filter(|_| !is_elsewhere);
         device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan::id(info)?, parent }));
@@ -302,66 +301,11 @@ pub(super) async fn set_master_up(
     })
 }
 
-/// Has a bridge send back to a guest what is for it (`BR_HAIRPIN_MODE`): a guest that asks for itself by a
-/// floating IP is translated where its packets are filtered, which is before the bridge chooses the port.
-/// The guard keeps from it what it sends to all.
-async fn reach_itself(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
-    let port = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
-    let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
-    let mut message = request(vec![LinkAttribute::LinkInfo(info)]);
-    message.header.index = index;
-    let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
-    done.map(drop).map_err(kernel(format!("let {name} reach itself")))
-}
-
 pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
     let mut message = request(Vec::new());
     message.header.index = index;
     up(&mut message);
     send_set(netlink, message).map_err(kernel(format!("set {name} up"))).await
-}
-
-/// Makes a bridge of ours, or makes the one that is there so.
-pub(super) async fn create_bridge(
-    netlink: &Netlink,
-    name: &LinkName,
-    mac: Mac,
-    mtu: u32,
-) -> Result<(), ApplyError> {
-    let info = vec![
-        InfoBridge::StpState(BridgeStpState::Disabled),
-        InfoBridge::ForwardDelay(0),
-        // LLDP alone among the reserved group addresses meets no hook where it is not forwarded:
-        // forwarded, it meets the guard.
-        InfoBridge::GroupFwdMask(1 << 14),
-        // Without a querier, snooping forgets who listens and cuts off neighbour discovery.
-        InfoBridge::MulticastSnooping(false),
-    ];
-    let message = request(vec![
-        if_name(name),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(info)),
-        ]),
-        LinkAttribute::Address(mac.bytes().to_vec()),
-        LinkAttribute::Group(LINK_GROUP),
-        // A bridge takes the least MTU of its ports until somebody changes its own, and setting
-        // what it has is no change. So it is made with another one first.
-        LinkAttribute::Mtu(mtu - 1),
-    ]);
-    let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
-    match made {
-        Err(error) if error.errno() != Some(Errno::EEXIST) => {
-            return Err(kernel(format!("make bridge {name}"))(error));
-        }
-        _ => {}
-    }
-    let bridge = existing(netlink, name).await?;
-    if !bridge.is_our_bridge() {
-        return Err(ApplyError::LinkDiffers { link: name.clone() });
-    }
-    let changes = [LinkChange::Mac(mac), LinkChange::Mtu(mtu), LinkChange::Up];
-    change_all(netlink, &bridge, name, changes.iter()).await
 }
 
 /// Sets what differs on a device of ours.
@@ -374,7 +318,7 @@ pub(super) async fn change(
     change_all(netlink, &device, name, changes.iter()).await
 }
 
-async fn change_all(
+pub(super) async fn change_all(
     netlink: &Netlink,
     device: &Device,
     name: &LinkName,
@@ -398,7 +342,7 @@ async fn change_all(
             LinkChange::Master(bridge) => {
                 set_master_up(netlink, device.index, name, bridge).await?;
                 if matches!(device.kind, LinkKind::Tap { .. } | LinkKind::Veth { .. }) {
-                    reach_itself(netlink, device.index, name).await?;
+                    bridge::reach_itself(netlink, device.index, name).await?;
                 }
             }
             LinkChange::Up => set_up(netlink, device.index, name).await?,
@@ -434,7 +378,7 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
     match &port.master {
         Some(bridge) => {
             set_master_up(netlink, index, name, bridge).await?;
-            reach_itself(netlink, index, name).await
+            bridge::reach_itself(netlink, index, name).await
         }
         None => set_up(netlink, index, name).await,
     }

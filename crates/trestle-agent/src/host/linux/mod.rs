@@ -5,7 +5,7 @@
 
 mod address;
 mod announce;
-mod bridge_filter;
+mod bridge;
 mod conntrack;
 pub(crate) mod discover;
 mod dnsmasq;
@@ -29,7 +29,7 @@ mod tap;
 mod vlan;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -37,7 +37,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use ipnet::IpNet;
-use trestle_api::agent::Feature;
+use trestle_api::agent::{Feature, RuleCounter};
 use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
 use trestle_core::spec::{Dnsmasq, Flows, HostSpec, Key, LinkKind, Set};
@@ -166,7 +166,7 @@ impl LinuxHost {
             Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
             Step::ForgetLeases { network } => files.forget_leases(network),
             Step::SetSysctl { name, value } => sysctl::write(name, value),
-            Step::CreateBridge { link, mac, mtu } => link::create_bridge(netlink, link, *mac, *mtu).await,
+            Step::CreateBridge { link, mac, mtu } => bridge::create(netlink, link, *mac, *mtu).await,
             Step::SetLink { link, changes } => link::change(netlink, link, changes).await,
             Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
                 files.list_uplink(link)?;
@@ -222,7 +222,7 @@ impl LinuxHost {
                 let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
                 self.announce(bridge, index, *mac, (Role::Guest, addresses))
             }
-            Step::FilterBridge { bridge } => bridge_filter::set(netlink, bridge).await,
+            Step::FilterBridge { bridge } => bridge::filter(netlink, bridge).await,
             Step::PutRuleset { .. }
             | Step::PutSet { .. }
             | Step::PutChain { .. }
@@ -486,6 +486,11 @@ impl Host for LinuxHost {
     async fn is_claimed(&self) -> Result<bool, ObserveError> {
         let claims = self.nftables.has_any(&[Set::Yielded, Set::Yielded6]).await;
         claims.map_err(|source| ObserveError::Nftables { what: "what other hosts claim".into(), source })
+    }
+
+    async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
+        let counters = self.nftables.counters().await;
+        counters.map_err(|source| ObserveError::Nftables { what: "what rules have counted".into(), source })
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

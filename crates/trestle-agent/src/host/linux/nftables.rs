@@ -13,6 +13,7 @@ use std::io::Read;
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
+use trestle_api::agent::RuleCounter;
 use trestle_core::plan::Step;
 use trestle_core::render;
 use trestle_core::spec::{Set, Table};
@@ -20,7 +21,6 @@ use trestle_core::spec::{Set, Table};
 use super::libnftables::{Context, Output};
 use super::nfnetlink::QuerySocket;
 use crate::host::error::NftError;
-pub(super) use chains::Counted;
 use chains::{Counters, Listing};
 use element::{element_key, parse_elements, value_text};
 use transaction::{Given, set_command, transaction};
@@ -150,7 +150,7 @@ impl Nftables {
     }
 
     /// What each rule of security groups has decided on so far.
-    pub(super) async fn counters(&self) -> Result<BTreeMap<u32, Counted>, NftError> {
+    pub(super) async fn counters(&self) -> Result<BTreeMap<u32, RuleCounter>, NftError> {
         self.call(|session| {
             let listing = if_there(list_table(&mut session.context, Table::Groups, Output::Counters))?;
             Ok(Counters::parse(&listing.unwrap_or_default()).by_rule())

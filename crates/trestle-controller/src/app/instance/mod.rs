@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 pub(super) use self::interfaces::leave_hosts;
 use self::interfaces::{Wish, drop_interface, give_floating_ips};
+use self::security::SecurityWish;
 use crate::app::check::{self, Checks};
 use crate::app::{App, Caller, host, network, project};
 use crate::error::AppError;
@@ -28,6 +29,8 @@ struct NewWish {
     project: String,
     /// `None` for the networks that its project's instances join.
     interfaces: Option<Vec<Wish>>,
+    /// What those are held to that say nothing themselves.
+    security: SecurityWish,
 }
 
 impl App {
@@ -51,11 +54,15 @@ impl App {
         }
         let message = format!("instance `{}` was made in project `{}`", record.name, record.project_name);
         write.log(change("instance.created", message, &record));
-        let networks = match wish.interfaces {
+        let mut networks = match wish.interfaces {
             Some(wishes) => self.wished_networks(&mut write, (caller, &owner), wishes).await?,
             None => self.default_networks(&mut write, &owner).await?,
         };
-        let mut interfaces = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        for (_, each) in &mut networks {
+            each.security = each.security.clone().or(&wish.security);
+        }
+        let who = (caller, &record, &owner);
+        let mut interfaces = self.make_interfaces(&mut write, who, &networks).await?;
         give_floating_ips(&mut write, &record, &networks, owner.auto_assign.as_ref(), &mut interfaces)
             .await?;
         write.commit().await?;
@@ -144,7 +151,7 @@ impl App {
         for (network, _) in &networks {
             networks::refuse_second(&record.name, &joined, network)?;
         }
-        let mut new = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        let mut new = self.make_interfaces(&mut write, (caller, &record, &owner), &networks).await?;
         give_floating_ips(&mut write, &record, &networks, None, &mut new).await?;
         interfaces.extend(new);
         write.commit().await?;
@@ -164,10 +171,7 @@ impl App {
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, instance, project).await?;
         let mut interfaces = interface::of_instance(write.connection(), record.id).await?;
-        let id = check::reference(interface);
-        let place = interfaces.iter().position(|known| known.interface.id.to_string() == id);
-        let place = place.ok_or_else(|| AppError::not_found("interface", interface))?;
-        let gone = interfaces.remove(place);
+        let gone = interfaces.remove(place_of(&interfaces, interface)?);
         drop_interface(&mut write, &record, &gone).await?;
         let revision = write.commit().await?;
         self.wait_for_hosts(hosts_of(&gone).collect(), revision).await;
@@ -178,14 +182,14 @@ impl App {
     async fn make_interfaces(
         &self,
         write: &mut Write,
-        (instance, project): (&InstanceRecord, &ProjectRecord),
+        (caller, instance, project): (&Caller, &InstanceRecord, &ProjectRecord),
         networks: &[(NetworkRecord, Wish)],
     ) -> Result<Vec<InterfaceRecord>, AppError> {
         let addresses: usize = networks.iter().map(|(network, _)| network.subnets.len()).sum();
         self.refuse_fixed_ips_over_quota(write, project, addresses as u64).await?;
         let mut interfaces = Vec::with_capacity(networks.len());
         for (network, wish) in networks {
-            interfaces.push(self.make_interface(write, instance, network, wish).await?);
+            interfaces.push(self.make_interface(write, (caller, instance), network, wish).await?);
         }
         Ok(interfaces)
     }
@@ -200,9 +204,10 @@ fn read(caller: &Caller, new: &NewInstance) -> Result<NewWish, AppError> {
         let read = |(i, new)| Wish::read(&mut checks, caller, format!("interfaces[{i}]."), new);
         numbered.map(read).collect::<Vec<_>>()
     });
+    let security = SecurityWish::read(&mut checks, "", new.into());
     checks.finish()?;
     match name.zip(project) {
-        Some((name, project)) => Ok(NewWish { name, project, interfaces }),
+        Some((name, project)) => Ok(NewWish { name, project, interfaces, security }),
         None => Err(AppError::defect("an instance without a name passed its checks")),
     }
 }
@@ -217,6 +222,17 @@ pub(super) async fn find(
     let project = project::wanted(connection, caller, project).await?;
     let found = instance::find(connection, &check::reference(text), project).await?;
     check::only_one(found, "instance", text)
+}
+
+/// Where among an instance's interfaces is that of this id, or on the network of this name or id.
+fn place_of(interfaces: &[InterfaceRecord], text: &str) -> Result<usize, AppError> {
+    let wanted = check::reference(text);
+    let is_meant = |InterfaceRecord { interface, network_name, .. }: &InterfaceRecord| {
+        interface.id.to_string() == wanted
+            || interface.network.to_string() == wanted
+            || network_name.as_str() == wanted
+    };
+    interfaces.iter().position(is_meant).ok_or_else(|| AppError::not_found("interface", text))
 }
 
 fn plugged_in_on(record: &InterfaceRecord) -> Option<HostId> {

@@ -78,7 +78,7 @@ impl App {
         Ok(check::page(rules, limit, |rule: &SecurityGroupRule| rule.number.to_string()))
     }
 
-    /// Deletes a rule of a security group, by id. What it allowed does not go on.
+    /// Deletes a rule of a security group, by id.
     pub async fn delete_security_group_rule(
         &self,
         caller: &Caller,
