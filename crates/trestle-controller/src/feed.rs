@@ -17,7 +17,7 @@ use sqlx::AnyConnection;
 use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
-use trestle_core::types::HostId;
+use trestle_core::types::{AddressGroupId, HostId, SecurityGroupId};
 use trestle_core::world::{
     AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, World,
 };
@@ -171,6 +171,16 @@ impl Feed {
                 Some(SpecUpdate { base: None, generation, put, gone: BTreeSet::new() })
             }
         }
+    }
+
+    /// The hosts that have an interface of a security group.
+    pub(crate) fn hosts_of_group(&self, group: SecurityGroupId) -> Vec<HostId> {
+        self.lock().world.hosts_of_group(group).collect()
+    }
+
+    /// The hosts that have to know an address group.
+    pub(crate) fn hosts_naming_addresses(&self, group: AddressGroupId) -> Vec<HostId> {
+        self.lock().world.hosts_naming_addresses(group).into_iter().collect()
     }
 
     /// The generation that the host has been asked for, and its changes.

@@ -78,6 +78,7 @@ impl App {
     }
 
     /// Changes an address group's name, or gives it other ranges in place of those that it has.
+    /// Connected hosts have followed when this returns, or two seconds have passed.
     pub async fn patch_address_group(
         &self,
         caller: &Caller,
@@ -110,7 +111,8 @@ impl App {
             address_group::update(write.connection(), &after).await?;
             let message = format!("address group `{}` was changed: {}", before.name, changes.join(", "));
             write.log(change("address_group.changed", message, &after));
-            write.commit().await?;
+            let revision = write.commit().await?;
+            self.wait_for_hosts(self.feed().hosts_naming_addresses(after.group.id), revision).await;
         }
         Ok(answer(after))
     }

@@ -58,7 +58,8 @@ async fn address_group(
     Ok(Json(app.address_group(&caller, &group, within.project.as_deref()).await?))
 }
 
-/// Changes an address group's name, or gives it other ranges in place of those that it has.
+/// Changes an address group's name, or gives it other ranges in place of those that it has. Connected
+/// hosts have followed when this is answered, or two seconds have passed.
 #[utoipa::path(patch, path = "/v1/address-groups/{group}", tag = "address groups", request_body = AddressGroupPatch,
     params(("group" = String, Path, description = "the address group, by name or id"), InProject), responses(
     (status = 200, description = "the address group as it is now", body = AddressGroup), Refusals, Collisions,

@@ -92,7 +92,8 @@ async fn delete_security_group(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Adds a rule to a security group. One that allows the same is refused, whenever it ends.
+/// Adds a rule to a security group. One that allows the same is refused, whenever it ends. Connected
+/// hosts have followed when this is answered, or two seconds have passed.
 #[utoipa::path(post, path = "/v1/security-groups/{group}/rules", tag = "security groups",
     request_body = NewSecurityGroupRule,
     params(("group" = String, Path, description = "the security group, by name or id"), InProject), responses(
@@ -122,7 +123,8 @@ async fn list_security_group_rules(
     Ok(Json(app.list_security_group_rules(&caller, &group, within.project.as_deref(), &page).await?))
 }
 
-/// Deletes a rule of a security group.
+/// Deletes a rule of a security group. Connected hosts have followed when this is answered, or two
+/// seconds have passed.
 #[utoipa::path(delete, path = "/v1/security-groups/{group}/rules/{rule}", tag = "security groups",
     params(
         ("group" = String, Path, description = "the security group, by name or id"),

@@ -3,8 +3,8 @@
 use sqlx::{AnyConnection, Connection, Executor};
 use trestle_api::agent::{Report, RuleCounter};
 use trestle_api::{
-    Host, NewAddressGroup, NewSecurityGroup, NewSecurityGroupRule, PageQuery, SecurityGroup,
-    SecurityGroupFilter,
+    AddressGroupPatch, Host, InterfacePatch, NewAddressGroup, NewSecurityGroup, NewSecurityGroupRule,
+    PageQuery, SecurityGroup, SecurityGroupFilter,
 };
 use trestle_controller::app::Caller;
 use trestle_controller::error::AppError;
@@ -15,6 +15,7 @@ crate::on_both!(
     a_project_comes_and_goes_with_its_groups,
     numbers_are_never_given_twice,
     a_rule_that_has_ended_goes_by_itself_and_makes_room_before,
+    hosts_have_followed_when_a_change_of_rules_is_answered,
     what_rules_decided_on_is_summed_over_hosts,
     the_database_itself_keeps_what_is_in_use_and_rules_apart,
     projects_that_were_there_get_their_group_and_their_interfaces_are_in_it,
@@ -200,4 +201,31 @@ async fn what_rules_decided_on_is_summed_over_hosts(database: Database) {
     cloud.app.delete_host(&Caller::Admin, "two").await.unwrap();
     assert_eq!(counted(&cloud).await, [(1, Some(11), Some(660)), (2, None, None)]);
     cloud.app.delete_project(&Caller::Admin, "p").await.unwrap();
+}
+
+async fn hosts_have_followed_when_a_change_of_rules_is_answered(database: Database) {
+    let cloud = Cloud::start(database).await;
+    let (project, host) = (cloud.project("p").await, cloud.host("h1").await);
+    cloud.network("n", "10.0.0.0/24").await;
+    let instance = cloud.instance(&project, "i", "n").await;
+    let _agent = cloud.agent(&host).await;
+    cloud.attach(&instance, &host).await;
+    let dns = NewAddressGroup { name: "dns".to_owned(), ranges: Vec::new(), project: None };
+    cloud.app.create_address_group(&project, dns).await.unwrap();
+    cloud.settle().await;
+    let followed = async || {
+        let applied = cloud.app.host(&Caller::Admin, "h1").await.unwrap().status.generation_applied;
+        applied == cloud.app.counts().await.unwrap().revision
+    };
+    add(&cloud, &project, "default", "egress udp 53 to address-group dns").await.unwrap();
+    assert!(followed().await);
+    let patch = AddressGroupPatch { name: None, ranges: Some(vec!["9.9.9.9".to_owned()]) };
+    cloud.app.patch_address_group(&project, "dns", None, patch).await.unwrap();
+    assert!(followed().await);
+    let rule = cloud.app.security_group(&project, "default", None).await.unwrap().rules[0].id.to_string();
+    cloud.app.delete_security_group_rule(&project, "default", None, &rule).await.unwrap();
+    assert!(followed().await);
+    let patch = InterfacePatch { security_groups: Some(Vec::new()), ..InterfacePatch::default() };
+    cloud.app.patch_interface(&project, ("i", None), "n", patch).await.unwrap();
+    assert!(followed().await);
 }

@@ -136,6 +136,32 @@ fn an_option_that_nobody_knows_is_named() {
 }
 
 #[test]
+fn a_default_rule_that_no_project_can_have_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("trestle.toml");
+    for (rule, why) in [
+        ("ingress tpc 22", "protocol: `tpc` is not an IP protocol"),
+        ("ingress tcp 22 443", "rule: `443` has no place in a rule here"),
+        ("ingress any from group web", "rule: a new project has no group but `default`"),
+        ("egress any until 2999-01-01T00:00:00Z", "rule: it would end for later projects"),
+    ] {
+        let state = folder.path().display();
+        let text =
+            format!("[server]\nstate_dir = \"{state}\"\nsecurity_group_default_rules = [\"{rule}\"]\n");
+        std::fs::write(&config, text).unwrap();
+        let output = trestle(folder.path()).args(["server", "--config"]).arg(&config).output().unwrap();
+        let seen = seen(&output, folder.path());
+        let told = format!(
+            "error: cannot use `{rule}` of the option security_group_default_rules\n  caused by: {why}"
+        );
+        assert!(
+            seen.starts_with("exit 1") && seen.replace("[time]", "2999-01-01T00:00:00Z").contains(&told),
+            "{seen}"
+        );
+    }
+}
+
+#[test]
 fn a_flag_wins_over_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("trestle.toml");

@@ -37,6 +37,7 @@ pub(super) enum RemoteWish {
 
 impl App {
     /// Adds a rule to a security group. One that is there already is refused, whenever it ends.
+    /// Connected hosts have followed when this returns, or two seconds have passed.
     pub async fn add_security_group_rule(
         &self,
         caller: &Caller,
@@ -54,7 +55,7 @@ impl App {
         let record = put(&mut write, &group, &wish).await?.map_err(|same| duplicate(&group, &same))?;
         let message = format!("rule `{}` was added to security group `{}`", text(&record), group.name);
         write.log(change("security_group.rule_added", message, &group));
-        write.commit().await?;
+        self.commit_for_members(write, &group).await?;
         Ok(answer(record))
     }
 
@@ -78,7 +79,7 @@ impl App {
         Ok(check::page(rules, limit, |rule: &SecurityGroupRule| rule.number.to_string()))
     }
 
-    /// Deletes a rule of a security group, by id.
+    /// Deletes a rule of a security group, by id. Connected hosts have followed as with adding one.
     pub async fn delete_security_group_rule(
         &self,
         caller: &Caller,
@@ -97,7 +98,13 @@ impl App {
         security_group::delete_rule(write.connection(), record.rule.id).await?;
         let message = format!("rule `{}` was deleted from security group `{}`", text(&record), group.name);
         write.log(change("security_group.rule_deleted", message, &group));
-        write.commit().await?;
+        self.commit_for_members(write, &group).await
+    }
+
+    /// Commits a change of what a group allows, and waits until the hosts of its members have followed.
+    async fn commit_for_members(&self, write: Write, group: &GroupRecord) -> Result<(), AppError> {
+        let revision = write.commit().await?;
+        self.wait_for_hosts(self.feed().hosts_of_group(group.id), revision).await;
         Ok(())
     }
 }
