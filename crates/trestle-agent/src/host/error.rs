@@ -217,6 +217,9 @@ pub enum ApplyError {
     /// The transaction this step is part of was refused as a whole.
     #[error("nftables refused the change")]
     Nftables(#[source] Arc<NftError>),
+    /// A chain of security groups cannot be made. What it was before, if it was there, goes on.
+    #[error("nftables refused these rules, and those from before go on")]
+    Chain(#[source] Arc<NftError>),
     /// A step before this one failed, and doing this one would leave the host worse off: a device
     /// without its guard, or addresses where nothing reaches them.
     #[error("not tried, because a step that it rests on failed")]

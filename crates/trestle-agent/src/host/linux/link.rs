@@ -301,6 +301,13 @@ pub(super) async fn set_master_up(
     })
 }
 
+pub(super) async fn set_down(netlink: &Netlink, device: &Device) -> Result<(), NetlinkError> {
+    let mut message = request(Vec::new());
+    message.header.index = device.index;
+    message.header.change_mask |= LinkFlags::Up;
+    send_set(netlink, message).await
+}
+
 pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
     let mut message = request(Vec::new());
     message.header.index = index;
