@@ -10,8 +10,9 @@ use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -38,6 +39,8 @@ const TYPE_TAP: u8 = 2;
 const LEAVING_GROUPS: RangeInclusive<u32> = 0x7472_0000..=0x7472_ffff;
 /// What the alias of a veth of ours begins with.
 const ALIAS_PREFIX: &str = "trestle ";
+/// The bit of 01:80:c2:00:00:0e among the reserved group addresses.
+const LLDP: u16 = 1 << 14;
 // `NS_GET_NSTYPE` (`linux/nsfs.h`): of which kind a namespace is, as a `CLONE_NEW…`.
 nix::ioctl_none!(namespace_kind, 0xb7, 0x3);
 
@@ -283,8 +286,8 @@ async fn send_set(netlink: &Netlink, message: LinkMessage) -> Result<(), Netlink
     netlink.request(RouteNetlinkMessage::SetLink(message), 0).await.map(drop)
 }
 
-/// Puts a device into a bridge and sets it up, in this order (Linux 5.10 on does both in one
-/// request this way round): up outside its bridge it would be a way into the host.
+/// Puts a device into a bridge and sets it up, in this order: up outside its bridge it would be a way
+/// into the host.
 pub(super) async fn set_master_up(
     netlink: &Netlink,
     index: u32,
@@ -294,11 +297,24 @@ pub(super) async fn set_master_up(
     let master = existing(netlink, bridge).await?.index;
     let mut message = request(vec![LinkAttribute::Controller(master)]);
     message.header.index = index;
-    up(&mut message);
     send_set(netlink, message).await.map_err(|source| match source.errno() {
         Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge: bridge.clone() },
         _ => ApplyError::Kernel { operation: format!("make {name} a port of {bridge}"), source },
-    })
+    })?;
+    forward_lldp(netlink, index, name).await?;
+    set_up(netlink, index, name).await
+}
+
+/// A bridge of others may keep LLDP to its host: then it meets no hook. From this port it does.
+async fn forward_lldp(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
+    let forward = vec![InfoBridgePort::GroupFwdMask(LLDP)];
+    let mut message = request(vec![LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(forward)),
+    ])]);
+    message.header.index = index;
+    let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
+    done.map(drop).map_err(kernel(format!("forward LLDP from {name}")))
 }
 
 pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
@@ -320,7 +336,7 @@ pub(super) async fn create_bridge(
         InfoBridge::ForwardDelay(0),
         // LLDP alone among the reserved group addresses meets no hook where it is not forwarded:
         // forwarded, it meets the guard.
-        InfoBridge::GroupFwdMask(1 << 14),
+        InfoBridge::GroupFwdMask(LLDP),
         // Without a querier, snooping forgets who listens and cuts off neighbour discovery.
         InfoBridge::MulticastSnooping(false),
     ];
