@@ -55,6 +55,9 @@ pub enum Set {
     GuardIp6,
     /// `device . MAC . address as a number`: who may say of which IPv6 address that it is theirs.
     GuardNd,
+    /// Device . MAC, as a number, that its guest may say is its own in a message. Part of `guard_mac`'s
+    /// promise: nft compares what stands somewhere in a packet with numbers only.
+    GuardHardware,
     /// `device . MAC . range`: what its guest forwards for others.
     GuardRange4,
     /// The same of IPv6.
@@ -155,11 +158,12 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 47] = [
+    pub const FIXED: [Self; 48] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
         Self::GuardNd,
+        Self::GuardHardware,
         Self::GuardRange4,
         Self::GuardRange6,
         Self::GuardEtherType,
@@ -271,6 +275,7 @@ impl Set {
             Self::GuardIp4 => (Table::Guard, "guard_ip4"),
             Self::GuardIp6 => (Table::Guard, "guard_ip6"),
             Self::GuardNd => (Table::Guard, "guard_nd"),
+            Self::GuardHardware => (Table::Guard, "guard_hardware"),
             Self::GuardRange4 => (Table::Guard, "guard_range4"),
             Self::GuardRange6 => (Table::Guard, "guard_range6"),
             Self::GuardEtherType => (Table::Guard, "guard_ether_type"),

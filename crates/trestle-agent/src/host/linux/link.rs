@@ -291,14 +291,37 @@ pub(super) async fn set_master_up(
     name: &LinkName,
     bridge: &LinkName,
 ) -> Result<(), ApplyError> {
+    let mut message = master(netlink, index, bridge).await?;
+    up(&mut message);
+    send_set(netlink, message).await.map_err(no_port(name, bridge))
+}
+
+/// The same of a guest's device, which is the port that it should be before it is up.
+async fn set_guest_master_up(
+    netlink: &Netlink,
+    index: u32,
+    name: &LinkName,
+    bridge: &LinkName,
+) -> Result<(), ApplyError> {
+    let message = master(netlink, index, bridge).await?;
+    send_set(netlink, message).await.map_err(no_port(name, bridge))?;
+    bridge::set_guest_port(netlink, index, name).await?;
+    set_up(netlink, index, name).await
+}
+
+async fn master(netlink: &Netlink, index: u32, bridge: &LinkName) -> Result<LinkMessage, ApplyError> {
     let master = existing(netlink, bridge).await?.index;
     let mut message = request(vec![LinkAttribute::Controller(master)]);
     message.header.index = index;
-    up(&mut message);
-    send_set(netlink, message).await.map_err(|source| match source.errno() {
-        Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge: bridge.clone() },
-        _ => ApplyError::Kernel { operation: format!("make {name} a port of {bridge}"), source },
-    })
+    Ok(message)
+}
+
+fn no_port(name: &LinkName, bridge: &LinkName) -> impl FnOnce(NetlinkError) -> ApplyError {
+    let (operation, bridge) = (format!("make {name} a port of {bridge}"), bridge.clone());
+    move |source| match source.errno() {
+        Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge },
+        _ => ApplyError::Kernel { operation, source },
+    }
 }
 
 pub(super) async fn set_down(netlink: &Netlink, device: &Device) -> Result<(), NetlinkError> {
@@ -346,12 +369,12 @@ pub(super) async fn change_all(
                 set_up(netlink, index, carrier).await?;
             }
             // A port of ours is in its bridge and up, or neither.
-            LinkChange::Master(bridge) => {
-                set_master_up(netlink, device.index, name, bridge).await?;
-                if matches!(device.kind, LinkKind::Tap { .. } | LinkKind::Veth { .. }) {
-                    bridge::reach_itself(netlink, device.index, name).await?;
+            LinkChange::Master(bridge) => match device.kind {
+                LinkKind::Tap { .. } | LinkKind::Veth { .. } => {
+                    set_guest_master_up(netlink, device.index, name, bridge).await?;
                 }
-            }
+                _ => set_master_up(netlink, device.index, name, bridge).await?,
+            },
             LinkChange::Up => set_up(netlink, device.index, name).await?,
         }
     }
@@ -383,10 +406,7 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
     set(netlink, index, attributes, format!("set up {name}")).await?;
     without_own_address(netlink, index, name).await?;
     match &port.master {
-        Some(bridge) => {
-            set_master_up(netlink, index, name, bridge).await?;
-            bridge::reach_itself(netlink, index, name).await
-        }
+        Some(bridge) => set_guest_master_up(netlink, index, name, bridge).await,
         None => set_up(netlink, index, name).await,
     }
 }
