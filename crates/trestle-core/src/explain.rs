@@ -146,6 +146,16 @@ pub enum Problem {
         /// Its name.
         chain: String,
     },
+    /// Nobody is known to have the address, but who is not guarded may have any.
+    #[error(
+        "nobody is known to have {address}, but on network {network} an instance has port security off: it may have any address"
+    )]
+    Unguarded {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: Name,
+    },
     /// What is sent to many.
     #[error("{0} is an address of many: explain is about what is sent to one")]
     ToMany(IpAddr),

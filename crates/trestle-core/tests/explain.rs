@@ -8,19 +8,15 @@ mod common;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use common::{HOST, OTHER, address_group, address_group_id, at, group, group_id, rule, world};
+use common::rules::{Held, OTHER_PROTOCOL, addresses, held, rules, security};
+use common::{HOST, OTHER, at, group, world};
 use proptest::prelude::*;
 use trestle_core::explain::{Explanation, Outcome, Packet, Sender, StageKind, Verdict, explain};
-use trestle_core::types::{Cidr, Direction, Family, HostId, IcmpType, IpProtocol, PortRange};
+use trestle_core::types::{Cidr, Direction, Family, HostId, IcmpType, IpProtocol};
 use trestle_core::world::{Gateways, Interface, Network, Remote, Rule, Security, Traffic, World};
 
 /// The moment at which everything is asked.
 const NOW: i64 = 1_000;
-const RANGES: [&str; 5] = ["10.0.4.8/29", "10.0.0.0/16", "10.0.4.12/32", "fd00:4::/64", "fd00:4::c/128"];
-const PORTS: [&str; 4] = ["22", "20-25", "80-90", "1-65535"];
-
-/// What an interface is held to: nothing, or groups by their bits, and whether it has another address.
-type Held = Option<(u8, bool)>;
 
 /// A world and a packet in it.
 #[derive(Clone, Debug)]
@@ -30,7 +26,7 @@ struct Case {
     /// Network, where it is plugged in, and what it is held to; the place is its number.
     interfaces: Vec<(u8, Option<HostId>, Held)>,
     rules: Vec<(u8, Rule)>,
-    /// By bits, of [`RANGES`].
+    /// Of the address group, by bits.
     addresses: u8,
     from: (prop::sample::Index, bool),
     to: (prop::sample::Index, bool),
@@ -50,11 +46,7 @@ impl Case {
             let rules = self.rules.iter().filter(|(of, _)| *of == number).map(|(_, rule)| rule.clone());
             world.put_security_group(group(number, rules.collect()));
         }
-        let ranges: Vec<&str> = (0..4)
-            .filter(|bit| self.addresses & (1 << bit) != 0)
-            .map(|bit| RANGES[[0, 2, 4, 0][bit]])
-            .collect();
-        world.put_address_group(address_group(1, &ranges));
+        world.put_address_group(addresses(4, self.addresses));
         (1..).zip(&self.interfaces).for_each(|(i, one)| world.put_interface(interface(i, one)));
         world
     }
@@ -93,12 +85,7 @@ impl Case {
 }
 
 fn interface(i: u8, (n, host, held): &(u8, Option<HostId>, Held)) -> Interface {
-    let pair = || format!("10.0.{n}.{}", 200 + i).parse().unwrap();
-    let security = held.map(|(bits, has_pair)| Security {
-        groups: (1..=3).filter(|group| bits & (1 << (group - 1)) != 0).map(group_id).collect(),
-        address_pairs: has_pair.then(pair).into_iter().collect(),
-    });
-    Interface { security, attachment: host.map(at), ..common::interface(*n, i) }
+    Interface { security: security(*n, i, *held), attachment: host.map(at), ..common::interface(*n, i) }
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -108,26 +95,12 @@ fn case() -> impl Strategy<Value = Case> {
         1 => Just(Gateways::One(Some(OTHER))),
     ];
     let place = prop_oneof![6 => Just(Some(HOST)), 3 => Just(Some(OTHER)), 1 => Just(None)];
-    let held = prop_oneof![1 => Just(None), 8 => (0..8u8, any::<bool>()).prop_map(Some)];
     let network = prop_oneof![4 => Just(4u8), 1 => Just(5)];
-    let interfaces = proptest::collection::vec((network, place, held), 2..6);
-    let rules = proptest::collection::vec((1..=3u8, a_rule()), 0..8).prop_map(|rules| {
-        let numbered = (1..).zip(rules).map(|(number, (of, one))| {
-            (
-                of,
-                Rule {
-                    family: one.family,
-                    expires_at: one.expires_at,
-                    ..rule(number, one.direction, one.traffic, one.remote)
-                },
-            )
-        });
-        numbered.collect()
-    });
+    let interfaces = proptest::collection::vec((network, place, held()), 2..6);
     let end = || (any::<prop::sample::Index>(), prop::bool::weighted(0.2));
     let packet = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)]
         .prop_flat_map(|family| (Just(family), kind(family)));
-    (gateways, interfaces, rules, any::<u8>(), end(), end(), packet).prop_map(
+    (gateways, interfaces, rules(4, [NOW, NOW + 1]), any::<u8>(), end(), end(), packet).prop_map(
         |(gateways, interfaces, rules, addresses, from, to, (family, kind))| Case {
             gateways,
             interfaces,
@@ -146,40 +119,13 @@ fn kind(family: Family) -> impl Strategy<Value = (IpProtocol, u16, u8)> {
         Family::Ipv4 => (IpProtocol::ICMP, vec![8, 13, 0, 3]),
         Family::Ipv6 => (IpProtocol::ICMPV6, vec![128, 129, 1]),
     };
-    let gre = IpProtocol::new(47).unwrap();
-    let protocols = vec![IpProtocol::TCP, IpProtocol::UDP, IpProtocol::SCTP, icmp, gre];
+    let other = IpProtocol::new(OTHER_PROTOCOL).unwrap();
+    let protocols = vec![IpProtocol::TCP, IpProtocol::UDP, IpProtocol::SCTP, icmp, other];
     (
         prop::sample::select(protocols),
         prop::sample::select(vec![22, 53, 80, 8080]),
         prop::sample::select(numbers),
     )
-}
-
-fn a_rule() -> impl Strategy<Value = Rule> {
-    let direction = prop_oneof![Just(Direction::Egress), Just(Direction::Ingress)];
-    let family = prop_oneof![3 => Just(None), 1 => Just(Some(Family::Ipv4)), 1 => Just(Some(Family::Ipv6))];
-    let ports = prop::sample::select(PORTS.to_vec()).prop_map(|ports| ports.parse::<PortRange>().unwrap());
-    let with_ports = prop::sample::select(vec![IpProtocol::TCP, IpProtocol::UDP, IpProtocol::SCTP]);
-    let icmp = prop::sample::select(vec![8u8, 13, 0]).prop_map(|number| IcmpType { number, code: None });
-    let icmp = (icmp, prop::option::weighted(0.3, 0..2u8)).prop_map(|(icmp, code)| IcmpType { code, ..icmp });
-    let traffic = prop_oneof![
-        2 => Just(Traffic::Any),
-        1 => prop::sample::select(vec![1u8, 6, 17, 47, 58, 132])
-            .prop_map(|number| Traffic::Protocol(IpProtocol::new(number).unwrap())),
-        3 => (with_ports, ports).prop_map(|(protocol, ports)| Traffic::Ports(protocol, ports)),
-        1 => icmp.prop_map(|icmp| Traffic::Icmp(IpProtocol::ICMP, icmp)),
-        1 => Just(Traffic::Icmp(IpProtocol::ICMPV6, IcmpType { number: 128, code: None })),
-    ];
-    let remote = prop_oneof![
-        3 => Just(Remote::Any),
-        2 => prop::sample::select(RANGES.to_vec()).prop_map(|range| Remote::Range(range.parse().unwrap())),
-        2 => (1..=3u8).prop_map(|number| Remote::Group(group_id(number))),
-        1 => Just(Remote::AddressGroup(address_group_id(1))),
-    ];
-    let ends = prop_oneof![4 => Just(None), 1 => Just(Some(NOW)), 1 => Just(Some(NOW + 1))];
-    (direction, family, traffic, remote, ends).prop_map(|(direction, family, traffic, remote, expires_at)| {
-        Rule { family, expires_at, ..rule(0, direction, traffic, remote) }
-    })
 }
 
 /// The meaning of a rule.

@@ -165,7 +165,7 @@ fn who_is_not_there_neither_sends_nor_receives() {
     insta::assert_snapshot!(check(&world, &tcp(from(1, 1), "10.0.1.12", 22)), @"
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
-    host1 bridge drop: nobody on network net1 has 10.0.1.12
+    host1 bridge drop: vm2, which has 10.0.1.12, is not plugged in
     dropped
     ");
     insta::assert_snapshot!(check(&world, &tcp(from(1, 1), "fd00::1", 22)), @"

@@ -59,10 +59,7 @@ impl<'a> Walk<'a> {
 
     fn hand_to_neighbour(&mut self, view: &HostView<'a>, network: &'a Network) -> Onward {
         let to = self.frame.destination;
-        let Some(receiver) = self.holder(network, to) else {
-            let reason = format!("nobody on network {} has {to}", network.name);
-            return self.stop(StageKind::Bridge, Some(view.host.id), reason);
-        };
+        let receiver = self.receiver(network, Some(view.host.id))?;
         self.frame.receiver_mac = Some(mac_for(receiver, to));
         self.bridge_to(view, (receiver, network))
     }
@@ -141,10 +138,7 @@ impl<'a> Walk<'a> {
     /// What this host itself sends on a bridge, to a guest.
     pub(super) fn send_to_guest(&mut self, view: &HostView<'a>, network: &'a Network) -> Onward {
         let to = self.frame.destination;
-        let Some(receiver) = self.holder(network, to) else {
-            let reason = format!("nobody on network {} has {to}", network.name);
-            return self.stop(StageKind::Bridge, Some(view.host.id), reason);
-        };
+        let receiver = self.receiver(network, Some(view.host.id))?;
         let there = receiver.attachment.as_ref().map_or(view.host.id, |place| place.host);
         self.frame.inbound = None;
         self.frame.sender_mac = view.bridge_mac(&network.bridge);

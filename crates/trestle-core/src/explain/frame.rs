@@ -281,7 +281,7 @@ impl Frame {
 
     /// Of ICMP only what asks for an answer begins a connection (net/netfilter/nf_conntrack_proto_icmp.c and
     /// _icmpv6.c); what neighbours and routers say to each other is not followed at all.
-    fn begins_a_flow(&self) -> bool {
+    pub(super) fn begins_a_flow(&self) -> bool {
         match (self.protocol, self.icmp) {
             (IpProtocol::ICMP, Some(icmp)) => matches!(icmp.number, 8 | 13 | 15 | 17),
             (IpProtocol::ICMPV6, Some(icmp)) => matches!(icmp.number, 128 | 139),

@@ -15,13 +15,21 @@ impl<'a> Walk<'a> {
     /// Where a floating IP leads; whether it leads anywhere.
     pub(super) fn lead_in(&mut self, view: &HostView<'a>) -> Onward<bool> {
         let before = self.frame.destination;
-        let Decision { ruling, by } = view.ask(Table::Gateway, "prerouting", &mut self.frame)?;
+        let Decision { ruling, by } = self.translate(view, "prerouting")?;
         let Ruling::LeadTo(address, port) = ruling else { return Ok(false) };
         self.frame.lead_to(address, port);
         let reason = words::led_to(before, address, port);
         let stage = (StageKind::DestinationNat, Verdict::Translated);
         self.pass_by(view, stage, reason, by.and_then(|by| by.key));
         Ok(true)
+    }
+
+    /// The kernel translates connections: what begins none stays as it is.
+    fn translate(&mut self, view: &HostView<'a>, chain: &str) -> Onward<Decision> {
+        match self.frame.begins_a_flow() {
+            true => Ok(view.ask(Table::Gateway, chain, &mut self.frame)?),
+            false => Ok(Decision { ruling: Ruling::Accept, by: None }),
+        }
     }
 
     /// From a device of this host, by its own addresses and routes.
@@ -90,7 +98,7 @@ impl<'a> Walk<'a> {
 
     /// Under which address it leaves.
     pub(super) fn leave_under(&mut self, view: &HostView<'a>) -> Onward {
-        let Decision { ruling, by } = view.ask(Table::Gateway, "postrouting", &mut self.frame)?;
+        let Decision { ruling, by } = self.translate(view, "postrouting")?;
         let key = by.and_then(|by| by.key);
         let source = match ruling {
             Ruling::SendFrom(address) => Some(address),
@@ -166,18 +174,11 @@ impl<'a> Walk<'a> {
 
     /// By the administrator's bridge of a flat network.
     fn come_by_wire(&mut self, network: &'a Network) -> Onward {
-        let to = self.frame.destination;
-        let Some(receiver) = self.holder(network, to) else {
-            return self.stop(
-                StageKind::Bridge,
-                None,
-                format!("nobody on network {} has {to}", network.name),
-            );
-        };
+        let receiver = self.receiver(network, None)?;
         let Some(place) = &receiver.attachment else { return Err(End::Dropped) };
         let view = self.view(place.host)?;
         self.frame.inbound = None;
-        self.frame.receiver_mac = Some(mac_for(receiver, to));
+        self.frame.receiver_mac = Some(mac_for(receiver, self.frame.destination));
         let reason = format!("it comes to host {} by bridge {}", view.host.name, network.bridge);
         self.pass(StageKind::Route, Some(place.host), Verdict::Routed, reason);
         self.frame.begin();

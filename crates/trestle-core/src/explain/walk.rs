@@ -119,6 +119,24 @@ impl<'a> Walk<'a> {
         own.or_else(|| holders().find(|one| one.filtered_addresses(network).contains(&address)))
     }
 
+    /// The same, or why the packet ends there.
+    pub(super) fn receiver(&mut self, network: &'a Network, host: Option<HostId>) -> Onward<&'a Interface> {
+        let address = self.frame.destination;
+        if let Some(receiver) = self.holder(network, address) {
+            return Ok(receiver);
+        }
+        if let Some(away) = self.world.senders(address).find(|one| one.network == network.id) {
+            let reason = format!("{}, which has {address}, is not plugged in", away.hostname);
+            return Err(self.end(StageKind::Bridge, host, reason));
+        }
+        let mut there = self.world.interfaces().filter(|one| one.network == network.id);
+        if there.any(|one| one.security.is_none() && one.attachment.is_some()) {
+            return Err(Problem::Unguarded { address, network: network.name.clone() }.into());
+        }
+        let reason = format!("nobody on network {} has {address}", network.name);
+        Err(self.end(StageKind::Bridge, host, reason))
+    }
+
     pub(super) fn view(&mut self, host: HostId) -> Onward<Rc<HostView<'a>>> {
         if let Some(view) = self.hosts.get(&host) {
             return Ok(view.clone());
