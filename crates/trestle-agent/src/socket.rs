@@ -126,6 +126,7 @@ impl<C: Controller> LocalServer<C> {
             }
             LocalRequest::Plan => self.plan().await,
             LocalRequest::Status => self.status().await,
+            LocalRequest::Spec => self.ask(Question::Spec).await.map(LocalReply::Spec),
         }
     }
 

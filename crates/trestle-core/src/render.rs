@@ -176,6 +176,7 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type ip6 drop
 	}
 	chain to_many {
+		oifname . ether saddr @guard_mac drop
 		icmpv6 type nd-neighbor-solicit accept
 		icmpv6 type nd-neighbor-advert accept
 		icmpv6 type nd-router-advert accept
@@ -445,6 +446,12 @@ const GROUPS: &str = r"table inet trestle_groups {
 	map stamp {
 		type nf_proto : mark
 	}
+	set guest4 {
+		type ipv4_addr
+	}
+	set guest6 {
+		type ipv6_addr
+	}
 	map egress4 {
 		type ipv4_addr : verdict
 	}
@@ -491,10 +498,10 @@ const GROUPS: &str = r"table inet trestle_groups {
 		ct mark @current accept
 		meta pkttype multicast accept
 		meta pkttype broadcast accept
-		ct original ip saddr @egress4 jump read_stamp
-		ct reply ip saddr @ingress4 jump read_stamp
-		ct original ip6 saddr @egress6 jump read_stamp
-		ct reply ip6 saddr @ingress6 jump read_stamp
+		ct original ip saddr @guest4 jump read_stamp
+		ct reply ip saddr @guest4 jump read_stamp
+		ct original ip6 saddr @guest6 jump read_stamp
+		ct reply ip6 saddr @guest6 jump read_stamp
 	}
 	chain egress {
 		type filter hook forward priority filter - 12; policy accept;
@@ -508,8 +515,8 @@ const GROUPS: &str = r"table inet trestle_groups {
 		udp sport 546 udp dport 547 accept
 		ct original ip saddr vmap @egress4
 		ct original ip6 saddr vmap @egress6
-		ct state invalid,untracked ip saddr @egress4 drop
-		ct state invalid,untracked ip6 saddr @egress6 drop
+		ct state invalid,untracked ip saddr @guest4 drop
+		ct state invalid,untracked ip6 saddr @guest6 drop
 	}
 	chain ingress {
 		type filter hook forward priority filter - 11; policy accept;
@@ -521,8 +528,8 @@ const GROUPS: &str = r"table inet trestle_groups {
 		udp sport 547 udp dport 546 accept
 		ct reply ip saddr vmap @ingress4
 		ct reply ip6 saddr vmap @ingress6
-		ct state invalid,untracked ip daddr @ingress4 drop
-		ct state invalid,untracked ip6 daddr @ingress6 drop
+		ct state invalid,untracked ip daddr @guest4 drop
+		ct state invalid,untracked ip6 daddr @guest6 drop
 	}
 	chain after {
 		type filter hook forward priority filter - 10; policy accept;
@@ -530,10 +537,10 @@ const GROUPS: &str = r"table inet trestle_groups {
 		meta pkttype multicast accept
 		meta pkttype broadcast accept
 		ct mark 0x7e57ffff meta mark set 0x00000000 accept
-		ct original ip saddr @egress4 jump set_stamp
-		ct reply ip saddr @ingress4 jump set_stamp
-		ct original ip6 saddr @egress6 jump set_stamp
-		ct reply ip6 saddr @ingress6 jump set_stamp
+		ct original ip saddr @guest4 jump set_stamp
+		ct reply ip saddr @guest4 jump set_stamp
+		ct original ip6 saddr @guest6 jump set_stamp
+		ct reply ip6 saddr @guest6 jump set_stamp
 	}
 	chain host {
 		meta l4proto icmp accept
@@ -551,8 +558,8 @@ const GROUPS: &str = r"table inet trestle_groups {
 	chain input {
 		type filter hook input priority filter - 10; policy accept;
 		ct state established,related accept
-		ip saddr @egress4 jump host
-		ip6 saddr @egress6 jump host
+		ip saddr @guest4 jump host
+		ip6 saddr @guest6 jump host
 		meta mark 0x7e570001 jump host
 	}
 }

@@ -42,6 +42,7 @@ fn the_first_instance_brings_everything_it_needs() {
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/guest4/10.0.1.10
     element/egress4/10.0.1.10
     element/ingress4/10.0.1.10
     element/heard/1
@@ -82,6 +83,7 @@ fn the_first_instance_brings_everything_it_needs() {
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
+    add 10.0.1.10 to guest4
     add 10.0.1.10 : jump out_1 to egress4
     add 10.0.1.10 : jump in_1 to ingress4
     add 1 : jump in_1 to heard
@@ -142,6 +144,9 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.4.0/24 . br104 to nat_local
     add fd00:4::/64 . br104 to nat_local6
+    add 10.0.4.10 to guest4
+    add fd00:4::a to guest6
+    add fe80::f816:3eff:fe00:400 to guest6
     add 10.0.4.10 : jump out_1 to egress4
     add fd00:4::a : jump out_1 to egress6
     add fe80::f816:3eff:fe00:400 : jump out_1 to egress6
@@ -186,6 +191,7 @@ fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
     add tr-000000006000 . fa:16:3e:00:06:00 . 10.0.6.10 to guard_ip4
     add tr-000000006000 . 0xfa163e000600 to guard_hardware
     add tr-000000006000 : 1 to heard_by
+    add 10.0.6.10 to guest4
     add 10.0.6.10 : jump out_1 to egress4
     add 10.0.6.10 : jump in_1 to ingress4
     add 1 : jump in_1 to heard
@@ -224,6 +230,7 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
     element/guard_hardware/tr-000000001000 . 0xfa163e000100
     element/heard_by/tr-000000001000
+    element/guest4/10.0.1.10
     element/egress4/10.0.1.10
     element/ingress4/10.0.1.10
     element/heard/1
@@ -313,6 +320,7 @@ fn one_more_instance_costs_eleven_steps() {
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
     add tr-000000001001 . 0xfa163e000101 to guard_hardware
     add tr-000000001001 : 1 to heard_by
+    add 10.0.1.11 to guest4
     add 10.0.1.11 : jump out_1 to egress4
     add 10.0.1.11 : jump in_1 to ingress4
     add 10.0.1.11 to members4_1
@@ -445,6 +453,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
     add 10.0.2.0/24 . br102 to nat_local
+    add 10.0.1.10 to guest4
+    add 10.0.2.10 to guest4
     add 10.0.1.10 : jump out_1 to egress4
     add 10.0.2.10 : jump out_1 to egress4
     add 10.0.1.10 : jump in_1 to ingress4
@@ -769,6 +779,7 @@ fn the_tables_are_these() {
     		ether type ip6 drop
     	}
     	chain to_many {
+    		oifname . ether saddr @guard_mac drop
     		icmpv6 type nd-neighbor-solicit accept
     		icmpv6 type nd-neighbor-advert accept
     		icmpv6 type nd-router-advert accept

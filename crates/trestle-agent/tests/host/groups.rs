@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 
 use trestle_agent::host::Host;
-use trestle_core::spec::HostSpec;
+use trestle_core::spec::{HostSpec, Key, Object, Table};
 use trestle_core::types::{Direction, IcmpType, IpProtocol};
 use trestle_core::world::{Attachment, Interface, Ipv6Mode, Plug, Remote, Rule, Security, Traffic, World};
 
@@ -471,5 +471,48 @@ fn what_another_program_does_to_the_groups_is_undone() {
             assert_eq!(one.reaches_both(&two), [true, true], "{damage}");
             assert_eq!(stranger.reaches_both(&two), [false, false], "{damage}");
         }
+    });
+}
+
+/// Rules that cannot be made are not made by Trestle: the kernel lacks something.
+#[test]
+fn rules_that_cannot_be_made_leave_those_before_and_hold_nobody_else_up() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let (one, two) = (Guest::new(&mut world, 1, &[1]), Guest::new(&mut world, 2, &[1]));
+        apply(&bench, &world).await;
+        [&one, &two].iter().for_each(|guest| guest.begin());
+        wait_until("they are found", || one.reaches_both(&two) == [true, true]);
+        let late = Guest::new(&mut world, 3, &[1]);
+        let mut wanted = without_dnsmasq(spec(&world));
+        let chain = Key::Chain("to_1".to_owned());
+        wanted.objects.insert(chain.clone(), Object::Chain("no such rule".to_owned()));
+        let failures = bench.host.apply(&bench.plan(&wanted).await.steps).await;
+        let failed: Vec<Key> = failures.iter().map(|failure| failure.step.key()).collect();
+        assert_eq!(failed, [chain], "{failures:#?}");
+        late.begin();
+        assert_eq!(one.reaches_both(&late), [true, true]);
+        assert_eq!(late.reaches_both(&two), [true, true]);
+    });
+}
+
+#[test]
+fn where_no_guard_is_and_none_can_be_made_guests_are_cut_off() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let (one, two) = (Guest::new(&mut world, 1, &[1]), Guest::new(&mut world, 2, &[1]));
+        let wanted = apply(&bench, &world).await;
+        [&one, &two].iter().for_each(|guest| guest.begin());
+        wait_until("they are found", || one.reaches_both(&two) == [true, true]);
+        let mut broken = wanted.clone();
+        let guard = Key::Ruleset(Table::Guard);
+        broken.objects.insert(guard, Object::Ruleset("table bridge trestle { no such text }".to_owned()));
+        for spec in [&broken, &wanted] {
+            sh("nft flush ruleset");
+            let failures = bench.host.apply(&bench.plan(spec).await.steps).await;
+            assert_eq!(failures.is_empty(), spec == &wanted, "{failures:#?}");
+            assert_eq!(one.reaches_both(&two), [spec == &wanted; 2]);
+        }
+        assert_eq!(bench.plan(&wanted).await, Default::default());
     });
 }

@@ -128,6 +128,10 @@ pub enum Set {
     Yielded,
     /// The same of IPv6.
     Yielded6,
+    /// `address`: those of guests that are held to groups.
+    Guest4,
+    /// The same of IPv6.
+    Guest6,
     /// `address : verdict`: the groups of the guest that sends from it.
     Egress4,
     /// The same of IPv6.
@@ -154,7 +158,7 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 46] = [
+    pub const FIXED: [Self; 48] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -194,6 +198,8 @@ impl Set {
         Self::Held6,
         Self::Yielded,
         Self::Yielded6,
+        Self::Guest4,
+        Self::Guest6,
         Self::Egress4,
         Self::Egress6,
         Self::Ingress4,
@@ -304,6 +310,8 @@ impl Set {
             Self::Held6 => (Table::Gateway, "held6"),
             Self::Yielded => (Table::Claims, "yielded"),
             Self::Yielded6 => (Table::Gateway, "yielded6"),
+            Self::Guest4 => (Table::Groups, "guest4"),
+            Self::Guest6 => (Table::Groups, "guest6"),
             Self::Egress4 => (Table::Groups, "egress4"),
             Self::Egress6 => (Table::Groups, "egress6"),
             Self::Ingress4 => (Table::Groups, "ingress4"),

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod agent;
+mod doctor;
 mod floating;
 mod help;
 mod inject;
@@ -11,5 +12,6 @@ mod local;
 mod nouns;
 mod packaging;
 mod refusals;
+mod security;
 mod server;
 mod support;

@@ -10,9 +10,8 @@ use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -22,7 +21,7 @@ use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
 use trestle_core::types::{LinkName, Mac};
 
-use super::bridge_filter;
+use super::bridge;
 use super::netlink::Netlink;
 use super::tap;
 use super::vlan::{self, Vlan};
@@ -39,8 +38,6 @@ const TYPE_TAP: u8 = 2;
 const LEAVING_GROUPS: RangeInclusive<u32> = 0x7472_0000..=0x7472_ffff;
 /// What the alias of a veth of ours begins with.
 const ALIAS_PREFIX: &str = "trestle ";
-/// The bit of 01:80:c2:00:00:0e among the reserved group addresses.
-const LLDP: u16 = 1 << 14;
 // `NS_GET_NSTYPE` (`linux/nsfs.h`): of which kind a namespace is, as a `CLONE_NEW…`.
 nix::ioctl_none!(namespace_kind, 0xb7, 0x3);
 
@@ -126,7 +123,7 @@ impl Device {
             }
         }
         device.kind = kind(info, alias, &device);
-        device.filtered = bridge_filter::is_set(info);
+        device.filtered = bridge::is_filtered(info);
         // In another namespace the number means another device.
         let parent = parent.filter(|_| !is_elsewhere);
         device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan::id(info)?, parent }));
@@ -286,35 +283,53 @@ async fn send_set(netlink: &Netlink, message: LinkMessage) -> Result<(), Netlink
     netlink.request(RouteNetlinkMessage::SetLink(message), 0).await.map(drop)
 }
 
-/// Puts a device into a bridge and sets it up, in this order: up outside its bridge it would be a way
-/// into the host.
+/// Puts a device into a bridge and sets it up, in this order (Linux 5.10 on does both in one
+/// request this way round): up outside its bridge it would be a way into the host.
 pub(super) async fn set_master_up(
     netlink: &Netlink,
     index: u32,
     name: &LinkName,
     bridge: &LinkName,
 ) -> Result<(), ApplyError> {
-    let master = existing(netlink, bridge).await?.index;
-    let mut message = request(vec![LinkAttribute::Controller(master)]);
+    let mut message = request(Vec::new());
     message.header.index = index;
+    up(&mut message);
+    set_master(netlink, message, name, bridge).await
+}
+
+async fn set_master(
+    netlink: &Netlink,
+    mut message: LinkMessage,
+    name: &LinkName,
+    bridge: &LinkName,
+) -> Result<(), ApplyError> {
+    let master = existing(netlink, bridge).await?.index;
+    message.attributes.push(LinkAttribute::Controller(master));
     send_set(netlink, message).await.map_err(|source| match source.errno() {
         Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge: bridge.clone() },
         _ => ApplyError::Kernel { operation: format!("make {name} a port of {bridge}"), source },
-    })?;
-    forward_lldp(netlink, index, name).await?;
+    })
+}
+
+/// Puts a guest's device into a bridge and sets it up once it is a port as it should be.
+async fn plug_in(
+    netlink: &Netlink,
+    index: u32,
+    name: &LinkName,
+    bridge: &LinkName,
+) -> Result<(), ApplyError> {
+    let mut message = request(Vec::new());
+    message.header.index = index;
+    set_master(netlink, message, name, bridge).await?;
+    bridge::set_port(netlink, index, name).await?;
     set_up(netlink, index, name).await
 }
 
-/// A bridge of others may keep LLDP to its host: then it meets no hook. From this port it does.
-async fn forward_lldp(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
-    let forward = vec![InfoBridgePort::GroupFwdMask(LLDP)];
-    let mut message = request(vec![LinkAttribute::LinkInfo(vec![
-        LinkInfo::PortKind(InfoPortKind::Bridge),
-        LinkInfo::PortData(InfoPortData::BridgePort(forward)),
-    ])]);
-    message.header.index = index;
-    let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
-    done.map(drop).map_err(kernel(format!("forward LLDP from {name}")))
+pub(super) async fn set_down(netlink: &Netlink, device: &Device) -> Result<(), NetlinkError> {
+    let mut message = request(Vec::new());
+    message.header.index = device.index;
+    message.header.change_mask |= LinkFlags::Up;
+    send_set(netlink, message).await
 }
 
 pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
@@ -322,49 +337,6 @@ pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Re
     message.header.index = index;
     up(&mut message);
     send_set(netlink, message).map_err(kernel(format!("set {name} up"))).await
-}
-
-/// Makes a bridge of ours, or makes the one that is there so.
-pub(super) async fn create_bridge(
-    netlink: &Netlink,
-    name: &LinkName,
-    mac: Mac,
-    mtu: u32,
-) -> Result<(), ApplyError> {
-    let info = vec![
-        InfoBridge::StpState(BridgeStpState::Disabled),
-        InfoBridge::ForwardDelay(0),
-        // LLDP alone among the reserved group addresses meets no hook where it is not forwarded:
-        // forwarded, it meets the guard.
-        InfoBridge::GroupFwdMask(LLDP),
-        // Without a querier, snooping forgets who listens and cuts off neighbour discovery.
-        InfoBridge::MulticastSnooping(false),
-    ];
-    let message = request(vec![
-        if_name(name),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(info)),
-        ]),
-        LinkAttribute::Address(mac.bytes().to_vec()),
-        LinkAttribute::Group(LINK_GROUP),
-        // A bridge takes the least MTU of its ports until somebody changes its own, and setting
-        // what it has is no change. So it is made with another one first.
-        LinkAttribute::Mtu(mtu - 1),
-    ]);
-    let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
-    match made {
-        Err(error) if error.errno() != Some(Errno::EEXIST) => {
-            return Err(kernel(format!("make bridge {name}"))(error));
-        }
-        _ => {}
-    }
-    let bridge = existing(netlink, name).await?;
-    if !bridge.is_our_bridge() {
-        return Err(ApplyError::LinkDiffers { link: name.clone() });
-    }
-    let changes = [LinkChange::Mac(mac), LinkChange::Mtu(mtu), LinkChange::Up];
-    change_all(netlink, &bridge, name, changes.iter()).await
 }
 
 /// Sets what differs on a device of ours.
@@ -377,7 +349,7 @@ pub(super) async fn change(
     change_all(netlink, &device, name, changes.iter()).await
 }
 
-async fn change_all(
+pub(super) async fn change_all(
     netlink: &Netlink,
     device: &Device,
     name: &LinkName,
@@ -398,7 +370,13 @@ async fn change_all(
                 set_up(netlink, index, carrier).await?;
             }
             // A port of ours is in its bridge and up, or neither.
-            LinkChange::Master(bridge) => set_master_up(netlink, device.index, name, bridge).await?,
+            LinkChange::Master(bridge) => {
+                if matches!(device.kind, LinkKind::Tap { .. } | LinkKind::Veth { .. }) {
+                    plug_in(netlink, device.index, name, bridge).await?;
+                } else {
+                    set_master_up(netlink, device.index, name, bridge).await?;
+                }
+            }
             LinkChange::Up => set_up(netlink, device.index, name).await?,
         }
     }
@@ -430,7 +408,7 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
     set(netlink, index, attributes, format!("set up {name}")).await?;
     without_own_address(netlink, index, name).await?;
     match &port.master {
-        Some(bridge) => set_master_up(netlink, index, name, bridge).await,
+        Some(bridge) => plug_in(netlink, index, name, bridge).await,
         None => set_up(netlink, index, name).await,
     }
 }
