@@ -15,14 +15,14 @@ use crate::bench::{
 use crate::cloud::{self, address_group, address_group_id, group, group_id, link_name, rule, spec};
 
 /// A guest with its addresses set by hand: there is no dnsmasq here.
-struct Guest {
+pub struct Guest {
     number: u8,
-    namespace: Namespace,
+    pub namespace: Namespace,
 }
 
 impl Guest {
     /// Plugged into network 1, held to these groups.
-    fn new(world: &mut World, number: u8, groups: &[u8]) -> Self {
+    pub fn new(world: &mut World, number: u8, groups: &[u8]) -> Self {
         let guest = Self { number, namespace: Namespace::new() };
         guest.hold(world, Some(groups));
         guest
@@ -41,14 +41,14 @@ impl Guest {
     }
 
     /// Gives it its addresses, once it has its device.
-    fn begin(&self) {
+    pub fn begin(&self) {
         for address in self.addresses() {
             let length = if address.contains(':') { 64 } else { 24 };
             self.namespace.sh(&format!("ip address add {address}/{length} dev eth0 nodad"));
         }
     }
 
-    fn addresses(&self) -> [String; 2] {
+    pub fn addresses(&self) -> [String; 2] {
         let addresses = self.interface().addresses;
         [addresses[0].to_string(), addresses[1].to_string()]
     }
@@ -96,11 +96,11 @@ fn allow(number: u32, direction: Direction, traffic: Traffic) -> Rule {
     rule(number, direction, traffic, Remote::Any)
 }
 
-fn world() -> World {
+pub fn world() -> World {
     dual_world(Ipv6Mode::Dhcpv6, &[])
 }
 
-async fn apply(bench: &Bench, world: &World) -> HostSpec {
+pub async fn apply(bench: &Bench, world: &World) -> HostSpec {
     let wanted = without_dnsmasq(spec(world));
     bench.converge(&wanted).await;
     let left = bench.plan(&wanted).await;

@@ -16,3 +16,4 @@ mod notices;
 mod sees;
 mod station;
 mod steps;
+mod turmoil;
