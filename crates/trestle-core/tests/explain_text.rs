@@ -31,6 +31,11 @@ fn echo(from: Sender, to: &str) -> Packet {
     Packet { from, to: address(to), protocol: IpProtocol::ICMP, port: None, icmp }
 }
 
+/// As it stands in JSON.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+}
+
 /// The stages, a line each, with the object that decided.
 fn check(world: &World, packet: &Packet) -> String {
     let explanation = explain(world, packet, 1_000);
@@ -38,7 +43,7 @@ fn check(world: &World, packet: &Packet) -> String {
     let stages = explanation.stages.iter().map(|stage| {
         let host = stage.host.map_or_else(|| "-".to_owned(), host);
         let key = stage.key.as_ref().map(|key| format!(" [{key}]")).unwrap_or_default();
-        format!("{host} {} {}: {}{key}", stage.kind, stage.verdict, stage.reason)
+        format!("{host} {} {}: {}{key}", word(&stage.kind), word(&stage.verdict), stage.reason)
     });
     let outcome = match explanation.outcome {
         Outcome::Passes => "passes".to_owned(),

@@ -41,6 +41,9 @@ pub(crate) enum CommandError {
     /// The person said no.
     #[error("nothing was deleted")]
     SaidNo,
+    /// A packet is dropped, or it cannot be said what becomes of it.
+    #[error("it does not pass: {0}")]
+    DoesNotPass(String),
     /// No user has this name.
     #[error("there is no user `{0}`")]
     NoUser(String),
@@ -99,7 +102,7 @@ impl CommandError {
             Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
-            Self::SaidNo => return None,
+            Self::SaidNo | Self::DoesNotPass(_) => return None,
         })
     }
 

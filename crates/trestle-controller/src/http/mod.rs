@@ -8,6 +8,7 @@ mod answer;
 mod dns;
 mod document;
 mod events;
+mod explain;
 mod extract;
 mod fixed_ips;
 mod floating_ips;
@@ -77,6 +78,7 @@ fn routes() -> OpenApiRouter<Front> {
         .merge(floating_ips::routes())
         .merge(dns::routes())
         .merge(history::routes())
+        .merge(explain::routes())
         .merge(events::routes())
         .merge(tokens::routes())
         .merge(service::routes())

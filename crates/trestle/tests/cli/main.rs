@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod agent;
+mod explain;
 mod floating;
 mod help;
 mod inject;
