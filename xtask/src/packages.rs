@@ -57,6 +57,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "isc-dhcp-client", sign: Program("dhclient"), why: "a guest's DHCPv6 client", purposes: &[Test] },
     Package { name: "tcpdump", sign: Program("tcpdump"), why: "watches what goes over a link", purposes: &[Test] },
     Package { name: "conntrack", sign: Program("conntrack"), why: "shows which flows the kernel translates", purposes: &[Test, Bench] },
+    Package { name: "iptables", sign: Program("iptables"), why: "makes rules like those of other programs", purposes: &[Test] },
     Package { name: "postgresql", sign: File("/usr/lib/postgresql/*/bin/initdb"), why: "the other database that the store runs on", purposes: &[Test, Bench] },
     Package { name: "openssl", sign: Program("openssl"), why: "makes certificates for the TLS tests", purposes: &[Test] },
     Package { name: "containernetworking-plugins", sign: File("/usr/lib/cni/bridge"), why: "the CNI bridge plugin, to compare with", purposes: &[Bench] },

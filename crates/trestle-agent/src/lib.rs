@@ -10,6 +10,7 @@ mod agent;
 mod backoff;
 mod config;
 mod controller;
+pub mod doctor;
 pub mod host;
 mod ledger;
 mod news;

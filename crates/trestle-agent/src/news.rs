@@ -4,12 +4,12 @@
 //! A change is logged here when it is news: a problem once when it appears and once when it is
 //! gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tokio::sync::watch;
 use trestle_api::ApiError;
-use trestle_api::agent::{Drift, Feature, Report, ReportedLease};
+use trestle_api::agent::{Drift, Feature, Report, ReportedLease, RuleCounter};
 use trestle_core::ownership::DEVICE_PREFIX;
 use trestle_core::plan::{Plan, Problem, ProblemCode, Step};
 use trestle_core::spec::{HostSpec, Key, Object};
@@ -103,6 +103,15 @@ pub(crate) fn publish(report: &watch::Sender<Report>, round: &Round<'_>) -> Prob
         changed
     });
     verdict
+}
+
+/// Notes what the rules of security groups have counted.
+pub(crate) fn note_counters(report: &watch::Sender<Report>, counters: BTreeMap<u32, RuleCounter>) {
+    report.send_if_modified(|report| {
+        let changed = report.rule_counters != counters;
+        report.rule_counters = counters;
+        changed
+    });
 }
 
 /// Notes which devices and addresses the host has, those that Trestle makes aside.

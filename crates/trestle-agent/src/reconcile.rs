@@ -32,6 +32,9 @@ use crate::schedule::{Cause, Noticed, Repeated, Schedule};
 /// How often it is looked whether other hosts claim floating IPs of this one.
 const CLAIMS: Duration = Duration::from_millis(500);
 
+/// How often it is told what the rules of security groups have counted.
+const COUNTERS: Duration = Duration::from_secs(5);
+
 /// What reaches the loop from the agent's other tasks.
 pub(crate) struct Inputs {
     /// From the controller.
@@ -58,8 +61,10 @@ pub(crate) struct Outputs {
 pub(crate) enum Question {
     /// What would be done now?
     Plan(oneshot::Sender<Result<Plan, NoPlan>>),
-    /// What must the host have?
+    /// How much must the host have?
     Inventory(oneshot::Sender<Inventory>),
+    /// What must the host have?
+    Spec(oneshot::Sender<Option<HostSpec>>),
 }
 
 /// Why there is no plan.
@@ -150,7 +155,10 @@ impl<H: Host> Loop<H> {
     pub(crate) async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut claims = tokio::time::interval(CLAIMS);
-        claims.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut counters = tokio::time::interval(COUNTERS);
+        for interval in [&mut claims, &mut counters] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         loop {
             let due = tokio::time::Instant::from_std(self.schedule.due());
             tokio::select! {
@@ -162,6 +170,7 @@ impl<H: Host> Loop<H> {
                 Some(question) = self.inputs.questions.recv() => self.answer(question).await,
                 Some(change) = self.inputs.changes.recv() => self.schedule.note(change, Instant::now()),
                 _ = claims.tick() => self.look_for_claims().await,
+                _ = counters.tick() => self.count().await,
             }
         }
     }
@@ -181,6 +190,18 @@ impl<H: Host> Loop<H> {
                 self.schedule.note(Change { culprit: None, at: now, what }, now);
             }
             Err(error) => self.observe_failed(&error),
+        }
+    }
+
+    /// Tells what rules have counted, where there are any. What cannot be told now is told later.
+    async fn count(&self) {
+        let has_rules = |spec: &HostSpec| spec.objects.keys().any(|key| matches!(key, Key::Chain(_)));
+        if !self.spec.as_ref().is_some_and(has_rules) {
+            return;
+        }
+        match self.host.rule_counters().await {
+            Ok(counters) => news::note_counters(&self.outputs.report, counters),
+            Err(error) => tracing::debug!(error = error_chain(&error), "cannot tell what rules have counted"),
         }
     }
 
@@ -397,6 +418,7 @@ impl<H: Host> Loop<H> {
         match question {
             Question::Plan(reply) => drop(reply.send(self.plan_now().await)),
             Question::Inventory(reply) => drop(reply.send(self.inventory().await)),
+            Question::Spec(reply) => drop(reply.send(self.spec.clone())),
         }
     }
 

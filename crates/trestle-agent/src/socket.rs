@@ -126,6 +126,7 @@ impl<C: Controller> LocalServer<C> {
             }
             LocalRequest::Plan => self.plan().await,
             LocalRequest::Status => self.status().await,
+            LocalRequest::Spec => self.ask(Question::Spec).await.map(LocalReply::Spec),
         }
     }
 
@@ -209,9 +210,10 @@ fn keeps_from_going(problem: &Problem, attached: &Attached) -> bool {
 fn keeps_from_standing(problem: &Problem, attached: &Attached) -> bool {
     match &problem.key {
         Key::Link(link) => *link == attached.device || *link == attached.bridge,
-        Key::Element(Set::GuardMac | Set::GuardIp4 | Set::GuardIp6 | Set::GuardNd, element) => {
-            element.split(" . ").next() == Some(attached.device.as_str())
-        }
+        Key::Element(
+            Set::GuardMac | Set::GuardIp4 | Set::GuardIp6 | Set::GuardNd | Set::GuardHardware,
+            element,
+        ) => element.split(" . ").next() == Some(attached.device.as_str()),
         Key::Ruleset(table) => *table == Table::Guard,
         Key::Station(bridge, mac) => *bridge == attached.bridge && *mac == attached.mac,
         Key::DhcpHost(network, mac) => *network == attached.network && *mac == attached.mac,

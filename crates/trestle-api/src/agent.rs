@@ -3,7 +3,7 @@
 //! The agent asks, with a long poll, what its host must have, and reports what it saw. The
 //! controller never dials a host, and a report never edits intent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,18 @@ pub struct Report {
     /// The addresses that the host has for itself; those of a link alone and its own loopback aside.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<IpAddr>,
+    /// What each rule of security groups decided on, by the rule's number, since the host began to count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rule_counters: BTreeMap<u32, RuleCounter>,
+}
+
+/// What a rule decided on: the first packets of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCounter {
+    /// How many packets.
+    pub packets: u64,
+    /// How many bytes these had.
+    pub bytes: u64,
 }
 
 /// What some networks need of a host's kernel.

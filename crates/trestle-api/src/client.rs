@@ -5,6 +5,7 @@
 mod dns;
 mod event_stream;
 mod floating_ip;
+mod security_group;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,9 +22,9 @@ use crate::agent::{Report, SpecQuery};
 use crate::{
     ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, ExplainQuery,
     Explanation, FixedIp, FixedIpFilter, GatewayRequest, HistoryFilter, Holding, Host, HostFilter, HostPatch,
-    Instance, InstanceFilter, MoveRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated, NewHost,
-    NewInstance, NewInterface, NewNetwork, NewProject, NewToken, Page, PageQuery, Project, ProjectPatch,
-    ReserveRequest, Token, TokenCreated,
+    Instance, InstanceFilter, InterfacePatch, MoveRequest, Network, NetworkFilter, NetworkPatch,
+    NetworksCreated, NewHost, NewInstance, NewInterface, NewNetwork, NewProject, NewToken, Page, PageQuery,
+    Project, ProjectPatch, ReserveRequest, Token, TokenCreated,
 };
 
 /// How long a connection may take to stand.
@@ -319,6 +320,18 @@ impl Client {
     ) -> Result<Instance, ClientError> {
         let request = self.post(&["v1", "instances", instance, "interfaces"]);
         self.send(request.query(&[("project", project)]).json(interface)).await
+    }
+
+    /// Changes what an interface, by id or network, is held to.
+    pub async fn patch_interface(
+        &self,
+        instance: &str,
+        project: Option<&str>,
+        interface: &str,
+        patch: &InterfacePatch,
+    ) -> Result<Instance, ClientError> {
+        let path = ["v1", "instances", instance, "interfaces", interface];
+        self.send(self.request(Method::PATCH, &path).query(&[("project", project)]).json(patch)).await
     }
 
     /// Takes an interface, by id, from an instance; gives the instance without it.

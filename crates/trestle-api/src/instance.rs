@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trestle_core::types::{Domain, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
+use trestle_core::types::{AddressPair, Domain, InstanceId, InterfaceId, LinkName, Mac, Mtu, Name};
 use trestle_core::world::Plug;
 use utoipa::{IntoParams, ToSchema};
 
@@ -21,6 +21,16 @@ pub struct NewInstance {
     /// VLAN network becomes its own; if there is none either, the shared ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interfaces: Option<Vec<NewInterface>>,
+    /// The security groups of interfaces that name none themselves, by name or id; `default` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
+    /// What guests may send from besides their fixed IPs, by interfaces that say nothing themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_address_pairs: Option<Vec<String>>,
+    /// Whether interfaces that say nothing themselves are guarded and held to security groups; yes if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_security: Option<bool>,
 }
 
 /// An interface to be made.
@@ -36,6 +46,35 @@ pub struct NewInterface {
     /// This MAC; one under `fa:16:3e` if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// Its security groups, by name or id: 16 at most, of the instance's project. As the instance says
+    /// if absent. With an empty list nothing passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
+    /// What its guest may send from besides its fixed IPs, 64 at most: `10.0.0.9`, `10.9.0.0/16`, or with
+    /// `,` and a MAC that is not its own. As the instance says if absent. On a network that is not the
+    /// project's own, only administrators allow any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_address_pairs: Option<Vec<String>>,
+    /// Whether it is guarded against forging, and held to its security groups; else everything passes,
+    /// and both lists must be empty. As the instance says if absent. On a network that is not the
+    /// project's own, only administrators switch it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_security: Option<bool>,
+}
+
+/// What to change of an interface; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InterfacePatch {
+    /// As in [`NewInterface`], in place of those that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<Vec<String>>,
+    /// As in [`NewInterface`], in place of those that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_address_pairs: Option<Vec<String>>,
+    /// As in [`NewInterface`]. Switched on without security groups, it is in `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_security: Option<bool>,
 }
 
 /// An instance.
@@ -76,6 +115,18 @@ pub struct Interface {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub floating_ips: Vec<IpAddr>,
+    /// The names of its security groups.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub security_groups: Vec<Name>,
+    /// What its guest may send from besides its fixed IPs: `10.0.0.9`, `10.9.0.0/16`, or with `,` and a
+    /// MAC that is not its own.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub allowed_address_pairs: Vec<AddressPair>,
+    /// Whether it is guarded against forging, and held to its security groups; else everything passes.
+    #[serde(default = "is_guarded")]
+    pub port_security: bool,
     /// The host's end of it.
     #[schema(value_type = String)]
     pub device: LinkName,
@@ -91,6 +142,11 @@ pub struct Interface {
     pub moving_to: Option<Name>,
     /// Where it stands.
     pub state: InterfaceState,
+}
+
+/// What every interface is unless it says otherwise.
+fn is_guarded() -> bool {
+    true
 }
 
 /// Where an interface stands.

@@ -3,6 +3,7 @@
 //! Requests carry plain text, so that the controller can list everything that is wrong in one
 //! answer; responses carry what core's types print.
 
+pub mod address_group;
 pub mod agent;
 pub mod client;
 pub mod dns;
@@ -19,8 +20,10 @@ pub mod network;
 pub mod page;
 pub mod pool;
 pub mod project;
+pub mod security_group;
 pub mod token;
 
+pub use address_group::{AddressGroup, AddressGroupFilter, AddressGroupPatch, NewAddressGroup};
 pub use agent::Feature;
 pub use client::{Client, ClientConfig, ClientError, EventStream};
 pub use dns::{DnsDomain, DnsRecord, DnsRecordFilter, DnsRecordRequest, NewDnsDomain};
@@ -35,8 +38,8 @@ pub use floating_ip::{
 pub use history::{HeldAs, HistoryFilter, Holding};
 pub use host::{Host, HostFilter, HostPatch, HostStatus, NewHost};
 pub use instance::{
-    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfaceState, MovePhase, MoveRequest,
-    NewInstance, NewInterface, PlugRequest,
+    AttachRequest, Attached, Instance, InstanceFilter, Interface, InterfacePatch, InterfaceState, MovePhase,
+    MoveRequest, NewInstance, NewInterface, PlugRequest,
 };
 pub use network::{
     AssociateRequest, GatewayRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated, NewNetwork,
@@ -45,6 +48,10 @@ pub use network::{
 pub use page::{Page, PageQuery};
 pub use pool::{NewPool, Pool, PoolRangeRequest};
 pub use project::{NewProject, Project, ProjectPatch, Quota, Usage};
+pub use security_group::{
+    InvalidRuleText, NewSecurityGroup, NewSecurityGroupRule, SecurityGroup, SecurityGroupFilter,
+    SecurityGroupPatch, SecurityGroupRule,
+};
 pub use token::{NewToken, Role, Token, TokenCreated};
 
 /// Core's types that appear on the wire.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use trestle_core::plan::Problem;
+use trestle_core::spec::HostSpec;
 use trestle_core::types::{LinkName, Name};
 
 use crate::{ApiError, Attached, PlugRequest};
@@ -49,6 +50,8 @@ pub enum LocalRequest {
     Plan,
     /// How the agent is.
     Status,
+    /// What the host must have.
+    Spec,
 }
 
 /// What the agent answers.
@@ -68,6 +71,8 @@ pub enum LocalReply {
     },
     /// How the agent is.
     Status(AgentStatus),
+    /// What the host must have; `None` while the agent was never told.
+    Spec(Option<HostSpec>),
     /// It was not done, and why.
     Error(ApiError),
 }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use trestle_core::types::{AddressRange, Cidr, DhcpOption, Domain, LinkName, Mtu, Name, NetworkId, VlanId};
+use trestle_core::types::{
+    AddressRange, Cidr, DhcpOption, Domain, EtherType, LinkName, Mtu, Name, NetworkId, VlanId,
+};
 use trestle_core::world::{Ipv6Mode, NetworkType};
 use utoipa::{IntoParams, ToSchema};
 
@@ -92,6 +94,9 @@ pub struct NewNetwork {
     /// What else guests are told by DHCP: `42,192.0.2.1`, for DHCPv6 `option6:31,[2001:db8::1]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dhcp_options: Vec<String>,
+    /// What guests may send besides IPv4, ARP and IPv6, by EtherType: `0x8863`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ether_types: Vec<String>,
     /// Addresses that no instance is given: `10.0.0.100-10.0.0.120`, one address, or a CIDR.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reserved: Vec<String>,
@@ -151,6 +156,10 @@ pub struct Network {
     /// What else guests are told by DHCP.
     #[schema(value_type = Vec<String>)]
     pub dhcp_options: Vec<DhcpOption>,
+    /// What guests may send besides IPv4, ARP and IPv6.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub ether_types: Vec<EtherType>,
     /// Addresses that no instance is given.
     pub reserved: Vec<ReservedRange>,
     /// The pool of which each new interface on it gets a floating IP.
@@ -236,6 +245,9 @@ pub struct NetworkPatch {
     /// As in [`NewNetwork`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhcp_options: Option<Vec<String>>,
+    /// As in [`NewNetwork`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ether_types: Option<Vec<String>>,
     /// As in [`NewNetwork`]; an empty text takes it away. Not on a host where the network stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge_interface: Option<String>,

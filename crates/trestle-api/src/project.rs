@@ -43,6 +43,12 @@ pub struct Quota {
     pub fixed_ips: Option<u32>,
     /// Floating IPs; the option `quota_floating_ips` until set.
     pub floating_ips: Option<u32>,
+    /// Security groups, `default` among them; the option `quota_security_groups` until set.
+    #[serde(default)]
+    pub security_groups: Option<u32>,
+    /// Rules of each security group; the option `quota_security_group_rules` until set.
+    #[serde(default)]
+    pub security_group_rules: Option<u32>,
 }
 
 /// How much a project has.
@@ -54,6 +60,12 @@ pub struct Usage {
     pub fixed_ips: u64,
     /// Floating IPs.
     pub floating_ips: u64,
+    /// Security groups.
+    #[serde(default)]
+    pub security_groups: u64,
+    /// Rules of the security group that has the most.
+    #[serde(default)]
+    pub security_group_rules: u64,
 }
 
 /// What to change on a project; what is absent stays, -1 takes a limit away.
@@ -69,6 +81,12 @@ pub struct ProjectPatch {
     /// As in [`Quota`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub floating_ips: Option<i64>,
+    /// As in [`Quota`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_groups: Option<i64>,
+    /// As in [`Quota`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security_group_rules: Option<i64>,
     /// The pool of which each of its new instances gets a floating IP, by name or id; an empty text for
     /// none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -52,7 +52,12 @@ async fn measure(
             for i in 0..each {
                 let interface = NewInterface { network: network.clone(), ..NewInterface::default() };
                 let name = format!("i{}-{client}-{i}", &round[20..]);
-                let new = NewInstance { name, project: None, interfaces: Some(vec![interface]) };
+                let new = NewInstance {
+                    name,
+                    project: None,
+                    interfaces: Some(vec![interface]),
+                    ..Default::default()
+                };
                 let begun = Instant::now();
                 app.create_instance(&member, new).await?;
                 took.push(begun.elapsed());

@@ -100,6 +100,14 @@ pub struct ControllerConfig {
     pub quota_fixed_ips: Limit,
     /// How many floating IPs it may have, in the same way. Default: 10.
     pub quota_floating_ips: Limit,
+    /// How many security groups it may have, in the same way. Default: 100.
+    pub quota_security_groups: Limit,
+    /// How many rules each of its security groups may have, in the same way. Default: 200.
+    pub quota_security_group_rules: Limit,
+    /// What the security group `default` of each new project allows, besides that its members reach
+    /// each other and everybody: rules such as `ingress tcp 22 from 10.0.0.0/8` or `ingress any`.
+    /// Default: none.
+    pub security_group_default_rules: Vec<String>,
     /// The bridge of networks of the types `flat_dhcp` and `flat` that name none. Default: none, so
     /// each must name one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,6 +150,9 @@ impl Default for ControllerConfig {
             quota_networks: Limit::NONE,
             quota_fixed_ips: Limit::NONE,
             quota_floating_ips: Limit::at_most(10),
+            quota_security_groups: Limit::at_most(100),
+            quota_security_group_rules: Limit::at_most(200),
+            security_group_default_rules: Vec::new(),
             flat_network_bridge: None,
             dhcp_domain: "trestle.internal".parse().expect("a constant domain is a domain"),
             dhcp_lease_time: 86_400,

@@ -17,13 +17,15 @@ use sqlx::AnyConnection;
 use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
-use trestle_core::types::HostId;
+use trestle_core::types::{AddressGroupId, HostId, SecurityGroupId};
 use trestle_core::world::{
     AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, World,
 };
 
 use crate::store::change::{self, Batch};
-use crate::store::{Backend, Store, StoreError, dns, floating_ip, host, interface, network};
+use crate::store::{
+    Backend, Store, StoreError, address_group, dns, floating_ip, host, interface, network, security_group,
+};
 
 /// An agent that was not heard of for this long is not connected. It polls or reports more often.
 pub(crate) const SILENCE: SignedDuration = SignedDuration::from_secs(40);
@@ -109,6 +111,12 @@ impl Feed {
         for record in dns::all(&mut snapshot).await? {
             world.put_dns_record(record.record);
         }
+        for group in security_group::all(&mut snapshot).await? {
+            world.put_security_group(group);
+        }
+        for record in address_group::list(&mut snapshot, (None, None), "", i64::MAX).await? {
+            world.put_address_group(record.group);
+        }
         drop(snapshot);
         let hosts = world.hosts().map(|host| (host.id, HostFeed::new(revision))).collect();
         let state = Mutex::new(State { world, last_change, hosts });
@@ -163,6 +171,16 @@ impl Feed {
                 Some(SpecUpdate { base: None, generation, put, gone: BTreeSet::new() })
             }
         }
+    }
+
+    /// The hosts that have an interface of a security group.
+    pub(crate) fn hosts_of_group(&self, group: SecurityGroupId) -> Vec<HostId> {
+        self.lock().world.hosts_of_group(group).collect()
+    }
+
+    /// The hosts that have to know an address group.
+    pub(crate) fn hosts_naming_addresses(&self, group: AddressGroupId) -> Vec<HostId> {
+        self.lock().world.hosts_naming_addresses(group).into_iter().collect()
     }
 
     /// The generation that the host has been asked for, and its changes.
@@ -470,6 +488,16 @@ async fn load(connection: &mut AnyConnection, batch: &Batch, last: i64) -> Resul
             put(Loaded::DnsRecord(record.record));
         }
     }
+    if has(|entity| matches!(entity, Entity::SecurityGroup(_))) {
+        for group in security_group::changed_after(connection, last).await? {
+            put(Loaded::SecurityGroup(group));
+        }
+    }
+    if has(|entity| matches!(entity, Entity::AddressGroup(_))) {
+        for record in address_group::changed_after(connection, last).await? {
+            put(Loaded::AddressGroup(record.group));
+        }
+    }
     let loaded = |entity: &Entity| there.remove(entity).unwrap_or(Loaded::Gone(*entity));
     Ok(batch.entities.iter().map(loaded).collect())
 }
@@ -495,13 +523,17 @@ fn compile_scopes(
 mod tests {
     use std::net::IpAddr;
 
+    use trestle_api::{NewAddressGroup, NewProject};
     use trestle_core::types::{InstanceId, InterfaceId, Mtu, NetworkId, ProjectId};
     use trestle_core::world::{
-        Attachment, Gateways, Ipv6Mode, NetworkType, Plug, RoutingSourceIp, Subnet, Target,
+        Attachment, Gateways, Ipv6Mode, NetworkType, Plug, Remote, RoutingSourceIp, Subnet, Target,
     };
     use uuid::Uuid;
 
     use super::*;
+    use crate::app::{App, Caller};
+    use crate::config::ControllerConfig;
+    use crate::store::sqlite_url;
 
     const HOST: HostId = HostId(Uuid::from_u128(1));
     const NETWORK: NetworkId = NetworkId(Uuid::from_u128(2));
@@ -638,5 +670,37 @@ mod tests {
         let told: Vec<String> = delta.put.keys().map(Key::to_string).collect();
         assert!(told.contains(&"dns-name/public/vm4.trestle.internal".to_owned()), "{told:?}");
         assert!(told.contains(&"dns-record/public/www.example.org".to_owned()), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn groups_are_followed_as_they_are_loaded() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let config = ControllerConfig::in_state_dir(folder.path());
+        let app = App::open(&config).await.unwrap();
+        let store = Store::open(&sqlite_url(&config.default_database_path())).await.unwrap();
+        let feed = Feed::load(Arc::new(store), Options::default()).await.unwrap();
+        let admin = Caller::Admin;
+        app.create_project(&admin, NewProject { name: "p".to_owned() }).await.unwrap();
+        let dns = NewAddressGroup {
+            name: "dns".to_owned(),
+            project: Some("p".to_owned()),
+            ranges: vec!["9.9.9.8/31".to_owned()],
+        };
+        let dns = app.create_address_group(&admin, dns).await.unwrap();
+        let rule = "egress udp 53 to address-group dns".parse().unwrap();
+        app.add_security_group_rule(&admin, "default", None, rule).await.unwrap();
+        feed.catch_up().await.unwrap();
+        let group = app.security_group(&admin, "default", None).await.unwrap();
+        let world = feed.lock().world.clone();
+        let followed = world.security_group(group.id).unwrap();
+        let remotes: Vec<Remote> = followed.rules.iter().map(|rule| rule.remote).collect();
+        assert_eq!(remotes, [Remote::Group(group.id), Remote::Any, Remote::AddressGroup(dns.id)]);
+        assert_eq!(world.address_group(dns.id).unwrap().ranges, ["9.9.9.8/31".parse().unwrap()].into());
+        let again = Feed::load(Arc::clone(&feed.store), Options::default()).await.unwrap();
+        assert_eq!(again.lock().world, world);
+        app.delete_project(&admin, "p").await.unwrap();
+        feed.catch_up().await.unwrap();
+        assert!(feed.lock().world.security_group(group.id).is_none());
+        assert!(feed.lock().world.address_group(dns.id).is_none());
     }
 }

@@ -418,6 +418,7 @@ fn compile_guard(interface: &Interface, network: &Network, objects: &mut Objects
     }
     for (mac, ranges) in senders {
         put_element(objects, Set::GuardMac, format!("{device} . {mac}"));
+        put_element(objects, Set::GuardHardware, format!("{device} . {:#x}", mac.to_bits()));
         let (single, ranges): (Vec<IpNet>, Vec<IpNet>) =
             ranges.into_iter().partition(|range| range.prefix_len() == range.max_prefix_len());
         for address in single.iter().map(IpNet::addr) {

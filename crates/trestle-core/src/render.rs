@@ -17,11 +17,18 @@ use crate::world::{Ipv6Mode, Network, Rule, Traffic};
 /// Frames to the reserved group addresses of IEEE 802.1D §7.12.6 pass prerouting by and go to the
 /// host alone, which would learn their sender and read them: they are dropped at the input hook.
 ///
-/// A client of DHCP believes whoever writes to its port, from whichever port: only dnsmasq does. A guest
-/// may probe for its own addresses alone (RFC 5227 §2.1.1): who probes for another's denies it to it.
+/// A client of DHCP believes whoever writes to its port, from whichever port: only dnsmasq does. That in
+/// turn believes what a client says of its MAC (RFC 2131 §2; 288 bits from the ports on) and what a relay
+/// says of others (RFC 8415 §9): a guest asks for itself, and relays for nobody. It
+/// may probe for its own addresses alone (RFC 5227 §2.1.1): who probes for another's denies it to it. ARP
+/// of another kind has its addresses elsewhere.
 ///
 /// In IPv6 a guest may say of its own addresses alone that they are its (RFC 4861 §7.2; the target
-/// stands 64 bits into the message), and neither advertise routes nor redirect.
+/// stands 64 bits into the message), and that they are at its own MACs (§4.6.1; 208 bits, or 80 where it
+/// asks for routers), in one piece (RFC 6980) and with nothing besides: of two options nobody knows which
+/// one is heeded. What is in a later piece is not found, and not found is not refused: so such a message is
+/// accepted as it ought to be, or not at all. No guest advertises routes, redirects or asks who listens:
+/// who asks is sent everything that others are (RFC 4541 §2.1.1).
 ///
 /// What a host says in a guest's name, for a bridge to learn where it came to, does not reach the
 /// guest: it would take its own address for a duplicate (RFC 4862 §5.4.4).
@@ -35,8 +42,12 @@ use crate::world::{Ipv6Mode, Network, Rule, Traffic};
 ///
 /// Who has its guard turned off (`unguarded`) may send and is sent whatever there is. A guest that forwards
 /// for others (`guard_range*`) says of none of their addresses that they are its own; that it came from a
-/// guest all the same is told by a mark. No packet
-/// says by which way it is to go (RFC 791 §3.1, RFC 5095).
+/// guest all the same is told by a mark.
+///
+/// No packet says by which way it is to go (RFC 791 §3.1, RFC 5095). Of the options of IPv4 only a router
+/// alert passes (RFC 2113, for IGMP): among options that make no sense to it, and two source routes make
+/// none, the kernel finds nothing. Of routing headers it finds the first alone, so none passes, of
+/// whichever type.
 ///
 /// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
 /// that leads to them, and neither is what guests ask of it. Guests hear of routers and of DHCP from
@@ -53,6 +64,9 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	set guard_nd {
 		typeof iifname . ether saddr . @th,64,128
+	}
+	set guard_hardware {
+		typeof iifname . @th,208,48
 	}
 	set guard_range4 {
 		type ifname . ether_addr . ipv4_addr
@@ -94,31 +108,61 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type 8021q drop
 		ether type 8021ad drop
 		iifname . ether saddr != @guard_mac drop
-		ip option lsrr exists drop
-		ip option ssrr exists drop
-		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
+		ip hdrlength > 5 @nh,160,32 != 0x94040000 drop
+		ip hdrlength > 6 drop
+		ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 @th,64,24 0x010106 iifname . @th,288,48 @guard_hardware jump from_client
+		ip frag-off & 0x1fff == 0 udp dport 67 drop
 		ip frag-off & 0x1fff == 0 udp sport 67 drop
 		ip frag-off & 0x1fff == 0 udp dport 68 drop
+		ether type ip igmp type membership-query drop
 		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
 		iifname . ether saddr . ip saddr @guard_range4 meta l4proto != 255 meta mark set 0x7e570001 accept
-		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
-		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
+		arp htype 1 arp ptype ip arp hlen 6 arp plen 4 jump from_instance_arp
 		ether type ip6 jump from_instance6
 		iifname . ether type @guard_ether_type accept
 		drop
 	}
+	chain from_client {
+		ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept
+		iifname . ether saddr . ip saddr @guard_ip4 accept
+	}
+	chain from_instance_arp {
+		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
+		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
+	}
 	chain from_instance6 {
+		exthdr rt exists drop
+		icmpv6 type nd-neighbor-solicit goto from_neighbour
+		icmpv6 type nd-neighbor-advert goto from_neighbour
+		icmpv6 type nd-router-solicit goto from_stranger
 		icmpv6 type nd-router-advert drop
 		icmpv6 type nd-redirect drop
-		icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @guard_nd drop
-		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @guard_nd accept
-		ip6 saddr :: icmpv6 type nd-router-solicit accept
+		icmpv6 type mld-listener-query drop
 		ip6 saddr :: icmpv6 type mld2-listener-report accept
+		udp dport 547 @th,64,8 < 12 iifname . ether saddr . ip6 saddr @guard_ip6 accept
+		udp dport 547 drop
 		udp sport 547 drop
 		udp dport 546 drop
-		rt type 0 drop
 		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
 		iifname . ether saddr . ip6 saddr @guard_range6 meta l4proto != 255 meta mark set 0x7e570001 accept
+		drop
+	}
+	chain from_neighbour {
+		ip6 nexthdr != ipv6-icmp drop
+		ip6 length > 32 drop
+		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @guard_nd accept
+		iifname . ether saddr . ip6 saddr != @guard_ip6 drop
+		icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @guard_nd drop
+		ip6 length 24 accept
+		ip6 length 32 iifname . @th,208,48 @guard_hardware accept
+		drop
+	}
+	chain from_stranger {
+		ip6 nexthdr != ipv6-icmp drop
+		ip6 saddr :: ip6 length 8 accept
+		iifname . ether saddr . ip6 saddr != @guard_ip6 drop
+		ip6 length 8 accept
+		ip6 length 16 iifname . @th,80,48 @guard_hardware accept
 		drop
 	}
 	chain to_instance {
@@ -132,6 +176,7 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type ip6 drop
 	}
 	chain to_many {
+		oifname . ether saddr @guard_mac drop
 		icmpv6 type nd-neighbor-solicit accept
 		icmpv6 type nd-neighbor-advert accept
 		icmpv6 type nd-router-advert accept
@@ -389,8 +434,9 @@ const CLAIMS: &str = r"table arp trestle {
 /// chain sees the rules of when it was entered, but sets as they are. What only a rule with an end allows is never
 /// stamped (`UNSTAMPED`), so it ends with its rule, whoever is away.
 ///
-/// Neighbours find each other whatever the groups say, and DHCP and DNS are had from the gateway. The
-/// host itself is not held to groups; guests have nothing of it but these.
+/// Neighbours find each other whatever the groups say, on their link alone (RFC 4861 §7.1), and say to many
+/// what they listen to: such messages to anybody else could carry whatever one likes. DHCP and DNS are had
+/// from the gateway. The host itself is not held to groups; guests have nothing of it but these.
 ///
 /// What is sent to many is judged for each guest that would hear it, and never stamped.
 const GROUPS: &str = r"table inet trestle_groups {
@@ -399,6 +445,12 @@ const GROUPS: &str = r"table inet trestle_groups {
 	}
 	map stamp {
 		type nf_proto : mark
+	}
+	set guest4 {
+		type ipv4_addr
+	}
+	set guest6 {
+		type ipv6_addr
 	}
 	map egress4 {
 		type ipv4_addr : verdict
@@ -422,15 +474,15 @@ const GROUPS: &str = r"table inet trestle_groups {
 		type ifname . ipv6_addr
 	}
 	chain neighbours {
-		icmpv6 type nd-neighbor-solicit accept
-		icmpv6 type nd-neighbor-advert accept
-		icmpv6 type nd-router-solicit accept
-		icmpv6 type nd-router-advert accept
-		icmpv6 type mld-listener-query accept
-		icmpv6 type mld-listener-report accept
-		icmpv6 type mld-listener-done accept
-		icmpv6 type mld2-listener-report accept
-		meta l4proto igmp accept
+		ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit accept
+		ip6 hoplimit 255 icmpv6 type nd-neighbor-advert accept
+		ip6 hoplimit 255 icmpv6 type nd-router-solicit accept
+		ip6 hoplimit 255 icmpv6 type nd-router-advert accept
+		ip6 daddr ff00::/8 icmpv6 type mld-listener-query accept
+		ip6 daddr ff00::/8 icmpv6 type mld-listener-report accept
+		ip6 daddr ff00::/8 icmpv6 type mld-listener-done accept
+		ip6 daddr ff00::/8 icmpv6 type mld2-listener-report accept
+		ip daddr 224.0.0.0/4 meta l4proto igmp accept
 	}
 	chain read_stamp {
 		meta mark set meta nfproto map @stamp
@@ -446,10 +498,10 @@ const GROUPS: &str = r"table inet trestle_groups {
 		ct mark @current accept
 		meta pkttype multicast accept
 		meta pkttype broadcast accept
-		ct original ip saddr @egress4 jump read_stamp
-		ct reply ip saddr @ingress4 jump read_stamp
-		ct original ip6 saddr @egress6 jump read_stamp
-		ct reply ip6 saddr @ingress6 jump read_stamp
+		ct original ip saddr @guest4 jump read_stamp
+		ct reply ip saddr @guest4 jump read_stamp
+		ct original ip6 saddr @guest6 jump read_stamp
+		ct reply ip6 saddr @guest6 jump read_stamp
 	}
 	chain egress {
 		type filter hook forward priority filter - 12; policy accept;
@@ -463,8 +515,8 @@ const GROUPS: &str = r"table inet trestle_groups {
 		udp sport 546 udp dport 547 accept
 		ct original ip saddr vmap @egress4
 		ct original ip6 saddr vmap @egress6
-		ct state invalid,untracked ip saddr @egress4 drop
-		ct state invalid,untracked ip6 saddr @egress6 drop
+		ct state invalid,untracked ip saddr @guest4 drop
+		ct state invalid,untracked ip6 saddr @guest6 drop
 	}
 	chain ingress {
 		type filter hook forward priority filter - 11; policy accept;
@@ -476,8 +528,8 @@ const GROUPS: &str = r"table inet trestle_groups {
 		udp sport 547 udp dport 546 accept
 		ct reply ip saddr vmap @ingress4
 		ct reply ip6 saddr vmap @ingress6
-		ct state invalid,untracked ip daddr @ingress4 drop
-		ct state invalid,untracked ip6 daddr @ingress6 drop
+		ct state invalid,untracked ip daddr @guest4 drop
+		ct state invalid,untracked ip6 daddr @guest6 drop
 	}
 	chain after {
 		type filter hook forward priority filter - 10; policy accept;
@@ -485,10 +537,10 @@ const GROUPS: &str = r"table inet trestle_groups {
 		meta pkttype multicast accept
 		meta pkttype broadcast accept
 		ct mark 0x7e57ffff meta mark set 0x00000000 accept
-		ct original ip saddr @egress4 jump set_stamp
-		ct reply ip saddr @ingress4 jump set_stamp
-		ct original ip6 saddr @egress6 jump set_stamp
-		ct reply ip6 saddr @ingress6 jump set_stamp
+		ct original ip saddr @guest4 jump set_stamp
+		ct reply ip saddr @guest4 jump set_stamp
+		ct original ip6 saddr @guest6 jump set_stamp
+		ct reply ip6 saddr @guest6 jump set_stamp
 	}
 	chain host {
 		meta l4proto icmp accept
@@ -506,8 +558,8 @@ const GROUPS: &str = r"table inet trestle_groups {
 	chain input {
 		type filter hook input priority filter - 10; policy accept;
 		ct state established,related accept
-		ip saddr @egress4 jump host
-		ip6 saddr @egress6 jump host
+		ip saddr @guest4 jump host
+		ip6 saddr @guest6 jump host
 		meta mark 0x7e570001 jump host
 	}
 }

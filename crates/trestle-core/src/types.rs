@@ -251,6 +251,11 @@ impl Mac {
         self.0
     }
 
+    /// The six bytes as one number.
+    pub fn to_bits(&self) -> u64 {
+        self.0.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    }
+
     /// The address that a guest with this MAC makes itself under a prefix (EUI-64, RFC 4291
     /// appendix A): of the prefix only the first 64 bits count.
     pub fn eui64(&self, prefix: Ipv6Net) -> Ipv6Addr {

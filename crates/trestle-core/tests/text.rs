@@ -32,6 +32,7 @@ fn the_first_instance_brings_everything_it_needs() {
     chain/to_1
     element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/guard_hardware/tr-000000001000 . 0xfa163e000100
     element/heard_by/tr-000000001000
     element/shared_uplink/eth1
     element/shared_mac/eth1 . fa:16:3e:ff:00:01
@@ -41,6 +42,7 @@ fn the_first_instance_brings_everything_it_needs() {
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/guest4/10.0.1.10
     element/egress4/10.0.1.10
     element/ingress4/10.0.1.10
     element/heard/1
@@ -71,6 +73,7 @@ fn the_first_instance_brings_everything_it_needs() {
     load chain to_1
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
+    add tr-000000001000 . 0xfa163e000100 to guard_hardware
     add tr-000000001000 : 1 to heard_by
     add eth1 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
@@ -80,6 +83,7 @@ fn the_first_instance_brings_everything_it_needs() {
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
+    add 10.0.1.10 to guest4
     add 10.0.1.10 : jump out_1 to egress4
     add 10.0.1.10 : jump in_1 to ingress4
     add 1 : jump in_1 to heard
@@ -124,6 +128,7 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add tr-000000004000 . fa:16:3e:00:04:00 . fe80::f816:3eff:fe00:400 to guard_ip6
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfd00000400000000000000000000000a to guard_nd
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfe80000000000000f8163efffe000400 to guard_nd
+    add tr-000000004000 . 0xfa163e000400 to guard_hardware
     add tr-000000004000 : 1 to heard_by
     add vlan104 to shared_uplink
     add vlan104 . fa:16:3e:ff:00:04 to shared_mac
@@ -139,6 +144,9 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.4.0/24 . br104 to nat_local
     add fd00:4::/64 . br104 to nat_local6
+    add 10.0.4.10 to guest4
+    add fd00:4::a to guest6
+    add fe80::f816:3eff:fe00:400 to guest6
     add 10.0.4.10 : jump out_1 to egress4
     add fd00:4::a : jump out_1 to egress6
     add fe80::f816:3eff:fe00:400 : jump out_1 to egress6
@@ -181,7 +189,9 @@ fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
     load chain to_1
     add tr-000000006000 . fa:16:3e:00:06:00 to guard_mac
     add tr-000000006000 . fa:16:3e:00:06:00 . 10.0.6.10 to guard_ip4
+    add tr-000000006000 . 0xfa163e000600 to guard_hardware
     add tr-000000006000 : 1 to heard_by
+    add 10.0.6.10 to guest4
     add 10.0.6.10 : jump out_1 to egress4
     add 10.0.6.10 : jump in_1 to ingress4
     add 1 : jump in_1 to heard
@@ -218,7 +228,9 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     chain/to_1
     element/guard_mac/tr-000000001000 . fa:16:3e:00:01:00
     element/guard_ip4/tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/guard_hardware/tr-000000001000 . 0xfa163e000100
     element/heard_by/tr-000000001000
+    element/guest4/10.0.1.10
     element/egress4/10.0.1.10
     element/ingress4/10.0.1.10
     element/heard/1
@@ -300,13 +312,15 @@ fn two_networks_of_a_project_reach_each_other_and_those_of_two_do_not() {
 }
 
 #[test]
-fn one_more_instance_costs_six_steps() {
+fn one_more_instance_costs_eleven_steps() {
     let mut state = fresh_state();
     converge(&spec(&world(&[(1, 0)])), &mut state);
     insta::assert_snapshot!(lines(plan(&spec(&world(&[(1, 0), (1, 1)])), &state).steps), @"
     add tr-000000001001 . fa:16:3e:00:01:01 to guard_mac
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
+    add tr-000000001001 . 0xfa163e000101 to guard_hardware
     add tr-000000001001 : 1 to heard_by
+    add 10.0.1.11 to guest4
     add 10.0.1.11 : jump out_1 to egress4
     add 10.0.1.11 : jump in_1 to ingress4
     add 10.0.1.11 to members4_1
@@ -419,6 +433,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add tr-000000002000 . fa:16:3e:00:02:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
     add tr-000000002000 . fa:16:3e:00:02:00 . 10.0.2.10 to guard_ip4
+    add tr-000000001000 . 0xfa163e000100 to guard_hardware
+    add tr-000000002000 . 0xfa163e000200 to guard_hardware
     add tr-000000001000 : 1 to heard_by
     add tr-000000002000 : 1 to heard_by
     add eth1 to shared_uplink
@@ -437,6 +453,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
     add 10.0.2.0/24 . br102 to nat_local
+    add 10.0.1.10 to guest4
+    add 10.0.2.10 to guest4
     add 10.0.1.10 : jump out_1 to egress4
     add 10.0.2.10 : jump out_1 to egress4
     add 10.0.1.10 : jump in_1 to ingress4
@@ -650,6 +668,9 @@ fn the_tables_are_these() {
     	set guard_nd {
     		typeof iifname . ether saddr . @th,64,128
     	}
+    	set guard_hardware {
+    		typeof iifname . @th,208,48
+    	}
     	set guard_range4 {
     		type ifname . ether_addr . ipv4_addr
     		flags interval
@@ -690,31 +711,61 @@ fn the_tables_are_these() {
     		ether type 8021q drop
     		ether type 8021ad drop
     		iifname . ether saddr != @guard_mac drop
-    		ip option lsrr exists drop
-    		ip option ssrr exists drop
-    		ip saddr 0.0.0.0 ip daddr 255.255.255.255 ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 accept
+    		ip hdrlength > 5 @nh,160,32 != 0x94040000 drop
+    		ip hdrlength > 6 drop
+    		ip frag-off & 0x1fff == 0 udp sport 68 udp dport 67 @th,64,24 0x010106 iifname . @th,288,48 @guard_hardware jump from_client
+    		ip frag-off & 0x1fff == 0 udp dport 67 drop
     		ip frag-off & 0x1fff == 0 udp sport 67 drop
     		ip frag-off & 0x1fff == 0 udp dport 68 drop
+    		ether type ip igmp type membership-query drop
     		iifname . ether saddr . ip saddr @guard_ip4 meta l4proto != 255 accept
     		iifname . ether saddr . ip saddr @guard_range4 meta l4proto != 255 meta mark set 0x7e570001 accept
-    		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
-    		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
+    		arp htype 1 arp ptype ip arp hlen 6 arp plen 4 jump from_instance_arp
     		ether type ip6 jump from_instance6
     		iifname . ether type @guard_ether_type accept
     		drop
     	}
+    	chain from_client {
+    		ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept
+    		iifname . ether saddr . ip saddr @guard_ip4 accept
+    	}
+    	chain from_instance_arp {
+    		iifname . arp saddr ether . arp saddr ip @guard_ip4 accept
+    		arp saddr ip 0.0.0.0 arp operation request iifname . arp saddr ether . arp daddr ip @guard_ip4 accept
+    	}
     	chain from_instance6 {
+    		exthdr rt exists drop
+    		icmpv6 type nd-neighbor-solicit goto from_neighbour
+    		icmpv6 type nd-neighbor-advert goto from_neighbour
+    		icmpv6 type nd-router-solicit goto from_stranger
     		icmpv6 type nd-router-advert drop
     		icmpv6 type nd-redirect drop
-    		icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @guard_nd drop
-    		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @guard_nd accept
-    		ip6 saddr :: icmpv6 type nd-router-solicit accept
+    		icmpv6 type mld-listener-query drop
     		ip6 saddr :: icmpv6 type mld2-listener-report accept
+    		udp dport 547 @th,64,8 < 12 iifname . ether saddr . ip6 saddr @guard_ip6 accept
+    		udp dport 547 drop
     		udp sport 547 drop
     		udp dport 546 drop
-    		rt type 0 drop
     		iifname . ether saddr . ip6 saddr @guard_ip6 meta l4proto != 255 accept
     		iifname . ether saddr . ip6 saddr @guard_range6 meta l4proto != 255 meta mark set 0x7e570001 accept
+    		drop
+    	}
+    	chain from_neighbour {
+    		ip6 nexthdr != ipv6-icmp drop
+    		ip6 length > 32 drop
+    		ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . ether saddr . @th,64,128 @guard_nd accept
+    		iifname . ether saddr . ip6 saddr != @guard_ip6 drop
+    		icmpv6 type nd-neighbor-advert iifname . ether saddr . @th,64,128 != @guard_nd drop
+    		ip6 length 24 accept
+    		ip6 length 32 iifname . @th,208,48 @guard_hardware accept
+    		drop
+    	}
+    	chain from_stranger {
+    		ip6 nexthdr != ipv6-icmp drop
+    		ip6 saddr :: ip6 length 8 accept
+    		iifname . ether saddr . ip6 saddr != @guard_ip6 drop
+    		ip6 length 8 accept
+    		ip6 length 16 iifname . @th,80,48 @guard_hardware accept
     		drop
     	}
     	chain to_instance {
@@ -728,6 +779,7 @@ fn the_tables_are_these() {
     		ether type ip6 drop
     	}
     	chain to_many {
+    		oifname . ether saddr @guard_mac drop
     		icmpv6 type nd-neighbor-solicit accept
     		icmpv6 type nd-neighbor-advert accept
     		icmpv6 type nd-router-advert accept

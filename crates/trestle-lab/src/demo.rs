@@ -127,6 +127,7 @@ fn make(lab: &Lab, story: &mut Story<'_>) -> Result<()> {
                 name: name.into(),
                 project: Some(PROJECT.into()),
                 interfaces: Some(vec![interface]),
+                ..NewInstance::default()
             };
             let instance = lab.ask(client.create_instance(&instance))?;
             let interface = instance.interfaces.first().context("the instance has no interface")?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use trestle_api::client::{Client, ClientConfig};
-use trestle_api::{Attached, NewHost, NewToken, Role};
+use trestle_api::{Attached, NewHost, NewProject, NewSecurityGroupRule, NewToken, Role};
 
 use crate::asking::Asking;
 use crate::daemon::Daemon;
@@ -190,6 +190,18 @@ impl Lab {
         E: std::error::Error + Send + Sync + 'static,
     {
         Ok(self.asking.wait(future)??)
+    }
+
+    /// Makes a project whose instances are reached by everybody: its default security group lets in what
+    /// any other would have to be asked for.
+    ///
+    /// # Errors
+    /// Where the controller refuses.
+    pub fn open_project(&self, name: &str) -> Result<()> {
+        let client = self.client()?;
+        self.ask(client.create_project(&NewProject { name: name.to_owned() }))?;
+        let all = NewSecurityGroupRule { direction: "ingress".to_owned(), ..NewSecurityGroupRule::default() };
+        self.ask(client.add_security_group_rule("default", Some(name), &all)).map(drop)
     }
 
     /// Runs `trestle` as a user of this machine would, from outside of the lab.

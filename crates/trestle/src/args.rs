@@ -74,6 +74,10 @@ pub(crate) enum Command {
     Pool(commands::pool::PoolCommand),
     #[command(subcommand, name = "floating-ip")]
     FloatingIp(commands::floating_ip::FloatingIpCommand),
+    #[command(subcommand, name = "security-group")]
+    SecurityGroup(commands::security_group::SecurityGroupCommand),
+    #[command(subcommand, name = "address-group")]
+    AddressGroup(commands::address_group::AddressGroupCommand),
     #[command(subcommand)]
     Dns(commands::dns::DnsCommand),
     #[command(subcommand)]
@@ -86,6 +90,7 @@ pub(crate) enum Command {
     Detach(commands::attach::DetachArgs),
     Inject(commands::inject::InjectArgs),
     Plan(commands::plan::PlanArgs),
+    Doctor(commands::doctor::DoctorArgs),
     #[command(subcommand)]
     Lab(commands::lab::LabCommand),
     Completions(commands::completions::CompletionsArgs),

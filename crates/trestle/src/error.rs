@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 use trestle_agent::{AgentError, ConnectError};
 use trestle_api::client::ClientError;
 use trestle_api::local::LocalError;
-use trestle_api::{ApiError, FieldProblem};
+use trestle_api::{ApiError, FieldProblem, InvalidRuleText};
 use trestle_controller::server::ServeError;
 use trestle_inject::InjectError;
 
@@ -38,6 +38,14 @@ pub(crate) enum CommandError {
         /// What would be done: `deleting network public`.
         deed: String,
     },
+    /// The doctor found something that does not work.
+    #[error("{broken} on this host {verb} broken", verb = if *.count == 1 { "is" } else { "are" })]
+    Broken {
+        /// How many.
+        count: usize,
+        /// The same in words.
+        broken: String,
+    },
     /// The person said no.
     #[error("nothing was deleted")]
     SaidNo,
@@ -55,6 +63,9 @@ pub(crate) enum CommandError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// The words are no rule of a security group.
+    #[error(transparent)]
+    Rule(#[from] InvalidRuleText),
     /// Every network of the instance has DHCP.
     #[error("instance {0} has no interface on a network of type flat")]
     NothingToInject(String),
@@ -102,13 +113,14 @@ impl CommandError {
             Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
-            Self::SaidNo | Self::DoesNotPass(_) => return None,
+            Self::Rule(_) => "`trestle security-group rule add --help` shows examples",
+            Self::SaidNo | Self::Broken { .. } | Self::DoesNotPass(_) => return None,
         })
     }
 
     fn exit_code(&self) -> u8 {
         match self {
-            Self::NeedsYes { .. } | Self::NoUser(_) | Self::NoNamespace { .. } => 2,
+            Self::NeedsYes { .. } | Self::NoUser(_) | Self::NoNamespace { .. } | Self::Rule(_) => 2,
             _ => 1,
         }
     }

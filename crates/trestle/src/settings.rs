@@ -124,7 +124,7 @@ const fn option(name: &'static str, meaning: &'static str, unset: &'static str) 
     OptionText { name, meaning, unset }
 }
 
-const SERVER: [OptionText; 22] = [
+const SERVER: [OptionText; 25] = [
     option("state_dir", "The folder of the database, the first admin token and the local socket.", ""),
     option(
         "database",
@@ -163,6 +163,17 @@ const SERVER: [OptionText; 22] = [
     ),
     option("quota_fixed_ips", "How many fixed IPs its instances may have, in the same way.", ""),
     option("quota_floating_ips", "How many floating IPs it may have, in the same way.", ""),
+    option("quota_security_groups", "How many security groups it may have, in the same way.", ""),
+    option(
+        "quota_security_group_rules",
+        "How many rules each of its security groups may have, in the same way.",
+        "",
+    ),
+    option(
+        "security_group_default_rules",
+        "What the security group `default` of each new project allows, besides that its members reach\neach other and everybody: [\"ingress tcp 22 from 10.0.0.0/8\", \"ingress icmp type 8\"].",
+        "",
+    ),
     option(
         "flat_network_bridge",
         "The bridge of networks of the types flat_dhcp and flat that name none. If not set: each must\nname one.",

@@ -76,6 +76,17 @@ pub enum ObserveError {
         /// What it said.
         source: NftError,
     },
+    /// A socket to the kernel cannot be opened.
+    #[error("cannot open a netlink socket")]
+    Socket(#[source] io::Error),
+    /// A program did not say what it was asked.
+    #[error("cannot ask `{program}`")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file or folder cannot be read.
     #[error("cannot read {path}")]
     File {
@@ -206,6 +217,9 @@ pub enum ApplyError {
     /// The transaction this step is part of was refused as a whole.
     #[error("nftables refused the change")]
     Nftables(#[source] Arc<NftError>),
+    /// A chain of security groups cannot be made. What it was before, if it was there, goes on.
+    #[error("nftables refused these rules, and those from before go on")]
+    Chain(#[source] Arc<NftError>),
     /// A step before this one failed, and doing this one would leave the host worse off: a device
     /// without its guard, or addresses where nothing reaches them.
     #[error("not tried, because a step that it rests on failed")]

@@ -8,12 +8,12 @@ pub mod error;
 pub mod linux;
 pub mod sim;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use trestle_api::agent::Feature;
+use trestle_api::agent::{Feature, RuleCounter};
 use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key};
 use trestle_core::state::HostState;
@@ -49,6 +49,9 @@ pub trait Host: Send + Sync + 'static {
     /// Whether any floating IP of this host has been claimed by another one. The kernel notes it when
     /// it hears the claim, and tells nobody.
     fn is_claimed(&self) -> impl Future<Output = Result<bool, ObserveError>> + Send;
+
+    /// What each rule of security groups has decided on since it was made here, by the rule's number.
+    fn rule_counters(&self) -> impl Future<Output = Result<BTreeMap<u32, RuleCounter>, ObserveError>> + Send;
 
     /// The names of the network devices that it has now; `None` if it cannot be told.
     fn devices(&self) -> Option<BTreeSet<LinkName>>;

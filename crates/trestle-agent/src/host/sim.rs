@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
-use trestle_api::agent::Feature;
+use trestle_api::agent::{Feature, RuleCounter};
 use trestle_core::plan::Step;
 use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key, Set};
@@ -144,6 +144,10 @@ impl Host for SimHost {
     async fn is_claimed(&self) -> Result<bool, ObserveError> {
         let claimed = |key: &Key| matches!(key, Key::Element(Set::Yielded | Set::Yielded6, _));
         Ok(self.read()?.objects.keys().any(claimed))
+    }
+
+    async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
+        Ok(BTreeMap::new())
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

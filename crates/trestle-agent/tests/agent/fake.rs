@@ -1,6 +1,6 @@
 //! A controller and a machine that follow a script, and an agent between them.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -12,7 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use trestle_agent::host::{Change, Host, ObserveError, SimHost, StepFailure};
 use trestle_agent::{AgentConfig, AgentError, Controller, ControllerError};
-use trestle_api::agent::{Drift, Feature, Report, SpecQuery};
+use trestle_api::agent::{Drift, Feature, Report, RuleCounter, SpecQuery};
 use trestle_api::{ApiError, AttachRequest, Attached};
 use trestle_core::compile::compile;
 use trestle_core::plan::Step;
@@ -352,6 +352,10 @@ impl Host for Machine {
 
     async fn is_claimed(&self) -> Result<bool, ObserveError> {
         self.host.is_claimed().await
+    }
+
+    async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
+        self.host.rule_counters().await
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

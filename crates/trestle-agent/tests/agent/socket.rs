@@ -168,6 +168,8 @@ async fn status_says_how_the_agent_is() {
     assert_eq!((status.interfaces, status.objects), (1, setup.controller.spec().objects.len()));
     assert_eq!(status.dnsmasqs.len(), 1);
     assert!(status.dnsmasqs[0].running);
+    let LocalReply::Spec(Some(spec)) = setup.ask(LocalRequest::Spec).await else { panic!() };
+    assert_eq!(spec, setup.controller.spec());
 
     setup.controller.set_away(true);
     setup.machine.host.disturb("kill (pid 7)", "x", |state| {
@@ -188,7 +190,7 @@ async fn the_socket_is_root_s_alone_and_refuses_what_is_no_request() {
     let setup = setup().await;
     let socket = setup.dir.path().join("agent.sock");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
-    insta::assert_snapshot!(raw(&socket, "{\"reboot\":{}}\n").await, @r#"{"error":{"code":"malformed","message":"not a request: unknown variant `reboot`, expected one of `attach`, `detach`, `plan`, `status` at line 1 column 9"}}"#);
+    insta::assert_snapshot!(raw(&socket, "{\"reboot\":{}}\n").await, @r#"{"error":{"code":"malformed","message":"not a request: unknown variant `reboot`, expected one of `attach`, `detach`, `plan`, `status`, `spec` at line 1 column 9"}}"#);
     setup.agent.stop().await;
 }
 

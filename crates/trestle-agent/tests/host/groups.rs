@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 
 use trestle_agent::host::Host;
-use trestle_core::spec::HostSpec;
+use trestle_core::plan::Step;
+use trestle_core::spec::{HostSpec, Key, Object, Table};
 use trestle_core::types::{Direction, IcmpType, IpProtocol};
 use trestle_core::world::{Attachment, Interface, Ipv6Mode, Plug, Remote, Rule, Security, Traffic, World};
 
@@ -251,7 +252,7 @@ fn messages_of_icmp_are_told_by_their_type_and_answers_are_answers() {
         for _ in 0..10 {
             sh("nft flush set inet trestle_groups current");
             std::thread::sleep(std::time::Duration::from_millis(200));
-            let judged = [trestle_core::plan::Step::JudgeAnew].into();
+            let judged = [Step::JudgeAnew].into();
             assert!(bench.host.apply(&judged).await.is_empty());
         }
         wait_until("it is over", || {
@@ -471,5 +472,51 @@ fn what_another_program_does_to_the_groups_is_undone() {
             assert_eq!(one.reaches_both(&two), [true, true], "{damage}");
             assert_eq!(stranger.reaches_both(&two), [false, false], "{damage}");
         }
+    });
+}
+
+/// Rules that cannot be made are not made by Trestle: the kernel lacks something.
+#[test]
+fn rules_that_cannot_be_made_leave_those_before_and_hold_nobody_else_up() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let (one, two) = (Guest::new(&mut world, 1, &[1]), Guest::new(&mut world, 2, &[1]));
+        apply(&bench, &world).await;
+        [&one, &two].iter().for_each(|guest| guest.begin());
+        wait_until("they are found", || one.reaches_both(&two) == [true, true]);
+        let late = Guest::new(&mut world, 3, &[1]);
+        let mut wanted = without_dnsmasq(spec(&world));
+        let chain = Key::Chain("to_1".to_owned());
+        wanted.objects.insert(chain.clone(), Object::Chain("no such rule".to_owned()));
+        let failures = bench.host.apply(&bench.plan(&wanted).await.steps).await;
+        let failed: Vec<Key> = failures.iter().map(|failure| failure.step.key()).collect();
+        assert_eq!(failed, [chain], "{failures:#?}");
+        late.begin();
+        assert_eq!(one.reaches_both(&late), [true, true]);
+        assert_eq!(late.reaches_both(&two), [true, true]);
+    });
+}
+
+#[test]
+fn where_no_guard_is_and_none_can_be_made_guests_are_cut_off() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let (one, two) = (Guest::new(&mut world, 1, &[1]), Guest::new(&mut world, 2, &[1]));
+        let wanted = apply(&bench, &world).await;
+        [&one, &two].iter().for_each(|guest| guest.begin());
+        wait_until("they are found", || one.reaches_both(&two) == [true, true]);
+        sh("nft flush ruleset");
+        let spoilt = |step: Step| match step {
+            Step::PutRuleset { table: Table::Guard, .. } => {
+                Step::PutRuleset { table: Table::Guard, text: "no such text".to_owned() }
+            }
+            step => step,
+        };
+        let steps = bench.plan(&wanted).await.steps.into_iter().map(spoilt).collect();
+        assert!(!bench.host.apply(&steps).await.is_empty());
+        assert_eq!(one.reaches_both(&two), [false; 2]);
+        bench.converge(&wanted).await;
+        wait_until("they are found again", || one.reaches_both(&two) == [true; 2]);
+        assert_eq!(bench.plan(&wanted).await, Default::default());
     });
 }

@@ -7,6 +7,7 @@ mod bench;
 #[path = "../../../trestle-core/tests/common/mod.rs"]
 mod cloud;
 
+mod attacks;
 mod explain;
 mod floating;
 mod groups;

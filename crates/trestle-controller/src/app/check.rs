@@ -4,11 +4,13 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use jiff::Timestamp;
 use trestle_api::{FieldProblem, Page, PageQuery};
 use trestle_core::ownership::DEVICE_PREFIX;
-use trestle_core::types::{LinkName, Name};
+use trestle_core::types::{Family, LinkName, Name};
 use uuid::Uuid;
 
+use crate::app::Caller;
 use crate::error::AppError;
 
 /// How many things a page has unless asked for more or less.
@@ -65,6 +67,37 @@ impl Checks {
         address
     }
 
+    /// The text as a time, if it is one.
+    pub(super) fn time(&mut self, field: &str, text: &str) -> Option<Timestamp> {
+        let time = text.parse().ok();
+        if time.is_none() {
+            let message = format!("`{text}` is not a time: write it as 2026-11-29T01:00:00Z");
+            self.add(field, "bad_time", message);
+        }
+        time
+    }
+
+    /// The text as a family, if it is one.
+    pub(super) fn family(&mut self, field: &str, text: &str) -> Option<Family> {
+        match text {
+            "ipv4" => Some(Family::Ipv4),
+            "ipv6" => Some(Family::Ipv6),
+            other => {
+                self.add(field, "bad_family", format!("`{other}` is no family: use ipv4 or ipv6"));
+                None
+            }
+        }
+    }
+
+    /// The project that is to own a new thing, by name or id: a member's own if none is named.
+    pub(super) fn owner(&mut self, caller: &Caller, named: Option<&str>, what: &str) -> Option<String> {
+        let owner = named.map(str::to_owned).or_else(|| caller.only_project().map(|id| id.to_string()));
+        if owner.is_none() {
+            self.add("project", "required", format!("{what} needs a project"));
+        }
+        owner
+    }
+
     /// A name for a new thing; one that reads as an id would be ambiguous.
     pub(super) fn name(&mut self, field: &str, text: &str) -> Option<Name> {
         if text.is_empty() {
@@ -101,6 +134,16 @@ pub(super) fn invalid(field: impl Into<String>, code: &str, message: impl Displa
     let mut checks = Checks::default();
     checks.add(field, code, message);
     AppError::invalid(checks.problems)
+}
+
+/// The only thing that has this name or id.
+pub(super) fn only_one<T>(mut found: Vec<T>, what: &str, text: &str) -> Result<T, AppError> {
+    if found.len() > 1 {
+        let article = if what.starts_with('a') || what.starts_with('i') { "an" } else { "a" };
+        let message = format!("several projects have {article} {what} `{text}`: say which project");
+        return Err(invalid("project", "required", message));
+    }
+    found.pop().ok_or_else(|| AppError::not_found(what, text))
 }
 
 /// A name or id as the store has it: ids in lower case with hyphens.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use tokio::time::{MissedTickBehavior, interval};
 use trestle_api::{HistoryFilter, Holding, Page, PageQuery};
 
@@ -34,16 +34,7 @@ impl App {
         let limit = check::limit(page)?;
         let mut checks = Checks::default();
         let address = checks.address("address", Some(address));
-        let at: Option<Timestamp> = match filter.at.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(at)) => Some(at),
-            Some(Err(_)) => {
-                let text = filter.at.as_deref().unwrap_or_default();
-                let message = format!("`{text}` is not a time: write it as 2026-11-29T01:00:00Z");
-                checks.add("at", "bad_time", message);
-                None
-            }
-        };
+        let at = filter.at.as_deref().and_then(|text| checks.time("at", text));
         let before: Option<i64> = checks.optional("after", "bad_cursor", page.after.as_deref());
         checks.finish()?;
         let address: IpAddr =

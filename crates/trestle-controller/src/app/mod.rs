@@ -4,6 +4,7 @@
 //! wrong with the request, and changes nothing unless all of it can be done. Arguments that name
 //! a thing are its name or its id.
 
+mod address_group;
 mod agent;
 mod attachment;
 mod caller;
@@ -22,9 +23,11 @@ mod presence;
 mod project;
 mod quota;
 mod report;
+mod security_group;
 mod token;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,6 +43,7 @@ use trestle_core::world::Options;
 pub use self::caller::Caller;
 use self::history::Sweep;
 use self::presence::Presence;
+use self::security_group::{Expiry, RuleWish, read_default_rules};
 use crate::config::ControllerConfig;
 use crate::error::AppError;
 use crate::feed::{self, Feed};
@@ -58,7 +62,8 @@ struct Inner {
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
     config: ControllerConfig,
-    tasks: [AbortHandle; 3],
+    default_rules: Vec<RuleWish>,
+    tasks: [AbortHandle; 4],
 }
 
 impl Drop for Inner {
@@ -135,6 +140,14 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
+    /// The option `security_group_default_rules` has a text that is no rule for every new project.
+    #[error("cannot use `{rule}` of the option security_group_default_rules")]
+    DefaultRule {
+        /// The text.
+        rule: String,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The database cannot be used.
     #[error("cannot use the database {url}")]
     Database {
@@ -168,6 +181,7 @@ impl App {
 
     /// As [`App::open`], with a clock of the caller's.
     pub async fn open_with(config: &ControllerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let default_rules = read_default_rules(&config.security_group_default_rules)?;
         let unusable = |source| OpenError::StateDir { path: config.state_dir.clone(), source };
         config.make_state_dir().map_err(unusable)?;
         let url = match &config.database {
@@ -193,8 +207,10 @@ impl App {
         let watcher = tokio::spawn(watching.watch()).abort_handle();
         let sweep = Sweep::new(Arc::clone(&store), Arc::clone(&clock), config.address_history_days);
         let sweeper = tokio::spawn(sweep.sweep()).abort_handle();
-        let tasks = [follower, watcher, sweeper];
-        let inner = Inner { store, feed, clock, config: config.clone(), tasks };
+        let expiry = Expiry::new(Arc::clone(&store), Arc::clone(&clock));
+        let ender = tokio::spawn(expiry.sweep()).abort_handle();
+        let tasks = [follower, watcher, sweeper, ender];
+        let inner = Inner { store, feed, clock, config: config.clone(), default_rules, tasks };
         let app = Self { inner: Arc::new(inner) };
         app.ensure_admin_token(&config.admin_token_path()).await?;
         Ok(app)
@@ -283,12 +299,30 @@ impl App {
         &self.inner.config
     }
 
+    /// What each new project's default security group allows.
+    fn default_rules(&self) -> &[RuleWish] {
+        &self.inner.default_rules
+    }
+
     /// Whether the host's agent is connected to this controller.
     fn is_connected_here(&self, host: HostId) -> bool {
         let now = self.now();
         let heard = self.feed().last_heard(host, now);
         heard.is_some_and(|heard| now.duration_since(heard) <= feed::SILENCE)
     }
+}
+
+/// What there are, for people.
+fn listed<T: Display>(things: impl IntoIterator<Item = T>) -> String {
+    let things: Vec<String> = things.into_iter().map(|thing| thing.to_string()).collect();
+    if things.is_empty() { "none".to_owned() } else { things.join(" and ") }
+}
+
+/// What of these fields became another, for people.
+fn changes<const N: usize>(fields: [(&str, String, String); N]) -> String {
+    let changes = fields.into_iter().filter(|(_, old, new)| old != new);
+    let changes: Vec<String> = changes.map(|(field, old, new)| format!("{field} {old} → {new}")).collect();
+    changes.join(", ")
 }
 
 /// Raises the revision: this controller may have other options or compile otherwise than the one

@@ -6,7 +6,7 @@ use trestle_core::types::ProjectId;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
-use crate::app::{App, Caller, pool};
+use crate::app::{App, Caller, address_group, pool, security_group};
 use crate::config::Limit;
 use crate::error::AppError;
 use crate::store::Write;
@@ -31,8 +31,10 @@ impl App {
         let project = ProjectRecord { id, name, created_at, quota: Limits::default(), auto_assign: None };
         project::insert(write.connection(), &project).await?;
         write.log(change("project.created", format!("project `{}` was made", project.name), &project));
+        self.make_default_group(&mut write, &project).await?;
+        let usage = project::usage(write.connection(), project.id).await?;
         write.commit().await?;
-        Ok(self.project_answer(project, Usage::default()))
+        Ok(self.project_answer(project, usage))
     }
 
     /// The projects that the caller may see.
@@ -66,6 +68,8 @@ impl App {
             ("networks", patch.networks),
             ("fixed_ips", patch.fixed_ips),
             ("floating_ips", patch.floating_ips),
+            ("security_groups", patch.security_groups),
+            ("security_group_rules", patch.security_group_rules),
         ];
         for (field, number) in fields {
             if let Some(Err(error)) = number.map(Limit::try_from) {
@@ -80,6 +84,8 @@ impl App {
             networks: patch.networks.or(kept.networks),
             fixed_ips: patch.fixed_ips.or(kept.fixed_ips),
             floating_ips: patch.floating_ips.or(kept.floating_ips),
+            security_groups: patch.security_groups.or(kept.security_groups),
+            security_group_rules: patch.security_group_rules.or(kept.security_group_rules),
         };
         let usage = project::usage(write.connection(), record.id).await?;
         if record.quota != kept {
@@ -96,7 +102,7 @@ impl App {
         Ok(self.project_answer(record, usage))
     }
 
-    /// Deletes a project that owns nothing. Admins only.
+    /// Deletes a project that owns nothing but its security and address groups. Admins only.
     pub async fn delete_project(&self, caller: &Caller, project: &str) -> Result<(), AppError> {
         caller.must_be_admin("deleting a project")?;
         let mut write = self.write().await?;
@@ -108,6 +114,8 @@ impl App {
                 "delete instances with `trestle instance delete`, and take networks from it with `trestle network disassociate` or `delete`, floating IPs with `trestle floating-ip release`, and DNS domains with `trestle dns domain delete`",
             ));
         }
+        security_group::log_deleted(&mut write, project.id).await?;
+        address_group::log_deleted(&mut write, project.id).await?;
         project::delete(write.connection(), project.id).await?;
         write.log(change("project.deleted", format!("project `{}` was deleted", project.name), &project));
         write.commit().await?;
@@ -158,6 +166,19 @@ pub(super) async fn find(
     let found = project::find(connection, &check::reference(text)).await?;
     let visible = |project: &ProjectRecord| caller.only_project().is_none_or(|only| only == project.id);
     found.filter(visible).ok_or_else(|| AppError::not_found("project", text))
+}
+
+/// The project to look into: the one of this name or id, or the only one the caller may see, if there
+/// is one.
+pub(super) async fn wanted(
+    connection: &mut AnyConnection,
+    caller: &Caller,
+    text: Option<&str>,
+) -> Result<Option<ProjectId>, AppError> {
+    match text {
+        Some(text) => Ok(Some(find(connection, caller, text).await?.id)),
+        None => Ok(caller.only_project()),
+    }
 }
 
 fn change(kind: &'static str, message: String, project: &ProjectRecord) -> Change {

@@ -6,6 +6,7 @@ use crate::error::AppError;
 use crate::store::Write;
 use crate::store::floating_ip;
 use crate::store::project::{self, ProjectRecord};
+use crate::store::security_group::{self, GroupRecord};
 use trestle_api::Quota;
 
 impl App {
@@ -16,6 +17,8 @@ impl App {
             networks: limit(kept.networks, config.quota_networks),
             fixed_ips: limit(kept.fixed_ips, config.quota_fixed_ips),
             floating_ips: limit(kept.floating_ips, config.quota_floating_ips),
+            security_groups: limit(kept.security_groups, config.quota_security_groups),
+            security_group_rules: limit(kept.security_group_rules, config.quota_security_group_rules),
         }
     }
 
@@ -65,6 +68,30 @@ impl App {
         let used = floating_ip::counted(write.connection(), project.id).await?;
         refuse_over(project, ("floating IPs", limit), used, more)
     }
+
+    /// Fails if the project may not have one more security group.
+    pub(super) async fn refuse_security_groups_over_quota(
+        &self,
+        write: &mut Write,
+        project: &ProjectRecord,
+    ) -> Result<(), AppError> {
+        let Some(limit) = self.quota(project).security_groups else { return Ok(()) };
+        let used = project::usage(write.connection(), project.id).await?.security_groups;
+        refuse_over(project, ("security groups", limit), used, 1)
+    }
+
+    /// Fails if a security group of the project may not have one more rule.
+    pub(super) async fn refuse_rules_over_quota(
+        &self,
+        write: &mut Write,
+        group: &GroupRecord,
+    ) -> Result<(), AppError> {
+        let owner = project::find(write.connection(), &group.project.to_string()).await?;
+        let owner = owner.ok_or_else(|| AppError::defect("a security group has no project"))?;
+        let Some(limit) = self.quota(&owner).security_group_rules else { return Ok(()) };
+        let used = security_group::count_rules(write.connection(), group.id).await?;
+        refuse_over_of(&format!("security group `{}`", group.name), ("rules", limit), used, 1)
+    }
 }
 
 /// What was set for a project wins over the option.
@@ -72,19 +99,17 @@ fn limit(kept: Option<i64>, option: Limit) -> Option<u32> {
     kept.and_then(|kept| Limit::try_from(kept).ok()).unwrap_or(option).number()
 }
 
-fn refuse_over(
-    project: &ProjectRecord,
-    (what, limit): (&str, u32),
-    used: u64,
-    more: u64,
-) -> Result<(), AppError> {
+fn refuse_over(project: &ProjectRecord, what: (&str, u32), used: u64, more: u64) -> Result<(), AppError> {
+    refuse_over_of(&format!("project `{}`", project.name), what, used, more)
+}
+
+/// As [`refuse_over`], of whatever has these.
+fn refuse_over_of(owner: &str, (what, limit): (&str, u32), used: u64, more: u64) -> Result<(), AppError> {
     if used.saturating_add(more) <= limit.into() {
         return Ok(());
     }
-    let message = format!(
-        "project `{}` has {used} of the {limit} {what} that it may have, and this takes {more} more",
-        project.name
-    );
+    let message =
+        format!("{owner} has {used} of the {limit} {what} that it may have, and this takes {more} more");
     Err(AppError::conflict("quota_exceeded", message)
         .hint("delete what is not needed, or raise the limit with `trestle project set-quota`"))
 }

@@ -3,11 +3,11 @@
 //! Whoever holds an agent's token can say anything, and what is kept of it reaches terminals and
 //! logs: it is made harmless and short at this door.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::AnyConnection;
 use trestle_api::ApiError;
-use trestle_api::agent::{Drift, Report};
+use trestle_api::agent::{Drift, Report, RuleCounter};
 use trestle_core::plan::Problem;
 use trestle_core::types::HostId;
 use trestle_core::world::Host;
@@ -33,6 +33,9 @@ const AGENT_PROBLEMS: usize = 16;
 
 /// How many of a host's devices and of its addresses are kept.
 const DEVICES: usize = 1024;
+
+/// How many rules' counters are kept of one report.
+const COUNTERS: usize = 20_000;
 
 impl App {
     /// Takes in what an agent saw. The host's agent only.
@@ -68,12 +71,12 @@ impl App {
         let what = (!same).then_some(&report);
         if news.is_empty() {
             let mut transaction = self.store().observe().await?;
-            put(&mut transaction, host.id, &status, what).await?;
+            put(&mut transaction, host.id, (&status, &report.rule_counters), what).await?;
             let committed = transaction.commit().await;
             committed.map_err(|source| StoreError::Query { operation: "commit a report", source })?;
         } else {
             let mut write = self.write().await?;
-            put(write.connection(), host.id, &status, what).await?;
+            put(write.connection(), host.id, (&status, &report.rule_counters), what).await?;
             for change in news {
                 write.log(change);
             }
@@ -99,6 +102,7 @@ fn tidied(report: Report, asked_for: u64) -> Report {
         missing_features: report.missing_features,
         devices: report.devices.into_iter().take(DEVICES).collect(),
         addresses: report.addresses.into_iter().take(DEVICES).collect(),
+        rule_counters: report.rule_counters.into_iter().take(COUNTERS).collect(),
     }
 }
 
@@ -142,10 +146,11 @@ fn tidied_text(text: &str, longest: usize) -> String {
 async fn put(
     connection: &mut AnyConnection,
     host: HostId,
-    status: &Status<'_>,
+    (status, counters): (&Status<'_>, &BTreeMap<u32, RuleCounter>),
     changed: Option<&Report>,
 ) -> Result<(), StoreError> {
     observed::put_status(connection, host, status).await?;
+    observed::put_counters(connection, host, counters).await?;
     if let Some(report) = changed {
         observed::put_problems(connection, host, &report.problems).await?;
         let leases = report.leases.iter().map(|lease| (lease.address, lease.mac)).collect();

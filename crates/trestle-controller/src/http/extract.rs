@@ -73,11 +73,11 @@ where
     }
 }
 
-/// Which project an instance is looked for in.
+/// Which project a thing is looked for in.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct InProject {
-    /// The instance's project, by name or id. Needed only for a name that several projects use.
+    /// Its project, by name or id. Needed only for a name that several projects use.
     pub(super) project: Option<String>,
 }
 

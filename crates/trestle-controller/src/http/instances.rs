@@ -5,8 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use trestle_api::{
-    AttachRequest, Attached, Instance, InstanceFilter, MoveRequest, NewInstance, NewInterface, Page,
-    PageQuery,
+    AttachRequest, Attached, Instance, InstanceFilter, InterfacePatch, MoveRequest, NewInstance,
+    NewInterface, Page, PageQuery,
 };
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,7 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
         .routes(routes!(create_instance, list_instances))
         .routes(routes!(instance, delete_instance))
         .routes(routes!(add_interface))
-        .routes(routes!(delete_interface))
+        .routes(routes!(patch_interface, delete_interface))
         .routes(routes!(attach))
         .routes(routes!(detach))
         .routes(routes!(move_instance))
@@ -107,11 +107,33 @@ async fn add_interface(
     Ok(Created(app.add_interface(&caller, &instance, within.project.as_deref(), new).await?))
 }
 
+/// Changes what an interface is held to. If its host is connected, it has followed when this is
+/// answered, or two seconds have passed.
+#[utoipa::path(patch, path = "/v1/instances/{instance}/interfaces/{interface}", tag = "instances",
+    request_body = InterfacePatch,
+    params(
+        ("instance" = String, Path, description = "the instance, by name or id"),
+        ("interface" = String, Path, description = "the interface, by id, or its network, by name or id"),
+        InProject,
+    ), responses(
+    (status = 200, description = "the instance as it is now", body = Instance), Refusals, Collisions,
+))]
+async fn patch_interface(
+    State(app): State<App>,
+    Authenticated(caller): Authenticated,
+    Path((instance, interface)): Path<(String, String)>,
+    Query(within): Query<InProject>,
+    JsonBody(patch): JsonBody<InterfacePatch>,
+) -> Answer<Json<Instance>> {
+    let instance = (instance.as_str(), within.project.as_deref());
+    Ok(Json(app.patch_interface(&caller, instance, &interface, patch).await?))
+}
+
 /// Takes an interface from an instance; its addresses are free again.
 #[utoipa::path(delete, path = "/v1/instances/{instance}/interfaces/{interface}", tag = "instances",
     params(
         ("instance" = String, Path, description = "the instance, by name or id"),
-        ("interface" = String, Path, description = "the interface, by id"),
+        ("interface" = String, Path, description = "the interface, by id, or its network, by name or id"),
         InProject,
     ), responses(
     (status = 200, description = "the instance without it", body = Instance), Refusals, Collisions,

@@ -4,6 +4,7 @@
 //! document come from the same attributes, so they cannot drift. Whatever goes wrong, axum's own
 //! rejections included, is answered with the one error envelope.
 
+mod address_groups;
 mod answer;
 mod dns;
 mod document;
@@ -19,6 +20,7 @@ mod networks;
 mod observe;
 mod pools;
 mod projects;
+mod security_groups;
 mod service;
 mod tokens;
 
@@ -77,6 +79,8 @@ fn routes() -> OpenApiRouter<Front> {
         .merge(pools::routes())
         .merge(floating_ips::routes())
         .merge(dns::routes())
+        .merge(security_groups::routes())
+        .merge(address_groups::routes())
         .merge(history::routes())
         .merge(explain::routes())
         .merge(events::routes())

@@ -72,7 +72,7 @@ async fn patch_project(
     Ok(Json(app.patch_project(&caller, &project, patch).await?))
 }
 
-/// Deletes a project that owns nothing any more.
+/// Deletes a project that owns nothing any more but its security and address groups.
 #[utoipa::path(delete, path = "/v1/projects/{project}", tag = "projects",
     params(("project" = String, Path, description = "the project, by name or id")), responses(
     (status = 204, description = "it is gone"), Refusals, Collisions,

@@ -108,6 +108,12 @@ impl<'r> Columns<'r> {
         u32::try_from(number).ok().and_then(|small| small.try_into().ok()).ok_or_else(|| self.corrupt(number))
     }
 
+    /// A number of a type that is made of one, or nothing.
+    pub(crate) fn optional_small<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, StoreError> {
+        let number = self.optional_number()?;
+        number.map(|number| number.try_into().map_err(|_| self.corrupt(number))).transpose()
+    }
+
     /// A JSON text.
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, StoreError> {
         let text = self.text()?;
@@ -140,6 +146,16 @@ impl<'r> Columns<'r> {
             texts.map(|text| address_of(text).ok_or_else(|| self.corrupt(text))).collect::<Result<_, _>>()?;
         addresses.sort();
         Ok(addresses)
+    }
+
+    /// Texts of a type with a text form, joined by this character, or nothing for none.
+    pub(crate) fn parse_list<T: FromStr, C: FromIterator<T>>(
+        &mut self,
+        separator: char,
+    ) -> Result<C, StoreError> {
+        let joined = self.optional_text()?.unwrap_or_default();
+        let texts = joined.split(separator).filter(|text| !text.is_empty());
+        texts.map(|text| text.parse().map_err(|_| self.corrupt(text))).collect()
     }
 
     /// A time, stored as microseconds since 1970.

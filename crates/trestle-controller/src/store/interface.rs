@@ -1,15 +1,18 @@
 //! Interfaces, with their fixed IPs and what their host says of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::InterfaceState;
-use trestle_core::types::{HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId};
-use trestle_core::world::{Attachment, Interface};
+use trestle_core::types::{
+    AddressRange, HostId, InstanceId, InterfaceId, LinkName, Name, NetworkId, ProjectId,
+};
+use trestle_core::world::{Attachment, Interface, Security};
 
 use crate::store::Write;
-use crate::store::columns::Columns;
+use crate::store::columns::{self, Columns, address_text};
 use crate::store::error::{During, StoreError};
 use crate::store::history;
 
@@ -20,6 +23,8 @@ pub(crate) struct InterfaceRecord {
     pub(crate) interface: Interface,
     /// The name of its network.
     pub(crate) network_name: Name,
+    /// The names of its security groups, in order.
+    pub(crate) group_names: Vec<Name>,
     /// The floating IPs that lead to it.
     pub(crate) floating_ips: Vec<IpAddr>,
     /// The name of the host it is plugged in on.
@@ -40,7 +45,11 @@ macro_rules! columns {
          i.next_host, x.name, i.next_plug, i.last_host, i.generation, COALESCE(o.generation_applied, 0),
          CASE WHEN EXISTS (SELECT 1 FROM observed_problems p
                            WHERE p.host = i.host AND p.key = 'link/' || i.device) THEN 1 ELSE 0 END,
-         (SELECT string_agg(g.address, ',') FROM floating_ips g WHERE g.interface = i.id), f.address "
+         (SELECT string_agg(g.address, ',') FROM floating_ips g WHERE g.interface = i.id), i.port_security,
+         (SELECT string_agg(m.security_group, ',') FROM interface_security_groups m WHERE m.interface = i.id),
+         (SELECT string_agg(s.name, ',') FROM interface_security_groups m
+          JOIN security_groups s ON s.id = m.security_group WHERE m.interface = i.id),
+         (SELECT string_agg(a.pair, ' ') FROM interface_address_pairs a WHERE a.interface = i.id), f.address "
     };
 }
 
@@ -122,6 +131,44 @@ pub(crate) async fn ports(
     Columns::of(&row).count()
 }
 
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Within {
+    /// A host's that routes for the network.
+    Gateway(IpAddr),
+    /// Another project's instance's.
+    Other(IpAddr),
+}
+
+/// An address of the network in this range that a host or another project's instance has, if there is
+/// one.
+pub(crate) async fn within(
+    connection: &mut AnyConnection,
+    network: NetworkId,
+    range: AddressRange,
+    project: ProjectId,
+) -> Result<Option<Within>, StoreError> {
+    let row = sqlx::query(
+        "SELECT f.address, CASE WHEN f.host IS NULL THEN 0 ELSE 1 END FROM fixed_ips f
+         LEFT JOIN interfaces i ON i.id = f.interface LEFT JOIN instances v ON v.id = i.instance
+         WHERE f.network = $1 AND f.address BETWEEN $2 AND $3
+           AND (f.host IS NOT NULL OR v.project <> $4) ORDER BY f.address LIMIT 1",
+    )
+    .bind(network.to_string())
+    .bind(address_text(range.first()))
+    .bind(address_text(range.last()))
+    .bind(project.to_string())
+    .fetch_optional(connection)
+    .await
+    .during("look whose the addresses of a range are")?;
+    row.map(|row| {
+        let mut columns = Columns::of(&row);
+        let address = columns.address()?;
+        Ok(if columns.flag()? { Within::Gateway(address) } else { Within::Other(address) })
+    })
+    .transpose()
+}
+
 /// A network that has a device in its bridge on a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UplinkHolder {
@@ -160,14 +207,14 @@ pub(crate) async fn uplink_holder(
     .transpose()
 }
 
-/// Puts a new one in, without its addresses, unless its MAC, device or host name is taken: then
-/// nothing, and false.
+/// Puts a new one in, without its addresses and what it is held to, unless its MAC, device or host name
+/// is taken: then nothing, and false.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
     interface: &Interface,
 ) -> Result<bool, StoreError> {
-    let sql = "INSERT INTO interfaces (id, instance, network, mac, device, hostname)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO interfaces (id, instance, network, mac, device, hostname, port_security)
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
     let result = sqlx::query(sql)
         .bind(interface.id.to_string())
         .bind(interface.instance.to_string())
@@ -175,10 +222,58 @@ pub(crate) async fn insert(
         .bind(interface.mac.to_string())
         .bind(interface.device.as_str())
         .bind(interface.hostname.as_str())
+        .bind(i64::from(interface.security.is_some()))
         .execute(connection)
         .await
         .during("insert an interface")?;
     Ok(result.rows_affected() == 1)
+}
+
+/// Writes down what it is held to, in place of what it was.
+pub(crate) async fn set_security(
+    connection: &mut AnyConnection,
+    id: InterfaceId,
+    security: Option<&Security>,
+) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM interface_security_groups WHERE interface = $1",
+        "DELETE FROM interface_address_pairs WHERE interface = $1",
+    ] {
+        let query = sqlx::query(sql).bind(id.to_string());
+        query.execute(&mut *connection).await.during("take what an interface is held to from it")?;
+    }
+    sqlx::query("UPDATE interfaces SET port_security = $2 WHERE id = $1")
+        .bind(id.to_string())
+        .bind(i64::from(security.is_some()))
+        .execute(&mut *connection)
+        .await
+        .during("change whether an interface is guarded")?;
+    insert_security(connection, id, security).await
+}
+
+/// Writes down what an interface is held to that was held to nothing.
+pub(crate) async fn insert_security(
+    connection: &mut AnyConnection,
+    id: InterfaceId,
+    security: Option<&Security>,
+) -> Result<(), StoreError> {
+    let Some(security) = security else { return Ok(()) };
+    let groups = security.groups.iter().map(ToString::to_string).collect();
+    let pairs = security.address_pairs.iter().map(ToString::to_string).collect();
+    let tables: [(&str, Vec<String>); 2] = [
+        ("interface_security_groups (interface, security_group)", groups),
+        ("interface_address_pairs (interface, pair)", pairs),
+    ];
+    for (table, values) in tables {
+        if values.is_empty() {
+            continue;
+        }
+        let sql = format!("INSERT INTO {table} VALUES {}", columns::rows(values.len(), 2));
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = values.into_iter().fold(query, |query, value| query.bind(id.to_string()).bind(value));
+        query.execute(&mut *connection).await.during("write down what an interface is held to")?;
+    }
+    Ok(())
 }
 
 /// Notes where it is plugged in from this revision on, if anywhere, and where it is about to be
@@ -293,6 +388,10 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         Some(_) => InterfaceState::Ready,
     };
     let floating_ips = columns.addresses()?;
+    let has_security = columns.flag()?;
+    let groups = columns.parse_list(',')?;
+    let group_names: BTreeSet<Name> = columns.parse_list(',')?;
+    let security = Security { groups, address_pairs: columns.parse_list(' ')? };
     let addresses = columns.optional_address()?.into_iter().collect();
     let interface = Interface {
         id,
@@ -303,13 +402,14 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         device,
         hostname,
         addresses,
-        security: Some(Default::default()),
+        security: has_security.then_some(security),
         attachment,
         moving_to,
     };
     Ok(InterfaceRecord {
         interface,
         network_name,
+        group_names: group_names.into_iter().collect(),
         floating_ips,
         host_name,
         next_host_name,

@@ -4,6 +4,7 @@
 //! revision, which makes writers take turns, and appends to the change log. No rule rests on
 //! the code alone: the schema refuses what must not be.
 
+pub(crate) mod address_group;
 pub(crate) mod change;
 mod columns;
 pub(crate) mod dns;
@@ -16,10 +17,12 @@ pub(crate) mod host;
 pub(crate) mod instance;
 pub(crate) mod interface;
 pub(crate) mod network;
+mod number;
 pub(crate) mod observed;
 pub(crate) mod pool;
 pub(crate) mod project;
 mod schema;
+pub(crate) mod security_group;
 pub(crate) mod subnet;
 pub(crate) mod token;
 

@@ -85,7 +85,7 @@ macro_rules! select {
         concat!(
             "SELECT n.id, n.name, n.network_type, n.project, p.name, n.vlan, n.multi_host, n.share_address,
                     n.gateway_host, g.name, n.ipv6_mode, n.bridge, n.bridge_interface, n.bridge_mac,
-                    n.dns, n.domain, n.mtu, n.dhcp_lease_time, n.dhcp_options, n.created_at,
+                    n.dns, n.domain, n.mtu, n.dhcp_lease_time, n.dhcp_options, n.ether_types, n.created_at,
                     a.id, a.name,
                     CASE WHEN n.multi_host = 1 AND n.share_address = 0 THEN
                         (SELECT '[' || string_agg('[\"' || f.host || '\",\"' || f.address || '\"]', ',') || ']'
@@ -301,7 +301,7 @@ pub(crate) async fn set_gateway_host(
     Ok(())
 }
 
-/// Changes what guests are told and the device it leads out by.
+/// Changes what guests are told and may send, and the device it leads out by.
 pub(crate) async fn update(
     connection: &mut AnyConnection,
     network: &Network,
@@ -309,7 +309,7 @@ pub(crate) async fn update(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE networks SET bridge_interface = $2, dns = $3, domain = $4, mtu = $5, dhcp_options = $6,
-             auto_assign = $7
+             auto_assign = $7, ether_types = $8
          WHERE id = $1",
     )
     .bind(network.id.to_string())
@@ -319,6 +319,7 @@ pub(crate) async fn update(
     .bind(i64::from(network.mtu.bytes()))
     .bind(serde_json::json!(network.dhcp_options).to_string())
     .bind(auto_assign.map(|id| id.to_string()))
+    .bind(serde_json::json!(network.ether_types).to_string())
     .execute(connection)
     .await
     .during("change a network")?;
@@ -374,8 +375,8 @@ pub(crate) async fn insert(
         let sql = format!(
             "INSERT INTO networks (id, name, network_type, project, vlan, multi_host, share_address, gateway_host,
                  ipv6_mode, bridge, bridge_interface, bridge_mac, dns, domain, mtu, dhcp_lease_time, dhcp_options,
-                 created_at, auto_assign) VALUES {}",
-            columns::rows(chunk.len(), 19)
+                 created_at, auto_assign, ether_types) VALUES {}",
+            columns::rows(chunk.len(), 20)
         );
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for NetworkRecord { network, created_at, auto_assign, .. } in chunk {
@@ -399,7 +400,8 @@ pub(crate) async fn insert(
                 .bind(i64::from(network.dhcp_lease_time))
                 .bind(serde_json::json!(network.dhcp_options).to_string())
                 .bind(created_at.as_microsecond())
-                .bind(auto_assign.as_ref().map(|(id, _)| id.to_string()));
+                .bind(auto_assign.as_ref().map(|(id, _)| id.to_string()))
+                .bind(serde_json::json!(network.ether_types).to_string());
         }
         query.execute(&mut *connection).await.during("insert networks")?;
     }
@@ -500,7 +502,8 @@ fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
     let (bridge, bridge_interface, bridge_mac) =
         (columns.parse()?, columns.optional_parse()?, columns.parse()?);
     let (dns, domain, mtu) = (columns.json()?, columns.parse()?, columns.small()?);
-    let (dhcp_lease_time, dhcp_options, created_at) = (columns.small()?, columns.json()?, columns.time()?);
+    let (dhcp_lease_time, dhcp_options) = (columns.small()?, columns.json()?);
+    let (ether_types, created_at) = (columns.json()?, columns.time()?);
     let auto_assign = columns.optional_parse()?.zip(columns.optional_parse()?);
     let own_addresses = own_addresses(&mut columns)?;
     let gateways = match (multi_host, share_address) {
@@ -531,7 +534,7 @@ fn from_row(row: &AnyRow) -> Result<NetworkRecord, StoreError> {
         mtu,
         dhcp_lease_time,
         dhcp_options,
-        ether_types: Default::default(),
+        ether_types,
     };
     put_subnets(&mut network, &subnets);
     Ok(NetworkRecord { network, project_name, gateway_host_name, subnets, reserved, auto_assign, created_at })

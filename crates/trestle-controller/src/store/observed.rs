@@ -1,5 +1,7 @@
 //! What hosts say. Nothing here is intent, and none of it is in the change log.
 
+mod counters;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -12,6 +14,8 @@ use trestle_core::types::{HostId, LinkName, Mac};
 
 use crate::store::columns::{Columns, address_text};
 use crate::store::error::{During, StoreError};
+
+pub(crate) use counters::put_counters;
 
 /// A lease as a host reports it.
 pub(crate) type Lease = (IpAddr, Mac);

@@ -32,12 +32,16 @@ pub(crate) struct Limits {
     pub(crate) fixed_ips: Option<i64>,
     /// Floating IPs.
     pub(crate) floating_ips: Option<i64>,
+    /// Security groups.
+    pub(crate) security_groups: Option<i64>,
+    /// Rules of each security group.
+    pub(crate) security_group_rules: Option<i64>,
 }
 
 macro_rules! columns {
     () => {
-        "SELECT p.id, p.name, p.quota_networks, p.quota_fixed_ips, p.quota_floating_ips, a.id, a.name,
-                p.created_at"
+        "SELECT p.id, p.name, p.quota_networks, p.quota_fixed_ips, p.quota_floating_ips, p.quota_security_groups,
+                p.quota_security_group_rules, a.id, a.name, p.created_at"
     };
 }
 
@@ -53,7 +57,11 @@ macro_rules! usage {
         "(SELECT COUNT(*) FROM networks n WHERE n.project = p.id),
          (SELECT COUNT(*) FROM instances v JOIN interfaces i ON i.instance = v.id
           JOIN fixed_ips f ON f.interface = i.id WHERE v.project = p.id),
-         (SELECT COUNT(*) FROM floating_ips f WHERE f.project = p.id AND f.auto_assigned = 0)"
+         (SELECT COUNT(*) FROM floating_ips f WHERE f.project = p.id AND f.auto_assigned = 0),
+         (SELECT COUNT(*) FROM security_groups g WHERE g.project = p.id),
+         (SELECT COALESCE(MAX(c.rules), 0) FROM (
+             SELECT COUNT(*) AS rules FROM security_groups g JOIN security_group_rules r ON r.security_group = g.id
+             WHERE g.project = p.id GROUP BY g.id) c)"
     };
 }
 
@@ -111,14 +119,17 @@ pub(crate) async fn usage(connection: &mut AnyConnection, id: ProjectId) -> Resu
 /// Puts a new one in.
 pub(crate) async fn insert(connection: &mut AnyConnection, record: &ProjectRecord) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO projects (id, name, quota_networks, quota_fixed_ips, quota_floating_ips, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6)",
+        "INSERT INTO projects (id, name, quota_networks, quota_fixed_ips, quota_floating_ips,
+             quota_security_groups, quota_security_group_rules, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
     )
     .bind(record.id.to_string())
     .bind(record.name.as_str())
     .bind(record.quota.networks)
     .bind(record.quota.fixed_ips)
     .bind(record.quota.floating_ips)
+    .bind(record.quota.security_groups)
+    .bind(record.quota.security_group_rules)
     .bind(record.created_at.as_microsecond())
     .execute(connection)
     .await
@@ -133,12 +144,16 @@ pub(crate) async fn set_quota(
     quota: Limits,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "UPDATE projects SET quota_networks = $2, quota_fixed_ips = $3, quota_floating_ips = $4 WHERE id = $1",
+        "UPDATE projects SET quota_networks = $2, quota_fixed_ips = $3, quota_floating_ips = $4,
+             quota_security_groups = $5, quota_security_group_rules = $6
+         WHERE id = $1",
     )
     .bind(id.to_string())
     .bind(quota.networks)
     .bind(quota.fixed_ips)
     .bind(quota.floating_ips)
+    .bind(quota.security_groups)
+    .bind(quota.security_group_rules)
     .execute(connection)
     .await
     .during("change a project's quota")?;
@@ -160,9 +175,16 @@ pub(crate) async fn set_auto_assign(
     Ok(())
 }
 
-/// Takes it out, and its members' tokens with it.
+/// Takes it out, and its members' tokens and its security and address groups with it.
 pub(crate) async fn delete(connection: &mut AnyConnection, id: ProjectId) -> Result<(), StoreError> {
-    for sql in ["DELETE FROM tokens WHERE project = $1", "DELETE FROM projects WHERE id = $1"] {
+    for sql in [
+        "DELETE FROM tokens WHERE project = $1",
+        // All rules first: they may name any of the groups.
+        "DELETE FROM security_group_rules WHERE security_group IN (SELECT id FROM security_groups WHERE project = $1)",
+        "DELETE FROM security_groups WHERE project = $1",
+        "DELETE FROM address_groups WHERE project = $1",
+        "DELETE FROM projects WHERE id = $1",
+    ] {
         let query = sqlx::query(sql).bind(id.to_string());
         query.execute(&mut *connection).await.during("delete a project")?;
     }
@@ -202,12 +224,19 @@ fn from_columns(columns: &mut Columns<'_>) -> Result<ProjectRecord, StoreError> 
         networks: columns.optional_number()?,
         fixed_ips: columns.optional_number()?,
         floating_ips: columns.optional_number()?,
+        security_groups: columns.optional_number()?,
+        security_group_rules: columns.optional_number()?,
     };
     let auto_assign = columns.optional_parse()?.zip(columns.optional_parse()?);
     Ok(ProjectRecord { id, name, quota, auto_assign, created_at: columns.time()? })
 }
 
 fn usage_from(columns: &mut Columns<'_>) -> Result<Usage, StoreError> {
-    let (networks, fixed_ips) = (columns.count()?, columns.count()?);
-    Ok(Usage { networks, fixed_ips, floating_ips: columns.count()? })
+    Ok(Usage {
+        networks: columns.count()?,
+        fixed_ips: columns.count()?,
+        floating_ips: columns.count()?,
+        security_groups: columns.count()?,
+        security_group_rules: columns.count()?,
+    })
 }

@@ -21,12 +21,16 @@ async fn what_is_made_is_shown() {
       "quota": {
         "fixed_ips": null,
         "floating_ips": 10,
-        "networks": null
+        "networks": null,
+        "security_group_rules": 200,
+        "security_groups": 100
       },
       "usage": {
         "fixed_ips": 0,
         "floating_ips": 0,
-        "networks": 0
+        "networks": 0,
+        "security_group_rules": 2,
+        "security_groups": 1
       }
     }
     "#);
@@ -67,6 +71,7 @@ async fn what_is_made_is_shown() {
           "dhcp_options": [],
           "dns": [],
           "domain": "trestle.internal",
+          "ether_types": [],
           "gateway_host": null,
           "id": "[id]",
           "ipv4": {
@@ -102,6 +107,7 @@ async fn what_is_made_is_shown() {
           "addresses": [
             "10.0.0.2"
           ],
+          "allowed_address_pairs": [],
           "device": "[device]",
           "floating_ips": [],
           "host": null,
@@ -109,6 +115,10 @@ async fn what_is_made_is_shown() {
           "mac": "[mac]",
           "network": "public",
           "plug": null,
+          "port_security": true,
+          "security_groups": [
+            "default"
+          ],
           "state": "detached"
         }
       ],
@@ -162,6 +172,7 @@ async fn what_is_made_is_shown() {
           "addresses": [
             "10.0.0.2"
           ],
+          "allowed_address_pairs": [],
           "device": "[device]",
           "floating_ips": [],
           "host": "host1",
@@ -172,6 +183,10 @@ async fn what_is_made_is_shown() {
             "owner": 1000,
             "type": "tap"
           },
+          "port_security": true,
+          "security_groups": [
+            "default"
+          ],
           "state": "pending"
         }
       ],
@@ -201,7 +216,7 @@ async fn what_is_made_is_shown() {
       "items": [
         {
           "at": "[time]",
-          "id": 7,
+          "id": 8,
           "kind": "interface.created",
           "message": "instance `web` got 10.0.0.2 on network `public`",
           "project": "red",
@@ -210,7 +225,7 @@ async fn what_is_made_is_shown() {
         {
           "at": "[time]",
           "host": "host1",
-          "id": 9,
+          "id": 10,
           "kind": "interface.attached",
           "message": "instance `web` is plugged in on host `host1`",
           "project": "red",

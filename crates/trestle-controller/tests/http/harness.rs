@@ -109,8 +109,12 @@ impl TestServer {
 
     /// An instance on every network that its project uses by default.
     pub(crate) async fn create_instance(&self, project: &str, name: &str) {
-        let instance =
-            NewInstance { name: name.to_owned(), project: Some(project.to_owned()), interfaces: None };
+        let instance = NewInstance {
+            name: name.to_owned(),
+            project: Some(project.to_owned()),
+            interfaces: None,
+            ..Default::default()
+        };
         self.admin.create_instance(&instance).await.unwrap();
     }
 
@@ -178,6 +182,8 @@ impl TestServer {
             "pools",
             "floating-ips",
             "dns/domains",
+            "security-groups",
+            "address-groups",
             "hosts",
             "events",
         ] {

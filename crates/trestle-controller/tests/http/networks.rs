@@ -86,6 +86,7 @@ async fn each_type_and_family_has_what_it_needs() {
             "2001:db8::53"
           ],
           "domain": "trestle.internal",
+          "ether_types": [],
           "gateway_host": null,
           "id": "[id]",
           "ipv4": {
@@ -137,6 +138,7 @@ async fn each_type_and_family_has_what_it_needs() {
           "dhcp_options": [],
           "dns": [],
           "domain": "trestle.internal",
+          "ether_types": [],
           "gateway_host": null,
           "id": "[id]",
           "ipv4": null,

@@ -104,12 +104,16 @@ async fn addresses_of_both_families_count_and_what_is_over_is_not_begun() {
       "quota": {
         "fixed_ips": null,
         "floating_ips": 10,
-        "networks": 1
+        "networks": 1,
+        "security_group_rules": 200,
+        "security_groups": 100
       },
       "usage": {
         "fixed_ips": 4,
         "floating_ips": 0,
-        "networks": 0
+        "networks": 0,
+        "security_group_rules": 2,
+        "security_groups": 1
       }
     }
     "#);

@@ -44,6 +44,7 @@ async fn what_is_given_is_changed_and_what_is_absent_stays() {
         "fd00::53"
       ],
       "domain": "example.internal",
+      "ether_types": [],
       "gateway_host": null,
       "id": "[id]",
       "ipv4": {
@@ -91,6 +92,7 @@ async fn what_is_given_is_changed_and_what_is_absent_stays() {
         "fd00::53"
       ],
       "domain": "example.internal",
+      "ether_types": [],
       "gateway_host": null,
       "id": "[id]",
       "ipv4": {
@@ -247,7 +249,7 @@ async fn everything_that_is_wrong_with_a_change_is_told() {
     {
       "error": {
         "code": "malformed",
-        "message": "the body cannot be read: unknown field `vlan`, expected one of `dns`, `domain`, `mtu`, `dhcp_options`, `bridge_interface`, `auto_assign` at line 1 column 7"
+        "message": "the body cannot be read: unknown field `vlan`, expected one of `dns`, `domain`, `mtu`, `dhcp_options`, `ether_types`, `bridge_interface`, `auto_assign` at line 1 column 7"
       }
     }
     "#);

@@ -7,8 +7,9 @@ use crate::cloud::{Cloud, Database, flat_dhcp};
 use trestle_api::agent::SpecQuery;
 use trestle_api::spec::{HostSpec, Key, SpecUpdate};
 use trestle_api::{
-    DnsRecordRequest, FloatingIpFilter, FloatingIpState, GatewayRequest, Host, HostPatch, Instance,
-    MovePhase, MoveRequest, NewDnsDomain, NewFloatingIp, NewNetwork, PageQuery,
+    AddressGroupPatch, DnsRecordRequest, FloatingIpFilter, FloatingIpState, GatewayRequest, Host, HostPatch,
+    Instance, InterfacePatch, MovePhase, MoveRequest, NewAddressGroup, NewDnsDomain, NewFloatingIp,
+    NewNetwork, NewSecurityGroup, PageQuery,
 };
 use trestle_controller::app::Caller;
 
@@ -45,6 +46,11 @@ async fn a_poll_gets_exactly_what_an_attach_brings_and_a_detach_takes(database: 
     let mut expected = [
         format!("element/guard_mac/{device} . {mac}"),
         format!("element/guard_ip4/{device} . {mac} . 10.0.0.3"),
+        format!("element/heard_by/{device}"),
+        "element/guest4/10.0.0.3".to_owned(),
+        "element/egress4/10.0.0.3".to_owned(),
+        "element/ingress4/10.0.0.3".to_owned(),
+        "element/members4_1/10.0.0.3".to_owned(),
         format!("link/{device}"),
         format!("dhcp-host/n/{mac}"),
         "dns-name/n/second.trestle.internal".to_owned(),
@@ -97,6 +103,12 @@ async fn changes_in_sequence_lead_to_what_a_new_agent_is_told(database: Database
     for network in networks_of_each_kind() {
         cloud.make(network).await.unwrap();
     }
+    for name in ["web", "db"] {
+        let group = NewSecurityGroup { name: name.to_owned(), ..NewSecurityGroup::default() };
+        cloud.app.create_security_group(&project, group).await.unwrap();
+    }
+    let far = NewAddressGroup { name: "far".to_owned(), ..NewAddressGroup::default() };
+    cloud.app.create_address_group(&project, far).await.unwrap();
     let agents = [cloud.agent(&hosts[0]).await, cloud.agent(&hosts[1]).await];
     cloud.settle().await;
     let mut held = [cloud.whole(&hosts[0]).await, cloud.whole(&hosts[1]).await];
@@ -160,7 +172,7 @@ async fn step(
 ) {
     let host = &hosts[walk.below(2)];
     let instance = (!instances.is_empty()).then(|| walk.below(instances.len()));
-    match (walk.below(20), instance) {
+    match (walk.below(26), instance) {
         (0..=2, _) | (_, None) => {
             *made += 1;
             let network = ["n1", "n2", "n3", "n4", "n5"][walk.below(5)];
@@ -187,6 +199,8 @@ async fn step(
         }
         (11..=16, Some(i)) => lead(cloud, project, instances[i].name.as_str(), walk).await,
         (17..=18, _) => name(cloud, project, walk).await,
+        (20..=22, Some(i)) => hold(cloud, &instances[i], walk).await,
+        (23..=25, Some(_)) => allow(cloud, project, walk).await,
         (_, Some(_)) => {
             let device = Some(["eth1", "eth2", ""][walk.below(3)].to_owned());
             let patch = match walk.below(3) {
@@ -223,6 +237,53 @@ async fn lead(cloud: &Cloud, project: &Caller, instance: &str, walk: &mut Walk) 
         5 => drop(cloud.forward(&address, [80, 443][walk.below(2)], instance).await),
         6 => drop(cloud.app.unforward_port(project, &address, ("tcp", ["80", "443"][walk.below(2)])).await),
         _ => drop(cloud.app.release_floating_ip(project, &address).await),
+    }
+}
+
+/// Changes what an instance is held to.
+async fn hold(cloud: &Cloud, instance: &Instance, walk: &mut Walk) {
+    let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
+    let patch = match walk.below(6) {
+        0 => InterfacePatch { security_groups: texts(&["web", "default"]), ..InterfacePatch::default() },
+        1 => InterfacePatch { security_groups: texts(&["db"]), ..InterfacePatch::default() },
+        2 => InterfacePatch { security_groups: texts(&["db", "web"]), ..InterfacePatch::default() },
+        3 => InterfacePatch { allowed_address_pairs: texts(&["10.9.0.9"]), ..InterfacePatch::default() },
+        4 => InterfacePatch { port_security: Some(true), ..InterfacePatch::default() },
+        _ => InterfacePatch {
+            security_groups: texts(&[]),
+            allowed_address_pairs: texts(&[]),
+            port_security: Some(false),
+        },
+    };
+    let (id, interface) = (instance.id.to_string(), instance.interfaces[0].id.to_string());
+    drop(cloud.app.patch_interface(&Caller::Admin, (&id, None), &interface, patch).await);
+}
+
+/// Does something with what groups allow.
+async fn allow(cloud: &Cloud, project: &Caller, walk: &mut Walk) {
+    let group = ["web", "db", "default"][walk.below(3)];
+    match walk.below(6) {
+        0 => {
+            let ranges = Some(vec![format!("192.0.2.{}", walk.below(4)), "198.51.100.0/24".to_owned()]);
+            let patch = AddressGroupPatch { name: None, ranges };
+            drop(cloud.app.patch_address_group(project, "far", None, patch).await);
+        }
+        1..=2 => {
+            let rules = cloud.app.security_group(project, group, None).await.unwrap().rules;
+            let Some(rule) = rules.first().map(|rule| rule.id.to_string()) else { return };
+            cloud.app.delete_security_group_rule(project, group, None, &rule).await.unwrap();
+        }
+        _ => {
+            let texts = [
+                "ingress any from group web",
+                "ingress tcp 5432 from group db",
+                "egress udp 53 to address-group far",
+                "ingress ipv6 icmpv6 type 128",
+                "egress any",
+            ];
+            let rule = texts[walk.below(5)].parse().unwrap();
+            drop(cloud.app.add_security_group_rule(project, group, None, rule).await);
+        }
     }
 }
 

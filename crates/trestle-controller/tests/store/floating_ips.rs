@@ -436,7 +436,12 @@ async fn floating_ips_come_and_go_with_interfaces_by_themselves(database: Databa
         let interface =
             |network: &&str| NewInterface { network: (*network).to_owned(), ..NewInterface::default() };
         let interfaces = Some(networks.iter().map(interface).collect());
-        let new = trestle_api::NewInstance { name: name.to_owned(), project: None, interfaces };
+        let new = trestle_api::NewInstance {
+            name: name.to_owned(),
+            project: None,
+            interfaces,
+            ..Default::default()
+        };
         cloud.app.create_instance(&project, new).await
     };
     let one = make("one", &["flat", "n"]).await.unwrap();

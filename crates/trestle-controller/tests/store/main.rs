@@ -11,3 +11,4 @@ mod history;
 mod names;
 mod networks;
 mod requests;
+mod security_groups;

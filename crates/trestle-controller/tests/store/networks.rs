@@ -35,7 +35,7 @@ fn vlans(count: u32, cidr: &str) -> NewNetwork {
 }
 
 fn instance(name: &str) -> NewInstance {
-    NewInstance { name: name.to_owned(), project: None, interfaces: None }
+    NewInstance { name: name.to_owned(), project: None, interfaces: None, ..Default::default() }
 }
 
 async fn project(cloud: &Cloud, name: &str) -> Project {

@@ -86,8 +86,14 @@ async fn everything_that_is_wrong_with_an_instance_is_listed(database: Database)
         network: String::new(),
         addresses: vec!["x".to_owned()],
         mac: text("01:00:5e:00:00:01"),
+        ..NewInterface::default()
     };
-    let wrong = NewInstance { name: String::new(), project: None, interfaces: Some(vec![interface]) };
+    let wrong = NewInstance {
+        name: String::new(),
+        project: None,
+        interfaces: Some(vec![interface]),
+        ..Default::default()
+    };
     let wrong = cloud.app.create_instance(&Caller::Admin, wrong).await;
     let id =
         NewInstance { name: "0190c3f2-7d5a-7cc1-8f43-0123456789ab".to_owned(), ..NewInstance::default() };
@@ -119,8 +125,18 @@ async fn names_and_macs_are_unique(database: Database) {
     cloud.network("m", "10.0.1.0/24").await;
     let instance = cloud.instance(&one, "web", "n").await;
     let with_mac = |mac: String| {
-        let interface = NewInterface { network: "n".to_owned(), addresses: Vec::new(), mac: Some(mac) };
-        NewInstance { name: "other".to_owned(), project: None, interfaces: Some(vec![interface]) }
+        let interface = NewInterface {
+            network: "n".to_owned(),
+            addresses: Vec::new(),
+            mac: Some(mac),
+            ..Default::default()
+        };
+        NewInstance {
+            name: "other".to_owned(),
+            project: None,
+            interfaces: Some(vec![interface]),
+            ..Default::default()
+        }
     };
     let mac = cloud.app.create_instance(&one, with_mac(instance.interfaces[0].mac.to_string())).await;
     assert_eq!(mac.unwrap_err().error.code, "mac_taken");
@@ -197,7 +213,8 @@ async fn a_member_sees_and_changes_its_own_project_only(database: Database) {
     cloud.instance(&mine, "web", "shared").await;
     let (app, page) = (&cloud.app, PageQuery::default());
     let id = their.id.to_string();
-    let as_theirs = NewInstance { name: "x".to_owned(), project: text("theirs"), interfaces: None };
+    let as_theirs =
+        NewInstance { name: "x".to_owned(), project: text("theirs"), interfaces: None, ..Default::default() };
     let outcomes = [
         told(app.project(&mine, "theirs").await),
         told(app.instance(&mine, &id, None).await),
@@ -442,8 +459,9 @@ async fn events_tell_what_happened_in_order(database: Database) {
     let lines: Vec<String> =
         events.iter().map(|event| format!("{}: {}", event.kind, event.message)).collect();
     insta::allow_duplicates! {
-        insta::assert_snapshot!(lines.join("\n"), @r"
+        insta::assert_snapshot!(lines.join("\n"), @"
         project.created: project `p` was made
+        security_group.created: security group `default` was made in project `p`
         host.created: host `h1` was made known
         network.created: network `n` was made with 10.0.0.0/24
         instance.created: instance `a` was made in project `p`
@@ -466,7 +484,12 @@ async fn events_tell_what_happened_in_order(database: Database) {
 async fn an_instance_joins_the_networks_of_its_project_or_the_shared_ones(database: Database) {
     let cloud = Cloud::start(database).await;
     let (one, two) = (cloud.project("one").await, cloud.project("two").await);
-    let new = |name: &str| NewInstance { name: name.to_owned(), project: None, interfaces: None };
+    let new = |name: &str| NewInstance {
+        name: name.to_owned(),
+        project: None,
+        interfaces: None,
+        ..Default::default()
+    };
     let none = cloud.app.create_instance(&one, new("early")).await;
     assert_eq!(none.unwrap_err().error.code, "no_free_network");
     cloud.network("shared", "10.0.0.0/24").await;

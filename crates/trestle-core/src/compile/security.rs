@@ -161,10 +161,11 @@ pub(super) fn put_guest(
         if !world.is_first_with(address, interface.id, |other| other.is_on(host)) {
             continue;
         }
-        let (egress, ingress) = match address {
-            IpAddr::V4(_) => (Set::Egress4, Set::Ingress4),
-            IpAddr::V6(_) => (Set::Egress6, Set::Ingress6),
+        let (guest, egress, ingress) = match address {
+            IpAddr::V4(_) => (Set::Guest4, Set::Egress4, Set::Ingress4),
+            IpAddr::V6(_) => (Set::Guest6, Set::Egress6, Set::Ingress6),
         };
+        put_element(objects, guest, address.to_string());
         let jump = |chain: String| format!("jump {chain}");
         put_mapping(objects, egress, address.to_string(), jump(combination.egress_chain()));
         put_mapping(objects, ingress, address.to_string(), jump(combination.ingress_chain()));

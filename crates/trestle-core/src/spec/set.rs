@@ -55,6 +55,9 @@ pub enum Set {
     GuardIp6,
     /// `device . MAC . address as a number`: who may say of which IPv6 address that it is theirs.
     GuardNd,
+    /// Device . MAC, as a number, that its guest may say is its own in a message. Part of `guard_mac`'s
+    /// promise: nft compares what stands somewhere in a packet with numbers only.
+    GuardHardware,
     /// `device . MAC . range`: what its guest forwards for others.
     GuardRange4,
     /// The same of IPv6.
@@ -125,6 +128,10 @@ pub enum Set {
     Yielded,
     /// The same of IPv6.
     Yielded6,
+    /// `address`: those of guests that are held to groups.
+    Guest4,
+    /// The same of IPv6.
+    Guest6,
     /// `address : verdict`: the groups of the guest that sends from it.
     Egress4,
     /// The same of IPv6.
@@ -151,11 +158,12 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 45] = [
+    pub const FIXED: [Self; 48] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
         Self::GuardNd,
+        Self::GuardHardware,
         Self::GuardRange4,
         Self::GuardRange6,
         Self::GuardEtherType,
@@ -190,6 +198,8 @@ impl Set {
         Self::Held6,
         Self::Yielded,
         Self::Yielded6,
+        Self::Guest4,
+        Self::Guest6,
         Self::Egress4,
         Self::Egress6,
         Self::Ingress4,
@@ -265,6 +275,7 @@ impl Set {
             Self::GuardIp4 => (Table::Guard, "guard_ip4"),
             Self::GuardIp6 => (Table::Guard, "guard_ip6"),
             Self::GuardNd => (Table::Guard, "guard_nd"),
+            Self::GuardHardware => (Table::Guard, "guard_hardware"),
             Self::GuardRange4 => (Table::Guard, "guard_range4"),
             Self::GuardRange6 => (Table::Guard, "guard_range6"),
             Self::GuardEtherType => (Table::Guard, "guard_ether_type"),
@@ -299,6 +310,8 @@ impl Set {
             Self::Held6 => (Table::Gateway, "held6"),
             Self::Yielded => (Table::Claims, "yielded"),
             Self::Yielded6 => (Table::Gateway, "yielded6"),
+            Self::Guest4 => (Table::Groups, "guest4"),
+            Self::Guest6 => (Table::Groups, "guest6"),
             Self::Egress4 => (Table::Groups, "egress4"),
             Self::Egress6 => (Table::Groups, "egress6"),
             Self::Ingress4 => (Table::Groups, "ingress4"),

@@ -68,6 +68,18 @@ pub enum Traffic {
     Icmp(IpProtocol, IcmpType),
 }
 
+impl Traffic {
+    /// The protocol, the ports and the messages of ICMP that it names.
+    pub fn parts(self) -> (Option<IpProtocol>, Option<PortRange>, Option<IcmpType>) {
+        match self {
+            Self::Any => (None, None, None),
+            Self::Protocol(protocol) => (Some(protocol), None, None),
+            Self::Ports(protocol, ports) => (Some(protocol), Some(ports), None),
+            Self::Icmp(protocol, icmp) => (Some(protocol), None, Some(icmp)),
+        }
+    }
+}
+
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -58,6 +58,7 @@ pub(crate) fn new_instance(name: &str) -> NewInstance {
         name: name.to_owned(),
         project: Some("demo".to_owned()),
         interfaces: Some(vec![NewInterface { network: NETWORK.to_owned(), ..NewInterface::default() }]),
+        ..NewInstance::default()
     }
 }
 

@@ -18,7 +18,7 @@ const EVERY: &str = "0.002";
 /// third asks the outside.
 pub(crate) fn gateway() -> Result<()> {
     let lab = Lab::up(&Topology::for_test(3), &Programs { trestle: env!("CARGO_BIN_EXE_trestle").into() })?;
-    lab.cli_ok(&["project", "create", "demo"])?;
+    lab.open_project("demo")?;
     let network = ["network", "create", NETWORK, "--type", "flat_dhcp", "--cidr", "10.0.0.0/16"];
     let gateway = ["--bridge", "br100", "--single-host", "--gateway-host", "host1"];
     lab.cli_ok(&[&network[..], &gateway[..]].concat())?;
@@ -40,7 +40,7 @@ pub(crate) fn gateway() -> Result<()> {
 /// runs on both hosts already, as when a hypervisor has copied it: this is Trestle's part.
 pub(crate) fn migration() -> Result<()> {
     let lab = Lab::up(&Topology::for_test(3), &Programs { trestle: env!("CARGO_BIN_EXE_trestle").into() })?;
-    lab.cli_ok(&["project", "create", "demo"])?;
+    lab.open_project("demo")?;
     let network = ["network", "create", NETWORK, "--type", "flat_dhcp", "--cidr", "10.0.0.0/16"];
     lab.cli_ok(&[&network[..], &["--bridge", "br100"]].concat())?;
     create(&lab, "guest")?;

@@ -54,7 +54,7 @@ fn main() -> Result<()> {
 /// A lab of one host with a network of 65,000 addresses.
 fn cloud(topology: &Topology) -> Result<Lab> {
     let lab = Lab::up(topology, &Programs { trestle: env!("CARGO_BIN_EXE_trestle").into() })?;
-    lab.cli_ok(&["project", "create", "demo"])?;
+    lab.open_project("demo")?;
     lab.cli_ok(&[
         "network",
         "create",

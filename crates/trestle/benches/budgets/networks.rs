@@ -17,7 +17,7 @@ const ATTACHES: usize = 100;
 
 pub(crate) fn run() -> Result<()> {
     let lab = Lab::up(&Topology::for_test(1), &Programs { trestle: env!("CARGO_BIN_EXE_trestle").into() })?;
-    lab.cli_ok(&["project", "create", "demo"])?;
+    lab.open_project("demo")?;
     many_at_once(&lab)?;
     many_on_one_host(&lab)
 }
@@ -107,6 +107,7 @@ fn make_instance(lab: &Lab, instance: &str, number: usize) -> Result<()> {
         name: instance.to_owned(),
         project: Some("demo".to_owned()),
         interfaces: Some(vec![NewInterface { network: name(number), ..NewInterface::default() }]),
+        ..NewInstance::default()
     };
     lab.ask(lab.client()?.create_instance(&new)).map(drop)
 }

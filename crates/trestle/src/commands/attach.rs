@@ -83,6 +83,11 @@ impl AgentSocket {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.agent_socket
+    }
+
     /// For a reply to another question than the one that was asked.
     pub(crate) fn unexpected(&self) -> anyhow::Error {
         let source = serde::de::Error::custom("it answered another question");

@@ -294,8 +294,10 @@ fn spec(update: &SpecUpdate) -> String {
 fn object_text(object: &Object) -> String {
     match object {
         Object::Sysctl(value) => value.clone(),
-        Object::Ruleset(value) => value.clone(),
-        Object::Element | Object::Address | Object::Device => String::new(),
+        Object::Ruleset(value) | Object::Chain(value) => value.clone(),
+        Object::Element | Object::Set | Object::BridgeFilter | Object::Address | Object::Device => {
+            String::new()
+        }
         Object::Mapping(value) => value.clone(),
         Object::Neighbour(mac) => mac.to_string(),
         Object::Uplink(bridge) => bridge.to_string(),

@@ -1,5 +1,7 @@
 //! `trestle instance`
 
+mod security;
+
 use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -8,9 +10,11 @@ use clap::{Args, Subcommand};
 use trestle_api::client::Client;
 use trestle_api::types::{InterfaceId, Name};
 use trestle_api::{
-    Instance, InstanceFilter, Interface, MovePhase, MoveRequest, NewInstance, NewInterface, PlugRequest,
+    Instance, InstanceFilter, Interface, InterfacePatch, MovePhase, MoveRequest, NewInstance, NewInterface,
+    PlugRequest,
 };
 
+use self::security::{InterfaceCommand, SecurityArgs};
 use super::{Context, attach};
 use crate::connection::every_page;
 use crate::error::CommandError;
@@ -32,6 +36,8 @@ pub(crate) enum InstanceCommand {
         /// the next free VLAN network becomes its own; if there is none, the shared ones]
         #[arg(long = "network", value_name = "NETWORK")]
         interfaces: Vec<InterfaceArg>,
+        #[command(flatten)]
+        security: SecurityArgs,
     },
     /// List instances
     #[command(after_help = "Example: trestle instance list --host kvm1")]
@@ -72,7 +78,11 @@ pub(crate) enum InstanceCommand {
         /// This MAC [default: one under fa:16:3e]
         #[arg(long)]
         mac: Option<String>,
+        #[command(flatten)]
+        security: SecurityArgs,
     },
+    #[command(subcommand)]
+    Interface(InterfaceCommand),
     /// Remove an interface and give its addresses back
     #[command(after_help = "Example: trestle instance remove-interface web backend --yes")]
     RemoveInterface {
@@ -96,6 +106,7 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   trestle instance create web --project alpha --network public
   trestle instance create db --network backend,address=10.1.0.9,address=fd00:1::9
+  trestle instance create db --network backend --security-group db
   trestle instance create router --network public,mac=fa:16:3e:00:00:09 --network backend";
 
 const MOVE_EXAMPLES: &str = "\
@@ -189,11 +200,20 @@ pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::
     let client = context.client()?;
     let printer = context.printer();
     match command {
-        InstanceCommand::Create { name, project, interfaces } => {
+        InstanceCommand::Create { name, project, interfaces, security } => {
             let interfaces: Vec<_> =
                 interfaces.into_iter().map(|InterfaceArg(interface)| interface).collect();
             let interfaces = (!interfaces.is_empty()).then_some(interfaces);
-            let instance = client.create_instance(&NewInstance { name, project, interfaces }).await?;
+            let held = InterfacePatch::from(security);
+            let new = NewInstance {
+                name,
+                project,
+                interfaces,
+                security_groups: held.security_groups,
+                allowed_address_pairs: held.allowed_address_pairs,
+                port_security: held.port_security,
+            };
+            let instance = client.create_instance(&new).await?;
             let text = format!("created instance {} ({})", instance.name, places(&instance));
             printer.done(&instance, &text)
         }
@@ -212,9 +232,19 @@ pub(crate) async fn run(command: InstanceCommand, context: &Context) -> anyhow::
             printer::say(&format!("deleted {thing}"));
             Ok(())
         }
-        InstanceCommand::AddInterface { instance, network, addresses, mac } => {
-            add_interface(&client, printer, instance, NewInterface { network, addresses, mac }).await
+        InstanceCommand::AddInterface { instance, network, addresses, mac, security } => {
+            let held = InterfacePatch::from(security);
+            let interface = NewInterface {
+                network,
+                addresses,
+                mac,
+                security_groups: held.security_groups,
+                allowed_address_pairs: held.allowed_address_pairs,
+                port_security: held.port_security,
+            };
+            add_interface(&client, printer, instance, interface).await
         }
+        InstanceCommand::Interface(command) => security::run(command, &client, printer).await,
         InstanceCommand::RemoveInterface { instance, interface, confirmation } => {
             remove_interface(&client, instance, &interface, &confirmation).await
         }
@@ -365,6 +395,8 @@ fn show(instance: &Instance) -> String {
     if !instance.interfaces.is_empty() {
         text.push('\n');
         text.push_str(&interface_table(instance));
+        text.push('\n');
+        text.push_str(&security::table(instance));
     }
     text
 }

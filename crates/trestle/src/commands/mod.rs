@@ -1,10 +1,12 @@
 //! One file per noun: its arguments and its commands.
 
 pub(crate) mod address;
+pub(crate) mod address_group;
 pub(crate) mod agent;
 pub(crate) mod attach;
 pub(crate) mod completions;
 pub(crate) mod dns;
+pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod fixed_ip;
@@ -17,6 +19,7 @@ pub(crate) mod network;
 pub(crate) mod plan;
 pub(crate) mod pool;
 pub(crate) mod project;
+pub(crate) mod security_group;
 pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod token;
@@ -50,6 +53,8 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::FixedIp(command) => fixed_ip::run(command, context).await,
         Command::Pool(command) => pool::run(command, context).await,
         Command::FloatingIp(command) => floating_ip::run(command, context).await,
+        Command::SecurityGroup(command) => security_group::run(command, context).await,
+        Command::AddressGroup(command) => address_group::run(command, context).await,
         Command::Dns(command) => dns::run(command, context).await,
         Command::Address(command) => address::run(command, context).await,
         Command::Token(command) => token::run(command, context).await,
@@ -59,6 +64,7 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Detach(args) => attach::detach(args, context).await,
         Command::Inject(args) => inject::run(args, context).await,
         Command::Plan(args) => plan::run(&args, context).await,
+        Command::Doctor(args) => doctor::run(&args, context).await,
         // These need no runtime or another one, and `run` has dealt with them.
         Command::Server(_)
         | Command::Agent(_)
@@ -83,6 +89,16 @@ impl Context {
     /// How output is printed.
     pub(crate) fn printer(&self) -> Printer {
         if self.global.json { Printer::Programs } else { Printer::People }
+    }
+}
+
+/// A list that takes the place of what there was: none is given, or one that is empty for an empty
+/// list.
+fn replaced(values: Vec<String>) -> Option<Vec<String>> {
+    match &values[..] {
+        [] => None,
+        [none] if none.is_empty() => Some(Vec::new()),
+        _ => Some(values),
     }
 }
 

@@ -323,6 +323,7 @@ fn show(network: &Network) -> String {
         ("domain", network.domain.to_string()),
         ("mtu", network.mtu.to_string()),
         ("dhcp options", printer::listed_by("; ", &network.dhcp_options)),
+        ("ether types", printer::listed(&network.ether_types)),
         ("reserved", printer::listed_by("; ", network.reserved.iter().map(reserved))),
         ("auto assign", printer::or_dash(network.auto_assign.as_ref())),
         ("created", printer::time(network.created_at)),

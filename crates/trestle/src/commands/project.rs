@@ -69,6 +69,12 @@ pub(crate) struct Limits {
     /// Floating IPs: a number, or unlimited
     #[arg(long, value_name = "LIMIT")]
     floating_ips: Option<Limit>,
+    /// Security groups: a number, or unlimited
+    #[arg(long, value_name = "LIMIT")]
+    security_groups: Option<Limit>,
+    /// Rules of each security group: a number, or unlimited
+    #[arg(long, value_name = "LIMIT")]
+    security_group_rules: Option<Limit>,
 }
 
 /// A limit as the API writes it: -1 is none.
@@ -98,6 +104,8 @@ impl From<Limits> for ProjectPatch {
             networks: number(limits.networks),
             fixed_ips: number(limits.fixed_ips),
             floating_ips: number(limits.floating_ips),
+            security_groups: number(limits.security_groups),
+            security_group_rules: number(limits.security_group_rules),
             auto_assign: None,
         }
     }
@@ -138,7 +146,7 @@ pub(crate) async fn run(command: ProjectCommand, context: &Context) -> anyhow::R
 
 fn list(projects: &[Project]) -> String {
     let row = |project: &Project| {
-        let [networks, fixed_ips, floating_ips] = quota(project).map(|(_, used, limit)| of(used, limit));
+        let [networks, fixed_ips, floating_ips, ..] = quota(project).map(|(_, used, limit)| of(used, limit));
         vec![project.name.to_string(), networks, fixed_ips, floating_ips, printer::time(project.created_at)]
     };
     let header = ["NAME", "NETWORKS", "FIXED IPS", "FLOATING IPS", "CREATED"];
@@ -164,12 +172,14 @@ fn auto_assigned(Project { name, auto_assign, .. }: &Project) -> String {
 }
 
 /// What is limited, how much of it the project has, and the limit.
-fn quota(project: &Project) -> [(&'static str, u64, Option<u32>); 3] {
+fn quota(project: &Project) -> [(&'static str, u64, Option<u32>); 5] {
     let Project { quota, usage, .. } = project;
     [
         ("networks", usage.networks, quota.networks),
         ("fixed ips", usage.fixed_ips, quota.fixed_ips),
         ("floating ips", usage.floating_ips, quota.floating_ips),
+        ("security groups", usage.security_groups, quota.security_groups),
+        ("rules of a group", usage.security_group_rules, quota.security_group_rules),
     ]
 }
 

@@ -267,6 +267,9 @@ fn a_floating_ip_from_its_reservation_to_its_release() {
 
     NETWORK  ADDRESSES  FLOATING IPS  MAC                DEVICE           HOST  STATE  INTERFACE
     front    10.0.0.2   203.0.113.20  [mac]  [device]  kvm1  ready  [id]
+
+    NETWORK  SECURITY GROUPS  ALLOWED ADDRESS PAIRS
+    front    default          -
     ");
     let moved = cloud.run("floating-ip move 203.0.113.20 web2");
     assert!(
@@ -316,13 +319,15 @@ fn a_floating_ip_from_its_reservation_to_its_release() {
     insta::assert_snapshot!(cloud.run("project show alpha"), @"
     exit 0
     --- stdout
-    name          alpha
-    id            [id]
-    created       [time]
-    networks      0, no limit
-    fixed ips     2, no limit
-    floating ips  1 of 10
-    auto assign   -
+    name              alpha
+    id                [id]
+    created           [time]
+    networks          0, no limit
+    fixed ips         2, no limit
+    floating ips      1 of 10
+    security groups   1 of 100
+    rules of a group  2 of 200
+    auto assign       -
     ");
 }
 
@@ -646,13 +651,15 @@ fn instances_are_given_floating_ips_by_their_network_or_project() {
     insta::assert_snapshot!(cloud.run("project show alpha"), @"
     exit 0
     --- stdout
-    name          alpha
-    id            [id]
-    created       [time]
-    networks      0, no limit
-    fixed ips     2, no limit
-    floating ips  0 of 10
-    auto assign   public
+    name              alpha
+    id                [id]
+    created           [time]
+    networks          0, no limit
+    fixed ips         2, no limit
+    floating ips      0 of 10
+    security groups   1 of 100
+    rules of a group  2 of 200
+    auto assign       public
     ");
     insta::assert_snapshot!(cloud.run("instance create db --project alpha --network front"), @"
     exit 0

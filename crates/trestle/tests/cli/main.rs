@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod agent;
+mod doctor;
 mod explain;
 mod floating;
 mod help;
@@ -12,5 +13,6 @@ mod local;
 mod nouns;
 mod packaging;
 mod refusals;
+mod security;
 mod server;
 mod support;

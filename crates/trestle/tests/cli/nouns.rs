@@ -28,12 +28,16 @@ fn projects() {
       "quota": {
         "networks": null,
         "fixed_ips": null,
-        "floating_ips": 10
+        "floating_ips": 10,
+        "security_groups": 100,
+        "security_group_rules": 200
       },
       "usage": {
         "networks": 0,
         "fixed_ips": 0,
-        "floating_ips": 0
+        "floating_ips": 0,
+        "security_groups": 1,
+        "security_group_rules": 2
       },
       "auto_assign": null,
       "created_at": "[time]"
@@ -59,12 +63,16 @@ fn projects() {
           "quota": {
             "networks": null,
             "fixed_ips": null,
-            "floating_ips": 10
+            "floating_ips": 10,
+            "security_groups": 100,
+            "security_group_rules": 200
           },
           "usage": {
             "networks": 0,
             "fixed_ips": 0,
-            "floating_ips": 0
+            "floating_ips": 0,
+            "security_groups": 1,
+            "security_group_rules": 2
           },
           "auto_assign": null,
           "created_at": "[time]"
@@ -75,12 +83,16 @@ fn projects() {
           "quota": {
             "networks": null,
             "fixed_ips": null,
-            "floating_ips": 10
+            "floating_ips": 10,
+            "security_groups": 100,
+            "security_group_rules": 200
           },
           "usage": {
             "networks": 0,
             "fixed_ips": 0,
-            "floating_ips": 0
+            "floating_ips": 0,
+            "security_groups": 1,
+            "security_group_rules": 2
           },
           "auto_assign": null,
           "created_at": "[time]"
@@ -91,32 +103,36 @@ fn projects() {
     insta::assert_snapshot!(server.run("project show alpha"), @"
     exit 0
     --- stdout
-    name          alpha
-    id            [id]
-    created       [time]
-    networks      0, no limit
-    fixed ips     0, no limit
-    floating ips  0 of 10
-    auto assign   -
+    name              alpha
+    id                [id]
+    created           [time]
+    networks          0, no limit
+    fixed ips         0, no limit
+    floating ips      0 of 10
+    security groups   1 of 100
+    rules of a group  2 of 200
+    auto assign       -
     ");
     insta::assert_snapshot!(
         server.run("project set-quota alpha --networks 3 --fixed-ips 0 --floating-ips unlimited"),
         @"
     exit 0
     --- stderr
-    project alpha may have: networks 3, fixed ips 0, floating ips unlimited
+    project alpha may have: networks 3, fixed ips 0, floating ips unlimited, security groups 100, rules of a group 200
     "
     );
     insta::assert_snapshot!(server.run("project show alpha"), @"
     exit 0
     --- stdout
-    name          alpha
-    id            [id]
-    created       [time]
-    networks      0 of 3
-    fixed ips     0 of 0
-    floating ips  0, no limit
-    auto assign   -
+    name              alpha
+    id                [id]
+    created           [time]
+    networks          0 of 3
+    fixed ips         0 of 0
+    floating ips      0, no limit
+    security groups   1 of 100
+    rules of a group  2 of 200
+    auto assign       -
     ");
     insta::assert_snapshot!(server.run("project set-quota alpha --networks unlimited --json"), @r#"
     exit 0
@@ -127,18 +143,22 @@ fn projects() {
       "quota": {
         "networks": null,
         "fixed_ips": 0,
-        "floating_ips": null
+        "floating_ips": null,
+        "security_groups": 100,
+        "security_group_rules": 200
       },
       "usage": {
         "networks": 0,
         "fixed_ips": 0,
-        "floating_ips": 0
+        "floating_ips": 0,
+        "security_groups": 1,
+        "security_group_rules": 2
       },
       "auto_assign": null,
       "created_at": "[time]"
     }
     --- stderr
-    project alpha may have: networks unlimited, fixed ips 0, floating ips unlimited
+    project alpha may have: networks unlimited, fixed ips 0, floating ips unlimited, security groups 100, rules of a group 200
     "#);
     insta::assert_snapshot!(server.run("project delete alpha --yes"), @r"
     exit 0
@@ -260,6 +280,7 @@ fn networks() {
     domain             trestle.internal
     mtu                1500
     dhcp options       -
+    ether types        -
     reserved           -
     auto assign        -
     created            [time]
@@ -296,6 +317,7 @@ fn networks() {
       "domain": "trestle.internal",
       "mtu": 1500,
       "dhcp_options": [],
+      "ether_types": [],
       "reserved": [],
       "auto_assign": null,
       "created_at": "[time]"
@@ -421,6 +443,7 @@ fn a_network_says_who_routes_for_it_and_what_its_guests_are_told() {
     domain             lab.example
     mtu                1400
     dhcp options       42,192.0.2.1
+    ether types        -
     reserved           10.0.0.30-10.0.0.40; fd00:9::99
     auto assign        -
     created            [time]
@@ -563,6 +586,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     domain             example.internal
     mtu                1400
     dhcp options       42,192.0.2.1
+    ether types        -
     reserved           -
     auto assign        -
     created            [time]
@@ -601,6 +625,7 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
       "domain": "example.internal",
       "mtu": 1500,
       "dhcp_options": [],
+      "ether_types": [],
       "reserved": [],
       "auto_assign": null,
       "created_at": "[time]"
@@ -620,9 +645,9 @@ fn what_a_network_s_guests_are_told_can_be_changed() {
     exit 2
     --- stderr
     error: the following required arguments were not provided:
-      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
+      <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--ether-type <NUMBER>|--bridge-interface <DEVICE>|--auto-assign <POOL>>
 
-    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
+    Usage: trestle network set <--dns <ADDRESS>|--domain <DOMAIN>|--mtu <BYTES>|--dhcp-option <NUMBER,VALUE>|--ether-type <NUMBER>|--bridge-interface <DEVICE>|--auto-assign <POOL>> <NETWORK>
 
     For more information, try '--help'.
     ");
@@ -695,7 +720,7 @@ fn instances_and_their_interfaces() {
     NAME  PROJECT  ADDRESSES           HOST  STATE
     web   alpha    10.0.0.9, 10.1.0.2  -     detached
     ");
-    insta::assert_snapshot!(server.run("instance show web"), @r"
+    insta::assert_snapshot!(server.run("instance show web"), @"
     exit 0
     --- stdout
     name     web
@@ -706,6 +731,10 @@ fn instances_and_their_interfaces() {
     NETWORK  ADDRESSES  MAC                DEVICE           HOST  STATE     INTERFACE
     public   10.0.0.9   [mac]  [device]  -     detached  [id]
     backend  10.1.0.2   [mac]  [device]  -     detached  [id]
+
+    NETWORK  SECURITY GROUPS  ALLOWED ADDRESS PAIRS
+    public   default          -
+    backend  default          -
     ");
     insta::assert_snapshot!(server.run("instance show web --json"), @r#"
     exit 0
@@ -723,6 +752,11 @@ fn instances_and_their_interfaces() {
             "10.0.0.9"
           ],
           "floating_ips": [],
+          "security_groups": [
+            "default"
+          ],
+          "allowed_address_pairs": [],
+          "port_security": true,
           "device": "[device]",
           "host": null,
           "plug": null,
@@ -736,6 +770,11 @@ fn instances_and_their_interfaces() {
             "10.1.0.2"
           ],
           "floating_ips": [],
+          "security_groups": [
+            "default"
+          ],
+          "allowed_address_pairs": [],
+          "port_security": true,
           "device": "[device]",
           "host": null,
           "plug": null,
@@ -947,11 +986,12 @@ fn events_tell_what_happened() {
     insta::assert_snapshot!(server.run("events"), @"
     exit 0
     --- stdout
-    TIME                  KIND                HOST  WHAT
-    [time]  controller.started  -     controller [version] started
-    [time]  token.created       -     the first admin token [id] was made
-    [time]  project.created     -     project `alpha` was made
-    [time]  host.created        kvm1  host `kvm1` was made known
+    TIME                  KIND                    HOST  WHAT
+    [time]  controller.started      -     controller [version] started
+    [time]  token.created           -     the first admin token [id] was made
+    [time]  project.created         -     project `alpha` was made
+    [time]  security_group.created  -     security group `default` was made in project `alpha`
+    [time]  host.created            kvm1  host `kvm1` was made known
     ");
     insta::assert_snapshot!(server.run("events --last 1"), @"
     exit 0
@@ -964,14 +1004,14 @@ fn events_tell_what_happened() {
     --- stdout
     TIME  KIND  HOST  WHAT
     --- stderr
-    there are no events of kind `nope`; there are some of kind controller.started, host.created, project.created, token.created
+    there are no events of kind `nope`; there are some of kind controller.started, host.created, project.created, security_group.created, token.created
     ");
     insta::assert_snapshot!(server.run("events --kind instance --host kvm1"), @"
     exit 0
     --- stdout
     TIME  KIND  HOST  WHAT
     --- stderr
-    there are no events of kind `instance` about host `kvm1`; there are some of kind controller.started, host.created, project.created, token.created
+    there are no events of kind `instance` about host `kvm1`; there are some of kind controller.started, host.created, project.created, security_group.created, token.created
     ");
     insta::assert_snapshot!(server.run("events --host nope"), @"
     exit 1
@@ -989,7 +1029,7 @@ fn events_tell_what_happened() {
     {
       "items": [
         {
-          "id": 4,
+          "id": 5,
           "at": "[time]",
           "kind": "host.created",
           "message": "host `kvm1` was made known",
@@ -1057,12 +1097,12 @@ fn status_shows_everything_at_a_glance() {
     NETWORK  TYPE       RANGES       ADDRESSES USED
     public   flat_dhcp  10.0.0.0/24  1 of 253
 
-    TIME                  KIND               HOST  WHAT
-    [time]  project.created    -     project `alpha` was made
-    [time]  host.created       kvm1  host `kvm1` was made known
-    [time]  network.created    -     network `public` was made with 10.0.0.0/24
-    [time]  instance.created   -     instance `web` was made in project `alpha`
-    [time]  interface.created  -     instance `web` got 10.0.0.2 on network `public`
+    TIME                  KIND                    HOST  WHAT
+    [time]  security_group.created  -     security group `default` was made in project `alpha`
+    [time]  host.created            kvm1  host `kvm1` was made known
+    [time]  network.created         -     network `public` was made with 10.0.0.0/24
+    [time]  instance.created        -     instance `web` was made in project `alpha`
+    [time]  interface.created       -     instance `web` got 10.0.0.2 on network `public`
     ");
     let secret = server.stdout("token create --role member --project alpha");
     let output = server.command(&["status"]).env("TRESTLE_TOKEN", secret.trim()).output().unwrap();
@@ -1076,9 +1116,10 @@ fn status_shows_everything_at_a_glance() {
     NETWORK  TYPE       RANGES       ADDRESSES USED
     public   flat_dhcp  10.0.0.0/24  1 of 253
 
-    TIME                  KIND               HOST  WHAT
-    [time]  project.created    -     project `alpha` was made
-    [time]  instance.created   -     instance `web` was made in project `alpha`
-    [time]  interface.created  -     instance `web` got 10.0.0.2 on network `public`
+    TIME                  KIND                    HOST  WHAT
+    [time]  project.created         -     project `alpha` was made
+    [time]  security_group.created  -     security group `default` was made in project `alpha`
+    [time]  instance.created        -     instance `web` was made in project `alpha`
+    [time]  interface.created       -     instance `web` got 10.0.0.2 on network `public`
     ");
 }

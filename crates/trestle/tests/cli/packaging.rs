@@ -14,6 +14,12 @@ fn every_command_has_a_man_page() {
         .collect();
     names.sort_unstable();
     insta::assert_snapshot!(names.join("\n"), @"
+    trestle-address-group-create.1
+    trestle-address-group-delete.1
+    trestle-address-group-list.1
+    trestle-address-group-set.1
+    trestle-address-group-show.1
+    trestle-address-group.1
     trestle-address-history.1
     trestle-address.1
     trestle-agent.1
@@ -30,6 +36,7 @@ fn every_command_has_a_man_page() {
     trestle-dns-record-show.1
     trestle-dns-record.1
     trestle-dns.1
+    trestle-doctor.1
     trestle-events.1
     trestle-fixed-ip-list.1
     trestle-fixed-ip.1
@@ -54,6 +61,8 @@ fn every_command_has_a_man_page() {
     trestle-instance-add-interface.1
     trestle-instance-create.1
     trestle-instance-delete.1
+    trestle-instance-interface-set.1
+    trestle-instance-interface.1
     trestle-instance-list.1
     trestle-instance-move.1
     trestle-instance-remove-interface.1
@@ -95,6 +104,16 @@ fn every_command_has_a_man_page() {
     trestle-project-set.1
     trestle-project-show.1
     trestle-project.1
+    trestle-security-group-create.1
+    trestle-security-group-delete.1
+    trestle-security-group-list.1
+    trestle-security-group-rule-add.1
+    trestle-security-group-rule-delete.1
+    trestle-security-group-rule-list.1
+    trestle-security-group-rule.1
+    trestle-security-group-set.1
+    trestle-security-group-show.1
+    trestle-security-group.1
     trestle-server.1
     trestle-status.1
     trestle-token-create.1

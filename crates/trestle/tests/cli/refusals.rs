@@ -252,9 +252,9 @@ fn what_cannot_be_together_is_a_wrong_command_line() {
     exit 2
     --- stderr
     error: the following required arguments were not provided:
-      <--networks <LIMIT>|--fixed-ips <LIMIT>|--floating-ips <LIMIT>>
+      <--networks <LIMIT>|--fixed-ips <LIMIT>|--floating-ips <LIMIT>|--security-groups <LIMIT>|--security-group-rules <LIMIT>>
 
-    Usage: trestle project set-quota <--networks <LIMIT>|--fixed-ips <LIMIT>|--floating-ips <LIMIT>> <PROJECT>
+    Usage: trestle project set-quota <--networks <LIMIT>|--fixed-ips <LIMIT>|--floating-ips <LIMIT>|--security-groups <LIMIT>|--security-group-rules <LIMIT>> <PROJECT>
 
     For more information, try '--help'.
     ");

@@ -63,6 +63,16 @@ fn every_option_is_printed_with_its_meaning() {
     # How many floating IPs it may have, in the same way.
     quota_floating_ips = 10
 
+    # How many security groups it may have, in the same way.
+    quota_security_groups = 100
+
+    # How many rules each of its security groups may have, in the same way.
+    quota_security_group_rules = 200
+
+    # What the security group `default` of each new project allows, besides that its members reach
+    # each other and everybody: ["ingress tcp 22 from 10.0.0.0/8", "ingress icmp type 8"].
+    security_group_default_rules = []
+
     # The bridge of networks of the types flat_dhcp and flat that name none. If not set: each must
     # name one.
     #flat_network_bridge = "br100"
@@ -119,10 +129,36 @@ fn an_option_that_nobody_knows_is_named() {
     exit 1
     --- stderr
     error: [folder]/trestle.toml cannot be used
-      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `address_history_days`
+      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `quota_security_groups`, `quota_security_group_rules`, `security_group_default_rules`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `address_history_days`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");
+}
+
+#[test]
+fn a_default_rule_that_no_project_can_have_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("trestle.toml");
+    for (rule, why) in [
+        ("ingress tpc 22", "protocol: `tpc` is not an IP protocol"),
+        ("ingress tcp 22 443", "rule: `443` has no place in a rule here"),
+        ("ingress any from group web", "rule: a new project has no group but `default`"),
+        ("egress any until 2999-01-01T00:00:00Z", "rule: it would end for later projects"),
+    ] {
+        let state = folder.path().display();
+        let text =
+            format!("[server]\nstate_dir = \"{state}\"\nsecurity_group_default_rules = [\"{rule}\"]\n");
+        std::fs::write(&config, text).unwrap();
+        let output = trestle(folder.path()).args(["server", "--config"]).arg(&config).output().unwrap();
+        let seen = seen(&output, folder.path());
+        let told = format!(
+            "error: cannot use `{rule}` of the option security_group_default_rules\n  caused by: {why}"
+        );
+        assert!(
+            seen.starts_with("exit 1") && seen.replace("[time]", "2999-01-01T00:00:00Z").contains(&told),
+            "{seen}"
+        );
+    }
 }
 
 #[test]

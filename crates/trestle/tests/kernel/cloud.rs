@@ -38,7 +38,7 @@ pub(crate) fn empty_cloud(hosts: u8) -> Result<Lab> {
 pub(crate) fn empty_cloud_with(topology: &Topology) -> Result<Lab> {
     let programs = Programs { trestle: env!("CARGO_BIN_EXE_trestle").into() };
     let lab = Lab::up(topology, &programs)?;
-    lab.cli_ok(&["project", "create", PROJECT])?;
+    lab.open_project(PROJECT)?;
     Ok(lab)
 }
 
@@ -119,8 +119,16 @@ pub(crate) fn addresses(lab: &Lab, node: &str, name: &str) -> Result<BTreeSet<St
 }
 
 /// What `nft list ruleset` prints in the namespace.
+/// The rules of a host, less what they have counted and the number of the last judgement by security groups.
 pub(crate) fn ruleset(lab: &Lab, node: &str) -> Result<String> {
-    lab.exec_ok(node, &["nft", "list", "ruleset"])
+    let listing = lab.exec_ok(node, &["nft", "-s", "list", "ruleset"])?;
+    let mut is_stamp = false;
+    let lines = listing.lines().filter(|line| {
+        is_stamp &= line.trim() != "}";
+        is_stamp |= ["set current {", "map stamp {"].contains(&line.trim());
+        !is_stamp
+    });
+    Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 
 /// What a host has: its links, its addresses and its rules.

@@ -46,7 +46,7 @@ fn a_guest_without_dhcp_comes_up_with_what_was_injected() -> Result<()> {
 }
 
 fn make_instance(lab: &Lab) -> Result<()> {
-    lab.cli_ok(&["project", "create", "demo"])?;
+    lab.open_project("demo")?;
     let network = ["network", "create", "lan", "--type", "flat", "--bridge", "br-flat", "--mtu", "1450"];
     let ipv4 = ["--cidr", "10.0.0.0/24", "--gateway", "10.0.0.1"];
     let ipv6 = ["--cidr-v6", "2001:db8::/64", "--gateway-v6", "2001:db8::1"];

@@ -303,7 +303,10 @@ fn forged_ipv6_frames_arrive_where_there_is_no_guard() -> Result<()> {
     let (mac, own, other, link_local) = stage.parts()?;
     // With the agent gone nobody repairs what is broken on purpose here.
     stage.lab.agent(HOST)?.kill9()?;
-    stage.lab.exec_ok(HOST, &["nft", "delete", "table", "bridge", "trestle"])?;
+    for table in ["bridge trestle", "inet trestle_groups"] {
+        let delete = format!("nft delete table {table}");
+        stage.lab.exec_ok(HOST, &["sh", "-c", &delete])?;
+    }
     let ears = listen(&stage.lab, &stage.victim.node)?;
     let gateway = GATEWAY.parse()?;
     let from_attacker = format!("{mac} > 33:33:00:00:00:01");

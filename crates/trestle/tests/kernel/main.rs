@@ -4,6 +4,7 @@
 mod bootable;
 mod cloud;
 mod crash;
+mod doctor;
 mod flat;
 mod flat_dhcp;
 mod floating_ip;

@@ -25,7 +25,7 @@ fn create_of(lab: &Lab, project: &str, instance: &str) -> Result<()> {
 }
 
 fn create_project(lab: &Lab, project: &str) -> Result<()> {
-    lab.cli_ok(&["project", "create", project]).map(drop)
+    lab.open_project(project)
 }
 
 /// The project that a network belongs to.

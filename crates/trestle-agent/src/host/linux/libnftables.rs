@@ -29,6 +29,8 @@ pub(super) enum Output {
     Counters,
     /// JSON, elements included.
     Json,
+    /// JSON without counters and the elements of named sets.
+    JsonChains,
 }
 
 #[repr(C)]
@@ -103,6 +105,7 @@ impl Context {
             Output::Chains => OUTPUT_STATELESS | OUTPUT_TERSE,
             Output::Counters => OUTPUT_TERSE,
             Output::Json => OUTPUT_JSON,
+            Output::JsonChains => OUTPUT_JSON | OUTPUT_STATELESS | OUTPUT_TERSE,
         };
         let raw = self.raw.as_ptr();
         // SAFETY: the context lives, `text` outlives the calls, and the buffers that are read

@@ -10,8 +10,8 @@ use futures_util::TryFutureExt;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoVeth,
-    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage,
 };
 use nix::errno::Errno;
 use nix::libc;
@@ -21,7 +21,7 @@ use trestle_core::plan::LinkChange;
 use trestle_core::spec::{Link, LinkKind, LinkMac};
 use trestle_core::types::{LinkName, Mac};
 
-use super::bridge_filter;
+use super::bridge;
 use super::netlink::Netlink;
 use super::tap;
 use super::vlan::{self, Vlan};
@@ -123,7 +123,7 @@ impl Device {
             }
         }
         device.kind = kind(info, alias, &device);
-        device.filtered = bridge_filter::is_set(info);
+        device.filtered = bridge::is_filtered(info);
         // In another namespace the number means another device.
         let parent = parent.filter(|_| !is_elsewhere);
         device.vlan = parent.and_then(|parent| Some(Vlan { id: vlan::id(info)?, parent }));
@@ -291,14 +291,44 @@ pub(super) async fn set_master_up(
     name: &LinkName,
     bridge: &LinkName,
 ) -> Result<(), ApplyError> {
+    let mut message = master(netlink, index, bridge).await?;
+    up(&mut message);
+    send_set(netlink, message).await.map_err(no_port(name, bridge))
+}
+
+/// The same of a guest's device, which is the port that it should be before it is up.
+async fn set_guest_master_up(
+    netlink: &Netlink,
+    index: u32,
+    name: &LinkName,
+    bridge: &LinkName,
+) -> Result<(), ApplyError> {
+    let message = master(netlink, index, bridge).await?;
+    send_set(netlink, message).await.map_err(no_port(name, bridge))?;
+    bridge::set_guest_port(netlink, index, name).await?;
+    set_up(netlink, index, name).await
+}
+
+async fn master(netlink: &Netlink, index: u32, bridge: &LinkName) -> Result<LinkMessage, ApplyError> {
     let master = existing(netlink, bridge).await?.index;
     let mut message = request(vec![LinkAttribute::Controller(master)]);
     message.header.index = index;
-    up(&mut message);
-    send_set(netlink, message).await.map_err(|source| match source.errno() {
-        Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge: bridge.clone() },
-        _ => ApplyError::Kernel { operation: format!("make {name} a port of {bridge}"), source },
-    })
+    Ok(message)
+}
+
+fn no_port(name: &LinkName, bridge: &LinkName) -> impl FnOnce(NetlinkError) -> ApplyError {
+    let (operation, bridge) = (format!("make {name} a port of {bridge}"), bridge.clone());
+    move |source| match source.errno() {
+        Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge },
+        _ => ApplyError::Kernel { operation, source },
+    }
+}
+
+pub(super) async fn set_down(netlink: &Netlink, device: &Device) -> Result<(), NetlinkError> {
+    let mut message = request(Vec::new());
+    message.header.index = device.index;
+    message.header.change_mask |= LinkFlags::Up;
+    send_set(netlink, message).await
 }
 
 pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
@@ -306,49 +336,6 @@ pub(super) async fn set_up(netlink: &Netlink, index: u32, name: &LinkName) -> Re
     message.header.index = index;
     up(&mut message);
     send_set(netlink, message).map_err(kernel(format!("set {name} up"))).await
-}
-
-/// Makes a bridge of ours, or makes the one that is there so.
-pub(super) async fn create_bridge(
-    netlink: &Netlink,
-    name: &LinkName,
-    mac: Mac,
-    mtu: u32,
-) -> Result<(), ApplyError> {
-    let info = vec![
-        InfoBridge::StpState(BridgeStpState::Disabled),
-        InfoBridge::ForwardDelay(0),
-        // LLDP alone among the reserved group addresses meets no hook where it is not forwarded:
-        // forwarded, it meets the guard.
-        InfoBridge::GroupFwdMask(1 << 14),
-        // Without a querier, snooping forgets who listens and cuts off neighbour discovery.
-        InfoBridge::MulticastSnooping(false),
-    ];
-    let message = request(vec![
-        if_name(name),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Bridge),
-            LinkInfo::Data(InfoData::Bridge(info)),
-        ]),
-        LinkAttribute::Address(mac.bytes().to_vec()),
-        LinkAttribute::Group(LINK_GROUP),
-        // A bridge takes the least MTU of its ports until somebody changes its own, and setting
-        // what it has is no change. So it is made with another one first.
-        LinkAttribute::Mtu(mtu - 1),
-    ]);
-    let made = netlink.request(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).await;
-    match made {
-        Err(error) if error.errno() != Some(Errno::EEXIST) => {
-            return Err(kernel(format!("make bridge {name}"))(error));
-        }
-        _ => {}
-    }
-    let bridge = existing(netlink, name).await?;
-    if !bridge.is_our_bridge() {
-        return Err(ApplyError::LinkDiffers { link: name.clone() });
-    }
-    let changes = [LinkChange::Mac(mac), LinkChange::Mtu(mtu), LinkChange::Up];
-    change_all(netlink, &bridge, name, changes.iter()).await
 }
 
 /// Sets what differs on a device of ours.
@@ -361,7 +348,7 @@ pub(super) async fn change(
     change_all(netlink, &device, name, changes.iter()).await
 }
 
-async fn change_all(
+pub(super) async fn change_all(
     netlink: &Netlink,
     device: &Device,
     name: &LinkName,
@@ -382,7 +369,12 @@ async fn change_all(
                 set_up(netlink, index, carrier).await?;
             }
             // A port of ours is in its bridge and up, or neither.
-            LinkChange::Master(bridge) => set_master_up(netlink, device.index, name, bridge).await?,
+            LinkChange::Master(bridge) => match device.kind {
+                LinkKind::Tap { .. } | LinkKind::Veth { .. } => {
+                    set_guest_master_up(netlink, device.index, name, bridge).await?;
+                }
+                _ => set_master_up(netlink, device.index, name, bridge).await?,
+            },
             LinkChange::Up => set_up(netlink, device.index, name).await?,
         }
     }
@@ -414,7 +406,7 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
     set(netlink, index, attributes, format!("set up {name}")).await?;
     without_own_address(netlink, index, name).await?;
     match &port.master {
-        Some(bridge) => set_master_up(netlink, index, name, bridge).await,
+        Some(bridge) => set_guest_master_up(netlink, index, name, bridge).await,
         None => set_up(netlink, index, name).await,
     }
 }

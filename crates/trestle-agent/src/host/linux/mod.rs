@@ -5,13 +5,15 @@
 
 mod address;
 mod announce;
-mod bridge_filter;
+mod bridge;
 mod conntrack;
+pub(crate) mod discover;
 mod dnsmasq;
-mod features;
+pub(crate) mod features;
 mod files;
 mod libnftables;
 mod link;
+pub(crate) mod look;
 mod netconf;
 mod netlink;
 mod nfnetlink;
@@ -27,7 +29,7 @@ mod tap;
 mod vlan;
 mod watch;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
@@ -35,10 +37,10 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use ipnet::IpNet;
-use trestle_api::agent::Feature;
-use trestle_core::ownership::Owner;
+use trestle_api::agent::{Feature, RuleCounter};
+use trestle_core::ownership::{DEVICE_PREFIX, Owner};
 use trestle_core::plan::Step;
-use trestle_core::spec::{Dnsmasq, Flows, HostSpec, Key, LinkKind, Set};
+use trestle_core::spec::{Dnsmasq, Flows, HostSpec, Key, LinkKind, Set, Table};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Mac, Name};
 
@@ -132,11 +134,35 @@ impl LinuxHost {
 
     async fn transact(&self, batch: &[&Step]) -> Vec<StepFailure> {
         let steps = batch.iter().map(|step| (*step).clone()).collect();
-        let Err(error) = self.nftables.transact(steps).await else { return Vec::new() };
-        let error = Arc::new(error);
+        let error = match self.nftables.transact(steps).await {
+            Ok(bad) => {
+                let failure = |(step, error)| StepFailure { step, error: ApplyError::Chain(Arc::new(error)) };
+                return bad.into_iter().map(failure).collect();
+            }
+            Err(error) => Arc::new(error),
+        };
+        if batch.iter().any(|step| makes_filter(step)) {
+            self.cut_off().await;
+        }
         let failure =
             |step: &&Step| StepFailure { step: (*step).clone(), error: ApplyError::Nftables(error.clone()) };
         batch.iter().map(failure).collect()
+    }
+
+    /// Sets every guest's device down: what should guard it is not there and cannot be made. It is up
+    /// again with the round that makes it.
+    async fn cut_off(&self) {
+        let devices = match link::list(&self.netlink).await {
+            Ok(devices) => devices,
+            Err(error) => return tracing::error!(%error, "cannot list the devices of guests to cut them off"),
+        };
+        for device in devices.values().filter(|device| device.name.starts_with(DEVICE_PREFIX)) {
+            tracing::error!(device = device.name, "there is no guard, and none can be made: set down");
+            self.watch.touch(Touched::Link(device.name.clone()));
+            if let Err(error) = link::set_down(&self.netlink, device).await {
+                tracing::error!(device = device.name, %error, "cannot set it down");
+            }
+        }
     }
 
     async fn apply_step(&self, step: &Step) -> Result<(), ApplyError> {
@@ -164,7 +190,7 @@ impl LinuxHost {
             Step::StopDnsmasq { network } => self.stop_dnsmasq(network).await,
             Step::ForgetLeases { network } => files.forget_leases(network),
             Step::SetSysctl { name, value } => sysctl::write(name, value),
-            Step::CreateBridge { link, mac, mtu } => link::create_bridge(netlink, link, *mac, *mtu).await,
+            Step::CreateBridge { link, mac, mtu } => bridge::create(netlink, link, *mac, *mtu).await,
             Step::SetLink { link, changes } => link::change(netlink, link, changes).await,
             Step::Enslave { link, bridge } | Step::SwitchUplink { link, bridge } => {
                 files.list_uplink(link)?;
@@ -220,7 +246,7 @@ impl LinuxHost {
                 let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
                 self.announce(bridge, index, *mac, (Role::Guest, addresses))
             }
-            Step::FilterBridge { bridge } => bridge_filter::set(netlink, bridge).await,
+            Step::FilterBridge { bridge } => bridge::filter(netlink, bridge).await,
             Step::PutRuleset { .. }
             | Step::PutSet { .. }
             | Step::PutChain { .. }
@@ -232,10 +258,10 @@ impl LinuxHost {
             | Step::JudgeAnew
             | Step::ForgetClaim { .. }
             | Step::DeleteElement { .. }
-            | Step::DeleteRuleset { .. } => {
-                let done = self.nftables.transact(vec![step.clone()]).await;
-                done.map_err(|error| ApplyError::Nftables(Arc::new(error)))
-            }
+            | Step::DeleteRuleset { .. } => match self.transact(&[step]).await.pop() {
+                Some(failure) => Err(failure.error),
+                None => Ok(()),
+            },
         }
     }
 
@@ -386,6 +412,11 @@ enum Batch {
     Single,
 }
 
+/// Whether the step makes a table that keeps guests from what they must not do.
+fn makes_filter(step: &Step) -> bool {
+    matches!(step, Step::PutRuleset { table: Table::Guard | Table::Groups, .. })
+}
+
 fn batch(step: &Step) -> Batch {
     match step {
         Step::PutRuleset { .. }
@@ -420,8 +451,11 @@ struct Broken {
 }
 
 impl Broken {
-    fn note(&mut self, step: &Step) {
-        self.everything |= batch(step) == Batch::Transaction || matches!(step, Step::FilterBridge { .. });
+    fn note(&mut self, failure: &StepFailure) {
+        let step = &failure.step;
+        let is_filter = batch(step) == Batch::Transaction || matches!(step, Step::FilterBridge { .. });
+        // A chain that was left as it was is no hole.
+        self.everything |= is_filter && !matches!(failure.error, ApplyError::Chain(_));
         self.links.extend(moves_between(step).into_iter().cloned());
     }
 
@@ -470,7 +504,7 @@ impl Host for LinuxHost {
                 Some(Batch::Strays) if possible.len() > 1 => self.end_all_strays(&possible).await,
                 _ => self.apply_batch(&possible).await,
             };
-            failed.iter().for_each(|failure| broken.note(&failure.step));
+            failed.iter().for_each(|failure| broken.note(failure));
             failures.extend(failed);
         }
         self.watch.settle();
@@ -484,6 +518,11 @@ impl Host for LinuxHost {
     async fn is_claimed(&self) -> Result<bool, ObserveError> {
         let claims = self.nftables.has_any(&[Set::Yielded, Set::Yielded6]).await;
         claims.map_err(|source| ObserveError::Nftables { what: "what other hosts claim".into(), source })
+    }
+
+    async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
+        let counters = self.nftables.counters().await;
+        counters.map_err(|source| ObserveError::Nftables { what: "what rules have counted".into(), source })
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

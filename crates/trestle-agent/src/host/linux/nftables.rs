@@ -13,6 +13,7 @@ use std::io::Read;
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
+use trestle_api::agent::RuleCounter;
 use trestle_core::plan::Step;
 use trestle_core::render;
 use trestle_core::spec::{Set, Table};
@@ -20,7 +21,6 @@ use trestle_core::spec::{Set, Table};
 use super::libnftables::{Context, Output};
 use super::nfnetlink::QuerySocket;
 use crate::host::error::NftError;
-pub(super) use chains::Counted;
 use chains::{Counters, Listing};
 use element::{element_key, parse_elements, value_text};
 use transaction::{Given, set_command, transaction};
@@ -150,7 +150,7 @@ impl Nftables {
     }
 
     /// What each rule of security groups has decided on so far.
-    pub(super) async fn counters(&self) -> Result<BTreeMap<u32, Counted>, NftError> {
+    pub(super) async fn counters(&self) -> Result<BTreeMap<u32, RuleCounter>, NftError> {
         self.call(|session| {
             let listing = if_there(list_table(&mut session.context, Table::Groups, Output::Counters))?;
             Ok(Counters::parse(&listing.unwrap_or_default()).by_rule())
@@ -171,11 +171,20 @@ impl Nftables {
         .await
     }
 
-    /// Does the steps in one transaction, which happens as a whole or not at all.
-    pub(super) async fn transact(&self, steps: Vec<Step>) -> Result<(), NftError> {
-        self.call(move |session| session.transact(&steps)).await
+    /// Does the steps in one transaction, which happens as a whole or not at all. Chains of security
+    /// groups that cannot be made are left as they are, so that one does not hold up all others: they
+    /// are given back with what is wrong.
+    pub(super) async fn transact(&self, steps: Vec<Step>) -> Result<Bad, NftError> {
+        self.call(move |session| match session.transact(&steps) {
+            Ok(()) => Ok(Vec::new()),
+            Err(error) => session.transact_without_bad_chains(steps).unwrap_or(Err(error)),
+        })
+        .await
     }
 }
+
+/// Steps that were left out, and why.
+type Bad = Vec<(Step, NftError)>;
 
 /// What the thread has.
 struct Session {
@@ -227,7 +236,14 @@ impl Session {
         if fresh.is_empty() {
             return Ok(());
         }
-        let listing = listing_of(Table::Groups, &with_chains(&fresh))?;
+        let listing = match listing_of(Table::Groups, &with_chains(&fresh)) {
+            // One that cannot be made is never there; the others are found out about without it.
+            Err(NftError::Refused { .. }) if fresh.len() > 1 => {
+                return fresh.into_iter().try_for_each(|one| self.learn_chains(BTreeMap::from([one])));
+            }
+            Err(NftError::Refused { .. }) => return Ok(()),
+            listing => listing?,
+        };
         for (chain, rules) in Listing::parse(&listing).chains {
             if let Some(given) = fresh.get(&chain) {
                 self.known_chains.entry(chain).or_default().insert(rules, given.clone());
@@ -345,6 +361,25 @@ impl Session {
             self.remember_chains(steps)?;
         }
         done
+    }
+
+    /// The same without the chains that are refused for themselves; `None` if there are none.
+    fn transact_without_bad_chains(&mut self, steps: Vec<Step>) -> Option<Result<Bad, NftError>> {
+        let (mut bad, mut good) = (Vec::new(), Vec::new());
+        for step in steps {
+            match self.refusal(&step) {
+                Some(error) => bad.push((step, error)),
+                None => good.push(step),
+            }
+        }
+        (!bad.is_empty()).then(|| self.transact(&good).map(|()| bad))
+    }
+
+    /// Why a chain cannot be made, whatever else there is.
+    fn refusal(&self, step: &Step) -> Option<NftError> {
+        let Step::PutChain { chain, rules } = step else { return None };
+        let alone = BTreeMap::from([(chain.clone(), rules.clone())]);
+        listing_of(Table::Groups, &with_chains(&alone)).err()
     }
 
     /// The steps less those that delete from a table that is gone already.

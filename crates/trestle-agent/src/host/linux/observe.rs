@@ -16,7 +16,7 @@ use super::link::Device;
 use super::nftables::{Asked, Tables};
 use super::route::Led;
 use super::watch::Scope;
-use super::{LinuxHost, address, bridge_filter, dnsmasq, link, probe, route, station, sysctl};
+use super::{LinuxHost, address, bridge, dnsmasq, link, probe, route, station, sysctl};
 use crate::host::error::{NetlinkError, ObserveError};
 
 /// Looked up one by one up to here, by one listing from here on.
@@ -71,7 +71,7 @@ impl Devices {
     }
 
     fn put_filter(&self, state: &mut HostState, device: &Device) {
-        if device.filtered && bridge_filter::is_loaded() {
+        if device.filtered && bridge::has_filter() {
             state.put_foreign(Key::BridgeFilter(device.link_name()), Object::BridgeFilter);
         }
     }

@@ -44,10 +44,8 @@ impl App {
         let after: Option<IpAddr> = checks.optional("after", "bad_cursor", page.after.as_deref());
         checks.finish()?;
         let mut read = self.store().read().await?;
-        let mut wanted = Filter { project: caller.only_project(), ..Filter::default() };
-        if let Some(text) = filter.project.as_deref() {
-            wanted.project = Some(project::find(&mut read, caller, text).await?.id);
-        }
+        let project = project::wanted(&mut read, caller, filter.project.as_deref()).await?;
+        let mut wanted = Filter { project, ..Filter::default() };
         if let Some(text) = filter.pool.as_deref() {
             wanted.pool = Some(pool::find(&mut read, text).await?.id);
         }

@@ -117,19 +117,11 @@ pub(super) fn pool_full(pool: &Name, family: Family) -> AppError {
 
 fn read(caller: &Caller, new: &NewFloatingIp) -> Result<Wish, AppError> {
     let mut checks = Checks::default();
-    let project = new.project.clone().or_else(|| caller.only_project().map(|id| id.to_string()));
-    if project.is_none() {
-        checks.add("project", "required", "a floating IP needs a project");
-    }
+    let project = checks.owner(caller, new.project.as_deref(), "a floating IP");
     let address = checks.address("address", new.address.as_deref());
     let family = match new.family.as_deref() {
         None => address.map_or(Family::Ipv4, Family::of),
-        Some("ipv4") => Family::Ipv4,
-        Some("ipv6") => Family::Ipv6,
-        Some(other) => {
-            checks.add("family", "bad_family", format!("`{other}` is no family: use ipv4 or ipv6"));
-            Family::Ipv4
-        }
+        Some(text) => checks.family("family", text).unwrap_or(Family::Ipv4),
     };
     if let Some(address) = address.filter(|address| Family::of(*address) != family) {
         checks.add("family", "wrong_family", format!("{address} is not an {family} address"));

@@ -6,17 +6,19 @@ use trestle_api::{InterfaceState, NewInterface};
 use trestle_core::compile::Entity;
 use trestle_core::ownership::device_name;
 use trestle_core::types::{Family, InterfaceId, Mac, Name, PoolId};
-use trestle_core::world::{self, Ipv6Mode, NetworkType};
+use trestle_core::world::{self, Ipv6Mode, NetworkType, Security};
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
 use crate::app::floating_ip::{auto_assign, leave_interface};
+use crate::app::instance::security::{SecurityWish, refuse_pairs, refuse_unguarded};
 use crate::app::instance::{change, plugged_in_on};
 use crate::app::network::gateway::leave_host;
 use crate::app::network::{MacOf, generated_mac};
 use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::store::Write;
+use crate::store::change::Change;
 use crate::store::fixed_ip::{self, Holder, Refusal};
 use crate::store::history;
 use crate::store::instance::InstanceRecord;
@@ -24,7 +26,7 @@ use crate::store::interface::{self, InterfaceRecord};
 use crate::store::network::{self as network_store, NetworkRecord, mac_is_taken};
 
 /// What the MACs of bridges begin with; a guest's must not.
-const BRIDGE_MAC: [u8; 3] = [0xfe, 0x16, 0x3e];
+pub(super) const BRIDGE_MAC: [u8; 3] = [0xfe, 0x16, 0x3e];
 /// What those of guests begin with that anybody may ask for (reference DM-40).
 const GUEST_MAC: [u8; 3] = [0xfa, 0x16, 0x3e];
 
@@ -37,6 +39,7 @@ pub(super) struct Wish {
     /// One of a family at most.
     addresses: Vec<IpAddr>,
     mac: Option<Mac>,
+    pub(super) security: SecurityWish,
 }
 
 impl Wish {
@@ -67,7 +70,8 @@ impl Wish {
             let message = format!("{mac} is for administrators to give: choose one under fa:16:3e");
             checks.add(format!("{field}mac"), "bad_mac", message);
         }
-        Self { field, network: new.network.clone(), addresses, mac }
+        let security = SecurityWish::read(checks, &field, new.into());
+        Self { field, network: new.network.clone(), addresses, mac, security }
     }
 
     /// The place of a requested address of this family in the request, and the address.
@@ -83,13 +87,16 @@ impl App {
     pub(super) async fn make_interface(
         &self,
         write: &mut Write,
-        instance: &InstanceRecord,
+        (caller, instance): (&Caller, &InstanceRecord),
         network: &NetworkRecord,
         wish: &Wish,
     ) -> Result<InterfaceRecord, AppError> {
         refuse_unknown_family(network, wish)?;
         let on = &network.network;
-        let mut interface = insert_interface(write, instance, on, wish.mac).await?;
+        let held = wish.security.held(write, instance.project, None).await?;
+        refuse_unguarded(caller, network, None, &held)?;
+        refuse_pairs(write, (instance.project, network), &held).await?;
+        let mut interface = insert_interface(write, instance, on, (wish.mac, held.security)).await?;
         for family in [Family::Ipv4, Family::Ipv6] {
             if network.subnet(family).is_some() {
                 let address = self.give_address(write, network, &interface, (family, wish)).await?;
@@ -103,6 +110,7 @@ impl App {
         Ok(InterfaceRecord {
             interface,
             network_name: on.name.clone(),
+            group_names: held.group_names,
             floating_ips: Vec::new(),
             host_name: None,
             next_host_name: None,
@@ -176,14 +184,21 @@ pub(super) async fn drop_interface(
     history::note_interface(write, record.interface.id).await?;
     interface::delete(write.connection(), record.interface.id).await?;
     let message = format!("instance `{}` left network `{}`", instance.name, record.network_name);
-    let change =
-        change("interface.deleted", message, instance).entity(Entity::Interface(record.interface.id));
-    let change = match plugged_in_on(record).zip(record.host_name.as_ref()) {
+    write.log(interface_change("interface.deleted", message, (instance, record)));
+    leave_hosts(write, record).await
+}
+
+/// A change of this interface, for the log; its host has to see to it.
+pub(super) fn interface_change(
+    kind: &'static str,
+    message: String,
+    (instance, record): (&InstanceRecord, &InterfaceRecord),
+) -> Change {
+    let change = change(kind, message, instance).entity(Entity::Interface(record.interface.id));
+    match plugged_in_on(record).zip(record.host_name.as_ref()) {
         Some((host, name)) => change.host(host, name),
         None => change,
-    };
-    write.log(change);
-    leave_hosts(write, record).await
+    }
 }
 
 /// Sees to the gateways of the hosts that an interface was on, after it has left them.
@@ -253,12 +268,12 @@ fn refuse_blocked(network: &NetworkRecord, address: IpAddr, field: Option<String
     Err(check::invalid(field.unwrap_or_else(|| "addresses".to_owned()), "bad_address", message))
 }
 
-/// Puts a new interface in, with this MAC or a generated one.
+/// Puts a new interface in, with this MAC or a generated one, held to this.
 async fn insert_interface(
     write: &mut Write,
     instance: &InstanceRecord,
     network: &world::Network,
-    wanted: Option<Mac>,
+    (wanted, security): (Option<Mac>, Option<Security>),
 ) -> Result<world::Interface, AppError> {
     if let Some(mac) = wanted
         && mac_is_taken(write.connection(), mac).await?
@@ -277,10 +292,11 @@ async fn insert_interface(
             hostname: instance.name.clone(),
             addresses: Vec::new(),
             attachment: None,
-            security: Some(Default::default()),
+            security: security.clone(),
             moving_to: None,
         };
         if interface::insert(write.connection(), &interface).await? {
+            interface::insert_security(write.connection(), id, security.as_ref()).await?;
             return Ok(interface);
         }
         if interface::hostname_is_taken(write.connection(), network.id, &instance.name).await? {

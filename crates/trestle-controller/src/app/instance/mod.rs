@@ -2,14 +2,17 @@
 
 mod interfaces;
 mod networks;
+mod security;
 
 use sqlx::AnyConnection;
 use trestle_api::{Instance, InstanceFilter, Interface, NewInstance, NewInterface, Page, PageQuery};
-use trestle_core::types::{HostId, InstanceId, Name, NetworkId};
+use trestle_core::types::{AddressPair, HostId, InstanceId, Name, NetworkId};
+use trestle_core::world::Security;
 use uuid::Uuid;
 
 pub(super) use self::interfaces::leave_hosts;
 use self::interfaces::{Wish, drop_interface, give_floating_ips};
+use self::security::SecurityWish;
 use crate::app::check::{self, Checks};
 use crate::app::{App, Caller, host, network, project};
 use crate::error::AppError;
@@ -26,6 +29,8 @@ struct NewWish {
     project: String,
     /// `None` for the networks that its project's instances join.
     interfaces: Option<Vec<Wish>>,
+    /// What those are held to that say nothing themselves.
+    security: SecurityWish,
 }
 
 impl App {
@@ -49,11 +54,15 @@ impl App {
         }
         let message = format!("instance `{}` was made in project `{}`", record.name, record.project_name);
         write.log(change("instance.created", message, &record));
-        let networks = match wish.interfaces {
+        let mut networks = match wish.interfaces {
             Some(wishes) => self.wished_networks(&mut write, (caller, &owner), wishes).await?,
             None => self.default_networks(&mut write, &owner).await?,
         };
-        let mut interfaces = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        for (_, each) in &mut networks {
+            each.security = each.security.clone().or(&wish.security);
+        }
+        let who = (caller, &record, &owner);
+        let mut interfaces = self.make_interfaces(&mut write, who, &networks).await?;
         give_floating_ips(&mut write, &record, &networks, owner.auto_assign.as_ref(), &mut interfaces)
             .await?;
         write.commit().await?;
@@ -69,10 +78,7 @@ impl App {
     ) -> Result<Page<Instance>, AppError> {
         let (limit, after) = (check::limit(page)?, check::after_id(page)?);
         let mut read = self.store().read().await?;
-        let project = match filter.project.as_deref() {
-            Some(text) => Some(project::find(&mut read, caller, text).await?.id),
-            None => caller.only_project(),
-        };
+        let project = project::wanted(&mut read, caller, filter.project.as_deref()).await?;
         let mut wanted = Filter { name: filter.name.clone(), ..Filter::default() };
         wanted.project = project.map(|id| id.to_string());
         if let Some(text) = filter.host.as_deref() {
@@ -145,7 +151,7 @@ impl App {
         for (network, _) in &networks {
             networks::refuse_second(&record.name, &joined, network)?;
         }
-        let mut new = self.make_interfaces(&mut write, (&record, &owner), &networks).await?;
+        let mut new = self.make_interfaces(&mut write, (caller, &record, &owner), &networks).await?;
         give_floating_ips(&mut write, &record, &networks, None, &mut new).await?;
         interfaces.extend(new);
         write.commit().await?;
@@ -165,10 +171,7 @@ impl App {
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, instance, project).await?;
         let mut interfaces = interface::of_instance(write.connection(), record.id).await?;
-        let id = check::reference(interface);
-        let place = interfaces.iter().position(|known| known.interface.id.to_string() == id);
-        let place = place.ok_or_else(|| AppError::not_found("interface", interface))?;
-        let gone = interfaces.remove(place);
+        let gone = interfaces.remove(place_of(&interfaces, interface)?);
         drop_interface(&mut write, &record, &gone).await?;
         let revision = write.commit().await?;
         self.wait_for_hosts(hosts_of(&gone).collect(), revision).await;
@@ -179,14 +182,14 @@ impl App {
     async fn make_interfaces(
         &self,
         write: &mut Write,
-        (instance, project): (&InstanceRecord, &ProjectRecord),
+        (caller, instance, project): (&Caller, &InstanceRecord, &ProjectRecord),
         networks: &[(NetworkRecord, Wish)],
     ) -> Result<Vec<InterfaceRecord>, AppError> {
         let addresses: usize = networks.iter().map(|(network, _)| network.subnets.len()).sum();
         self.refuse_fixed_ips_over_quota(write, project, addresses as u64).await?;
         let mut interfaces = Vec::with_capacity(networks.len());
         for (network, wish) in networks {
-            interfaces.push(self.make_interface(write, instance, network, wish).await?);
+            interfaces.push(self.make_interface(write, (caller, instance), network, wish).await?);
         }
         Ok(interfaces)
     }
@@ -195,18 +198,16 @@ impl App {
 fn read(caller: &Caller, new: &NewInstance) -> Result<NewWish, AppError> {
     let mut checks = Checks::default();
     let name = checks.name("name", &new.name);
-    let project = new.project.clone().or_else(|| caller.only_project().map(|id| id.to_string()));
-    if project.is_none() {
-        checks.add("project", "required", "an instance needs a project");
-    }
+    let project = checks.owner(caller, new.project.as_deref(), "an instance");
     let interfaces = new.interfaces.as_ref().map(|interfaces| {
         let numbered = interfaces.iter().enumerate();
         let read = |(i, new)| Wish::read(&mut checks, caller, format!("interfaces[{i}]."), new);
         numbered.map(read).collect::<Vec<_>>()
     });
+    let security = SecurityWish::read(&mut checks, "", new.into());
     checks.finish()?;
     match name.zip(project) {
-        Some((name, project)) => Ok(NewWish { name, project, interfaces }),
+        Some((name, project)) => Ok(NewWish { name, project, interfaces, security }),
         None => Err(AppError::defect("an instance without a name passed its checks")),
     }
 }
@@ -218,18 +219,20 @@ pub(super) async fn find(
     text: &str,
     project: Option<&str>,
 ) -> Result<InstanceRecord, AppError> {
-    let project = match project {
-        Some(text) => Some(project::find(connection, caller, text).await?.id),
-        None => caller.only_project(),
+    let project = project::wanted(connection, caller, project).await?;
+    let found = instance::find(connection, &check::reference(text), project).await?;
+    check::only_one(found, "instance", text)
+}
+
+/// Where among an instance's interfaces is that of this id, or on the network of this name or id.
+fn place_of(interfaces: &[InterfaceRecord], text: &str) -> Result<usize, AppError> {
+    let wanted = check::reference(text);
+    let is_meant = |InterfaceRecord { interface, network_name, .. }: &InterfaceRecord| {
+        interface.id.to_string() == wanted
+            || interface.network.to_string() == wanted
+            || network_name.as_str() == wanted
     };
-    let mut found = instance::find(connection, &check::reference(text), project).await?;
-    match found.len() {
-        2.. => {
-            let message = format!("several projects have an instance `{text}`: say which project");
-            Err(check::invalid("project", "required", message))
-        }
-        _ => found.pop().ok_or_else(|| AppError::not_found("instance", text)),
-    }
+    interfaces.iter().position(is_meant).ok_or_else(|| AppError::not_found("interface", text))
 }
 
 fn plugged_in_on(record: &InterfaceRecord) -> Option<HostId> {
@@ -255,6 +258,10 @@ pub(super) fn change(kind: &'static str, message: String, record: &InstanceRecor
     Change::new(kind, &record.name, message).project(record.project, &record.project_name)
 }
 
+fn pairs(security: Option<Security>) -> Vec<AddressPair> {
+    security.into_iter().flat_map(|security| security.address_pairs).collect()
+}
+
 fn answer(record: InstanceRecord, interfaces: Vec<InterfaceRecord>) -> Instance {
     let interface = |record: InterfaceRecord| Interface {
         id: record.interface.id,
@@ -262,6 +269,9 @@ fn answer(record: InstanceRecord, interfaces: Vec<InterfaceRecord>) -> Instance 
         mac: record.interface.mac,
         addresses: record.interface.addresses,
         floating_ips: record.floating_ips,
+        security_groups: record.group_names,
+        port_security: record.interface.security.is_some(),
+        allowed_address_pairs: pairs(record.interface.security),
         device: record.interface.device,
         host: record.host_name,
         plug: record.interface.attachment.map(|attachment| attachment.plug),

@@ -192,7 +192,7 @@ impl Draft<'_> {
             mtu: wish.guests.mtu,
             dhcp_lease_time: self.dhcp_lease_time,
             dhcp_options: wish.guests.dhcp_options.clone(),
-            ether_types: Default::default(),
+            ether_types: wish.guests.ether_types.clone(),
         };
         let owner = self.owner.as_ref().map(|project| project.name.clone());
         let gateway_host = self.gateway_host.as_ref().map(|record| record.host.name.clone());

@@ -195,6 +195,7 @@ fn answer(record: NetworkRecord, used: &Used) -> Network {
         domain: network.domain,
         mtu: network.mtu,
         dhcp_options: network.dhcp_options,
+        ether_types: network.ether_types.into_iter().collect(),
         reserved: record.reserved,
         auto_assign: record.auto_assign.map(|(_, name)| name),
         created_at: record.created_at,

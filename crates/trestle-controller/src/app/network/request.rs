@@ -3,16 +3,20 @@
 //! What depends on the networks there are, such as which VLAN ids are free, is decided when they
 //! are made.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use trestle_api::NewNetwork;
-use trestle_core::types::{AddressRange, DhcpOption, Domain, Family, LinkName, Mtu, Name, VlanId};
+use trestle_core::types::{AddressRange, DhcpOption, Domain, EtherType, Family, LinkName, Mtu, Name, VlanId};
 use trestle_core::world::{Ipv6Mode, NetworkType};
 
 use crate::app::check::Checks;
 use crate::app::network::ranges::RangeWish;
 use crate::config::ControllerConfig;
 use crate::error::AppError;
+
+/// How many EtherTypes a network allows at most, besides those that the guard knows.
+const ETHER_TYPES: usize = 32;
 
 /// The smallest MTU that IPv6 goes over (RFC 8200 §5).
 const IPV6_MTU: u16 = 1280;
@@ -66,12 +70,14 @@ pub(super) enum GatewaysWish {
     PerHost,
 }
 
-/// What guests are told.
+/// What guests are told and may send.
 pub(super) struct GuestWish {
     pub(super) dns: Vec<IpAddr>,
     pub(super) domain: Domain,
     pub(super) mtu: Mtu,
     pub(super) dhcp_options: Vec<DhcpOption>,
+    /// What they may send besides IPv4, ARP and IPv6.
+    pub(super) ether_types: BTreeSet<EtherType>,
 }
 
 /// A request while it is read.
@@ -310,7 +316,8 @@ impl Reader<'_> {
         let mtu = mtu(&mut self.checks, new.mtu.unwrap_or(Mtu::ETHERNET.into()), has);
         let dhcp_options = dhcp_options(&mut self.checks, &new.dhcp_options, has);
         let domain = domain.unwrap_or_else(|| self.options.dhcp_domain.clone());
-        Some(GuestWish { dns, domain, mtu: mtu?, dhcp_options })
+        let ether_types = ether_types(&mut self.checks, &new.ether_types);
+        Some(GuestWish { dns, domain, mtu: mtu?, dhcp_options, ether_types })
     }
 }
 
@@ -351,6 +358,19 @@ pub(super) fn dhcp_options(
         options.push(option);
     }
     options
+}
+
+/// The EtherTypes in these texts.
+pub(super) fn ether_types(checks: &mut Checks, texts: &[String]) -> BTreeSet<EtherType> {
+    if texts.len() > ETHER_TYPES {
+        let message = format!("a network allows {ETHER_TYPES} more EtherTypes at most");
+        checks.add("ether_types", "too_many", message);
+    }
+    let numbered = texts.iter().enumerate();
+    let read = |(i, text): (usize, &String)| {
+        checks.parse(&format!("ether_types[{i}]"), "bad_ether_type", &text.to_lowercase())
+    };
+    numbered.filter_map(read).collect()
 }
 
 /// The name of one of several networks.

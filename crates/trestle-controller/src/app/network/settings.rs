@@ -1,7 +1,5 @@
-//! Changing what can change on a network in use: what its guests are told, and, where it does not
+//! Changing what can change on a network in use: what its guests are told and may send, and, where it does not
 //! stand, the device it leads out by.
-
-use std::fmt::Display;
 
 use trestle_api::{Network, NetworkPatch};
 use trestle_core::types::{DhcpOption, Family, HostId, LinkName, Name, PoolId};
@@ -11,7 +9,7 @@ use crate::app::check::{self, Checks};
 use crate::app::network::gateway::uplink;
 use crate::app::network::request::{self, FLAT_BRIDGE, FLAT_DHCP, FLAT_UNROUTED, OWN_BRIDGE};
 use crate::app::network::{change, find};
-use crate::app::{App, Caller, pool};
+use crate::app::{App, Caller, changes, listed, pool};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::host::{self, HostRecord};
@@ -64,6 +62,9 @@ fn patched(before: &world::Network, patch: &NetworkPatch) -> Result<world::Netwo
     }
     if let Some(texts) = &patch.dhcp_options {
         after.dhcp_options = dhcp_options(&mut checks, before, texts, has);
+    }
+    if let Some(texts) = &patch.ether_types {
+        after.ether_types = request::ether_types(&mut checks, texts);
     }
     if let Some(text) = &patch.bridge_interface {
         after.bridge_interface = bridge_interface(&mut checks, before, text);
@@ -142,21 +143,14 @@ fn changed_message(
     [pool_before, pool_after]: [Option<&Name>; 2],
 ) -> String {
     let device = |network: &world::Network| listed(&network.bridge_interface);
-    let changes = [
+    let changes = changes([
         ("dns", listed(&before.dns), listed(&after.dns)),
         ("domain", before.domain.to_string(), after.domain.to_string()),
         ("mtu", before.mtu.to_string(), after.mtu.to_string()),
         ("dhcp_options", listed(&before.dhcp_options), listed(&after.dhcp_options)),
         ("bridge_interface", device(before), device(after)),
         ("auto_assign", listed(pool_before), listed(pool_after)),
-    ];
-    let changes = changes.into_iter().filter(|(_, old, new)| old != new);
-    let changes: Vec<String> = changes.map(|(field, old, new)| format!("{field} {old} → {new}")).collect();
-    format!("network `{}` was changed: {}", before.name, changes.join(", "))
-}
-
-/// What there are, for people.
-fn listed<T: Display>(things: impl IntoIterator<Item = T>) -> String {
-    let things: Vec<String> = things.into_iter().map(|thing| thing.to_string()).collect();
-    if things.is_empty() { "none".to_owned() } else { things.join(" and ") }
+        ("ether_types", listed(&before.ether_types), listed(&after.ether_types)),
+    ]);
+    format!("network `{}` was changed: {changes}", before.name)
 }

@@ -172,8 +172,14 @@ impl Cloud {
         address: Option<&str>,
     ) -> Result<Instance, AppError> {
         let addresses = address.into_iter().map(str::to_owned).collect();
-        let interface = NewInterface { network: network.to_owned(), addresses, mac: None };
-        let new = NewInstance { name: name.to_owned(), project: None, interfaces: Some(vec![interface]) };
+        let interface =
+            NewInterface { network: network.to_owned(), addresses, mac: None, ..Default::default() };
+        let new = NewInstance {
+            name: name.to_owned(),
+            project: None,
+            interfaces: Some(vec![interface]),
+            ..Default::default()
+        };
         self.app.create_instance(project, new).await
     }
 

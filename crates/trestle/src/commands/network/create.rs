@@ -117,7 +117,7 @@ struct DeviceArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "What guests are told")]
+#[command(next_help_heading = "What guests are told and may send")]
 struct GuestArgs {
     /// A DNS server for its instances; may be repeated [default: the host's own]
     #[arg(long, value_name = "ADDRESS")]
@@ -131,6 +131,9 @@ struct GuestArgs {
     /// A DHCP option, as 42,192.0.2.1, for DHCPv6 as option6:31,[2001:db8::1]; may be repeated
     #[arg(long = "dhcp-option", value_name = "NUMBER,VALUE")]
     dhcp_options: Vec<String>,
+    /// What guests may send besides IPv4, ARP and IPv6, by EtherType: 0x8863; may be repeated
+    #[arg(long = "ether-type", value_name = "NUMBER")]
+    ether_types: Vec<String>,
 }
 
 impl From<CreateArgs> for NewNetwork {
@@ -165,6 +168,7 @@ impl From<CreateArgs> for NewNetwork {
             domain: guests.domain,
             mtu: guests.mtu,
             dhcp_options: guests.dhcp_options,
+            ether_types: guests.ether_types,
         }
     }
 }

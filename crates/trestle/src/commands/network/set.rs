@@ -5,12 +5,14 @@ use trestle_api::client::Client;
 use trestle_api::{Network, NetworkPatch, NetworkType};
 
 use super::NetworkArg;
+use crate::commands::replaced;
 use crate::printer::Printer;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   trestle network set public --dns 192.0.2.53 --dns 192.0.2.54
   trestle network set public --mtu 1400 --dhcp-option 42,192.0.2.1
+  trestle network set public --ether-type 0x8863 --ether-type 0x8864    # PPP over Ethernet
   trestle network set public --dns '' --bridge-interface eth2";
 
 /// What can change on a network.
@@ -32,6 +34,10 @@ pub(crate) struct SetArgs {
     /// for none
     #[arg(long = "dhcp-option", value_name = "NUMBER,VALUE", group = "setting")]
     dhcp_options: Vec<String>,
+    /// What guests may send besides IPv4, ARP and IPv6, by EtherType: 0x8863; may be repeated, ''
+    /// for none
+    #[arg(long = "ether-type", value_name = "NUMBER", group = "setting")]
+    ether_types: Vec<String>,
     /// The device the bridge enslaves, or that carries the VLAN, on hosts that name none; '' for
     /// none. Not while an instance is plugged in there
     #[arg(long, value_name = "DEVICE", group = "setting")]
@@ -43,25 +49,17 @@ pub(crate) struct SetArgs {
 
 pub(super) async fn run(client: &Client, printer: Printer, args: SetArgs) -> anyhow::Result<()> {
     let patch = NetworkPatch {
-        dns: list(args.dns),
+        dns: replaced(args.dns),
         domain: args.domain,
         mtu: args.mtu,
-        dhcp_options: list(args.dhcp_options),
+        dhcp_options: replaced(args.dhcp_options),
+        ether_types: replaced(args.ether_types),
         bridge_interface: args.bridge_interface,
         auto_assign: args.auto_assign,
     };
     let before = client.network(&args.network.network).await?;
     let after = client.patch_network(&args.network.network, &patch).await?;
     printer.done(&after, &changed(&before, &after))
-}
-
-/// What is given takes the place of what there was; one that is empty is none.
-fn list(values: Vec<String>) -> Option<Vec<String>> {
-    match &values[..] {
-        [] => None,
-        [none] if none.is_empty() => Some(Vec::new()),
-        _ => Some(values),
-    }
 }
 
 fn changed(before: &Network, after: &Network) -> String {

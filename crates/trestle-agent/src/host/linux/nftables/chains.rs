@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use trestle_api::agent::RuleCounter;
 use trestle_core::spec::Set;
 
 /// A table as nft lists it.
@@ -59,14 +60,7 @@ fn body<'a>(lines: &mut impl Iterator<Item = &'a str>) -> impl Iterator<Item = &
 
 /// What rules have counted, by chain and by the rule's number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counters(BTreeMap<(String, u32), Counted>);
-
-/// Packets and bytes that a rule decided on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::host::linux) struct Counted {
-    pub(in crate::host::linux) packets: u64,
-    pub(in crate::host::linux) bytes: u64,
-}
+pub(super) struct Counters(BTreeMap<(String, u32), RuleCounter>);
 
 impl Counters {
     /// From a listing with counters. A rule may be several lines.
@@ -83,7 +77,7 @@ impl Counters {
     }
 
     /// By the rule's number alone.
-    pub(super) fn by_rule(self) -> BTreeMap<u32, Counted> {
+    pub(super) fn by_rule(self) -> BTreeMap<u32, RuleCounter> {
         self.0.into_iter().map(|((_, number), counted)| (number, counted)).collect()
     }
 
@@ -91,7 +85,7 @@ impl Counters {
     pub(super) fn resume(&mut self, chain: &str, rule: &str) -> String {
         let counted = number(rule).and_then(|number| self.0.remove(&(chain.to_owned(), number)));
         match counted {
-            Some(Counted { packets, bytes }) => {
+            Some(RuleCounter { packets, bytes }) => {
                 rule.replacen("counter ", &format!("counter packets {packets} bytes {bytes} "), 1)
             }
             None => rule.to_owned(),
@@ -105,12 +99,12 @@ fn number(rule: &str) -> Option<u32> {
     comment.strip_suffix('"')?.parse().ok()
 }
 
-fn counted(rule: &str) -> Option<(u32, Counted)> {
+fn counted(rule: &str) -> Option<(u32, RuleCounter)> {
     let (_, counter) = rule.split_once("counter packets ")?;
     let mut words = counter.split(' ');
     let packets = words.next()?.parse().ok()?;
     let bytes = words.nth(1)?.parse().ok()?;
-    Some((number(rule)?, Counted { packets, bytes }))
+    Some((number(rule)?, RuleCounter { packets, bytes }))
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ enum Part {
     Ipv6,
     /// An IPv6 address as nft writes bytes whose meaning it does not know.
     Number,
+    /// A MAC in the same way.
+    MacNumber,
     Range,
     /// A protocol with ports.
     Protocol,
@@ -39,8 +41,8 @@ fn parts(set: Set) -> &'static [Part] {
         Set::GuardRange4 | Set::GuardRange6 => &[Device, Part::Mac, Range],
         Set::GuardEtherType => &[Device, Part::EtherType],
         Set::Unguarded | Set::HeardBy => &[Device],
-        Set::Egress4 | Set::Ingress4 | Set::Members4(_) => &[Ipv4],
-        Set::Egress6 | Set::Ingress6 | Set::Members6(_) => &[Ipv6],
+        Set::Guest4 | Set::Egress4 | Set::Ingress4 | Set::Members4(_) => &[Ipv4],
+        Set::Guest6 | Set::Egress6 | Set::Ingress6 | Set::Members6(_) => &[Ipv6],
         Set::Addresses4(_) | Set::Addresses6(_) => &[Range],
         Set::Heard => &[Part::Mark],
         Set::Served4 => &[Device, Ipv4],
@@ -54,6 +56,7 @@ fn parts(set: Set) -> &'static [Part] {
         Set::SharedIp4 | Set::Held | Set::Yielded => &[Device, Ipv4],
         Set::SharedIp6 | Set::Held6 | Set::Yielded6 => &[Device, Ipv6],
         Set::SharedNd => &[Device, Number],
+        Set::GuardHardware => &[Device, Part::MacNumber],
         Set::Routed => &[Device, Device],
         Set::NatSource | Set::NatSourceIp | Set::NatLocal | Set::NatLocal6 => &[Range, Device],
         Set::NatExempt | Set::NatForced => &[Range, Range],
@@ -119,6 +122,10 @@ fn part_key(part: Part, text: &str) -> Option<Vec<u8>> {
         Part::Ipv4 => text.parse::<Ipv4Addr>().ok()?.octets().to_vec(),
         Part::Ipv6 => text.parse::<Ipv6Addr>().ok()?.octets().to_vec(),
         Part::Number => u128::from_str_radix(text.strip_prefix("0x")?, 16).ok()?.to_be_bytes().to_vec(),
+        Part::MacNumber => {
+            let number = u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()?;
+            number.to_be_bytes()[2..].to_vec()
+        }
         Part::Protocol => vec![text.parse::<Protocol>().ok()?.number()],
         Part::Port => text.parse::<u16>().ok()?.to_be_bytes().to_vec(),
         Part::Mark => text.parse::<u32>().ok()?.to_ne_bytes().to_vec(),
@@ -198,7 +205,7 @@ fn parse_part(part: Part, value: &Value) -> Option<String> {
     }
     match (part, value.as_u64()) {
         // Beyond 64 bits they are texts in hex; the text form has all of them so.
-        (Part::Number, Some(number)) => Some(format!("{number:#x}")),
+        (Part::Number | Part::MacNumber, Some(number)) => Some(format!("{number:#x}")),
         (_, Some(number)) => Some(number.to_string()),
         (_, None) => value.as_str().map(str::to_owned),
     }

@@ -1,0 +1,78 @@
+//! The security group that every project has.
+
+use jiff::Timestamp;
+use trestle_api::NewSecurityGroupRule;
+use trestle_core::types::SecurityGroupId;
+use uuid::Uuid;
+
+use crate::app::check;
+use crate::app::security_group::rule::{self, RemoteWish, RuleWish};
+use crate::app::{App, OpenError, security_group};
+use crate::error::AppError;
+use crate::store::Write;
+use crate::store::project::ProjectRecord;
+use crate::store::security_group::GroupRecord;
+
+/// Its name.
+pub(in crate::app) const DEFAULT: &str = "default";
+
+/// What it allows in any installation: its members reach each other, and everybody.
+const ALWAYS: [&str; 2] = ["ingress any from group default", "egress any"];
+
+impl App {
+    /// Makes the group that a new project has always. It counts in the quota, which does not keep it away.
+    pub(in crate::app) async fn make_default_group(
+        &self,
+        write: &mut Write,
+        owner: &ProjectRecord,
+    ) -> Result<(), AppError> {
+        let record = GroupRecord {
+            id: SecurityGroupId(Uuid::now_v7()),
+            number: 0,
+            project: owner.id,
+            project_name: owner.name.clone(),
+            name: DEFAULT.parse().map_err(|_| AppError::defect("a constant name is none"))?,
+            description: String::new(),
+            created_at: write.at(),
+        };
+        let record = security_group::put(write, record).await?;
+        for wish in self.default_rules() {
+            // The option may say what is said already.
+            rule::put(write, &record, wish).await?.ok();
+        }
+        Ok(())
+    }
+}
+
+/// What each new project's default group allows: what it does always, and what the option says.
+pub(in crate::app) fn read_default_rules(option: &[String]) -> Result<Vec<RuleWish>, OpenError> {
+    let always = ALWAYS.into_iter().map(str::to_owned);
+    let read = |text: String| match read_default_rule(&text) {
+        Ok(wish) => Ok(wish),
+        Err(source) => Err(OpenError::DefaultRule { rule: text, source: Box::new(source) }),
+    };
+    always.chain(option.iter().cloned()).map(read).collect()
+}
+
+fn read_default_rule(text: &str) -> Result<RuleWish, AppError> {
+    let unreadable = |error| check::invalid("rule", "bad_rule", error);
+    let new: NewSecurityGroupRule = text.parse().map_err(unreadable)?;
+    let wish = RuleWish::read(&new, Timestamp::MIN)?;
+    let is_known = match &wish.remote {
+        RemoteWish::Any | RemoteWish::Range(_) => true,
+        RemoteWish::Group(name) => name == DEFAULT,
+        RemoteWish::AddressGroup(_) => false,
+    };
+    if !is_known {
+        let message = format!("a new project has no group but `{DEFAULT}`");
+        return Err(check::invalid("rule", "not_possible", message));
+    }
+    if wish.expires_at.is_some() {
+        return Err(check::invalid(
+            "rule",
+            "not_possible",
+            "it would end for later projects before they begin",
+        ));
+    }
+    Ok(wish)
+}
