@@ -63,13 +63,14 @@ pub(super) enum Field {
     FlowState,
     FlowStatus,
     FlowDirection,
-    /// What none of the packets that are explained is or has: ARP, options, routing headers.
+    /// What none of the packets that are explained is or has: ARP, IGMP, neighbour discovery, DHCP, options,
+    /// extension headers.
     Never,
 }
 
 impl Field {
     /// Each by its name in nftables.
-    const NAMED: [(&'static str, Self); 45] = [
+    const NAMED: [(&'static str, Self); 57] = [
         ("iifname", Self::Inbound),
         ("oifname", Self::Outbound),
         ("ether saddr", Self::SenderMac),
@@ -81,10 +82,22 @@ impl Field {
         ("ip6 daddr", Self::Destination(Family::Ipv6)),
         ("ip protocol", Self::Protocol),
         ("ip frag-off", Self::FragmentOffset),
-        ("ip option lsrr", Self::Never),
-        ("ip option ssrr", Self::Never),
+        ("ip hdrlength", Self::Never),
+        ("ip6 length", Self::Never),
+        ("ip6 nexthdr", Self::Never),
+        ("exthdr rt", Self::Never),
+        ("igmp type", Self::Never),
+        ("arp htype", Self::Never),
+        ("arp ptype", Self::Never),
+        ("arp hlen", Self::Never),
+        ("arp plen", Self::Never),
+        ("@nh,160,32", Self::Never),
+        ("@th,64,8", Self::Never),
+        ("@th,64,24", Self::Never),
+        ("@th,80,48", Self::Never),
+        ("@th,208,48", Self::Never),
+        ("@th,288,48", Self::Never),
         ("ip6 hoplimit", Self::Never),
-        ("rt type", Self::Never),
         ("arp saddr ether", Self::Never),
         ("arp saddr ip", Self::Never),
         ("arp daddr ip", Self::Never),

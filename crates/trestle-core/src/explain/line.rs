@@ -96,14 +96,15 @@ impl<'a> Reading<'a> {
         match (word, self.words.get(2)) {
             ("meta" | "ct", Some(&"set")) => return self.mark().map(|()| Some(true)),
             ("accept" | "drop" | "masquerade" | "counter", _) => self.next()?,
-            ("jump" | "comment" | "dnat" | "snat", _) => self.next()?,
+            ("jump" | "goto" | "comment" | "dnat" | "snat", _) => self.next()?,
             _ => return Ok(None),
         };
         match word {
             "accept" => self.applied.ruling = Ruling::Accept,
             "drop" => self.applied.ruling = Ruling::Drop,
             "masquerade" => self.applied.ruling = Ruling::Masquerade,
-            "jump" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
+            // Each of our chains that is gone to ends with a verdict.
+            "jump" | "goto" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
             "comment" => self.comment()?,
             "dnat" | "snat" => return self.translate(word == "dnat").map(Some),
             _ => {}
@@ -159,7 +160,8 @@ impl<'a> Reading<'a> {
         match self.next()? {
             "exists" => Ok(values.iter().all(|value| *value != Value::Absent)),
             "vmap" => self.is_sent_on(&values),
-            "<" => self.is_less(&values),
+            "<" => self.compares(&values, |number, limit| number < limit),
+            ">" => self.compares(&values, |number, limit| number > limit),
             "&" => self.is_masked(&values),
             "!=" => {
                 let word = self.next()?;
@@ -203,10 +205,11 @@ impl<'a> Reading<'a> {
         Ok(true)
     }
 
-    fn is_less(&mut self, values: &[Value]) -> Result<bool, Failure> {
+    fn compares(&mut self, values: &[Value], fits: fn(i128, i128) -> bool) -> Result<bool, Failure> {
         let limit = number(self.next()?).ok_or(Failure::Misunderstood)?;
         match values {
-            [Value::Number(number)] => Ok(*number < limit),
+            [Value::Absent] => Ok(false),
+            [Value::Number(number)] => Ok(fits(*number, limit)),
             _ => Err(Failure::Misunderstood),
         }
     }
