@@ -7,13 +7,14 @@ use sqlx::AnyConnection;
 use trestle_api::explain::Outcome as Word;
 use trestle_api::{ExplainQuery, Explanation, explain as wire};
 use trestle_core::explain::{self, Outcome, Packet, Sender, Stage};
-use trestle_core::types::{Family, IcmpType, InstanceId, IpProtocol, NetworkId};
+use trestle_core::types::{Family, IcmpType, InstanceId, IpProtocol, Name, NetworkId};
 use trestle_core::world::{Interface, Network, World};
+use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
 use crate::app::{App, Caller, instance, network};
 use crate::error::{AppError, ErrorKind};
-use crate::store::change;
+use crate::store::{address_group, change, security_group};
 
 impl App {
     /// Explains a packet between instances that the caller may see, or between one of them and any other
@@ -28,12 +29,35 @@ impl App {
         drop(read);
         self.feed().wait_for(revision).await;
         let now = self.now().as_second();
-        self.feed().ask(|world| {
+        let mut explanation = self.feed().ask(|world| {
             let packet = Question { world, caller, message }.packet(from, to)?;
             let explanation = explain::explain(world, &packet, now);
-            Ok(answer(world, &packet, explanation))
-        })
+            Ok::<_, AppError>(answer(world, &packet, explanation))
+        })?;
+        let mut read = self.store().read().await?;
+        for stage in &mut explanation.stages {
+            stage.reason = with_names(&mut read, &stage.reason).await?;
+        }
+        Ok(explanation)
     }
+}
+
+/// The sentence with the names of the groups that it has the ids of: hosts know no names.
+async fn with_names(connection: &mut AnyConnection, reason: &str) -> Result<String, AppError> {
+    let mut words = Vec::new();
+    for word in reason.split(' ') {
+        let id = word.trim_end_matches(',');
+        let name = if Uuid::try_parse(id).is_ok() { group_name(connection, id).await? } else { None };
+        words.push(name.map_or_else(|| word.to_owned(), |name| word.replace(id, name.as_str())));
+    }
+    Ok(words.join(" "))
+}
+
+async fn group_name(connection: &mut AnyConnection, id: &str) -> Result<Option<Name>, AppError> {
+    if let Some(group) = security_group::find(connection, id, None).await?.pop() {
+        return Ok(Some(group.name));
+    }
+    Ok(address_group::find(connection, id, None).await?.pop().map(|group| group.name))
 }
 
 /// What a packet carries.

@@ -2,7 +2,9 @@
 
 use insta::assert_snapshot;
 use reqwest::Method;
-use trestle_api::{AttachRequest, PlugRequest};
+use trestle_api::explain::Outcome;
+use trestle_api::{AttachRequest, ExplainQuery, PlugRequest};
+use trestle_core::explain::StageKind;
 
 use crate::harness::TestServer;
 
@@ -155,6 +157,30 @@ async fn each_decision_is_told_and_what_becomes_of_it() {
       }
     }
     "#);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_rule_that_decides_is_named() {
+    let server = furnished().await;
+    server.create_instance("red", "db").await;
+    let place = AttachRequest { host: Some("host1".to_owned()), network: None, plug: PlugRequest::default() };
+    server.admin.attach("db", None, &place).await.unwrap();
+    let packet = ExplainQuery {
+        from: "db".to_owned(),
+        to: "web/public".to_owned(),
+        protocol: "tcp".to_owned(),
+        port: Some("22".to_owned()),
+        project: Some("red".to_owned()),
+        ..ExplainQuery::default()
+    };
+    let explanation = server.admin.explain(&packet).await.unwrap();
+    let groups = explanation.stages.iter().filter(|stage| stage.rule.is_some());
+    let groups: Vec<_> = groups.map(|stage| (stage.stage, &stage.reason[..])).collect();
+    let egress = "everything to anybody is allowed, by security group default";
+    let ingress = "everything from members of security group default is allowed, by security group default";
+    assert_eq!(groups, [(StageKind::Egress, egress), (StageKind::Ingress, ingress)]);
+    assert_eq!(explanation.outcome, Outcome::Passes);
     server.stop().await;
 }
 

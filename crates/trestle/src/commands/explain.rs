@@ -50,7 +50,11 @@ pub(crate) async fn run(args: ExplainArgs, context: &Context) -> anyhow::Result<
     context.printer().show(&explanation, text)?;
     match explanation.outcome {
         Outcome::Passes => Ok(()),
-        Outcome::Dropped | Outcome::Unknown => Err(CommandError::DoesNotPass(reason(&explanation)).into()),
+        Outcome::Dropped => {
+            let last = explanation.stages.last().map(|stage| stage.reason.clone());
+            Err(CommandError::DoesNotPass(last.unwrap_or_default()).into())
+        }
+        Outcome::Unknown => Err(CommandError::CannotSay(explanation.problem.unwrap_or_default()).into()),
     }
 }
 
@@ -76,10 +80,4 @@ fn packet(explanation: &Explanation) -> String {
     let port = port.map(|port| format!(" {port}"));
     let message = port.or(icmp_type.map(|icmp: IcmpType| format!(" {icmp}"))).unwrap_or_default();
     format!("{protocol}{message} to {destination}")
-}
-
-/// Why it does not pass: what cannot be said, else the last decision.
-fn reason(explanation: &Explanation) -> String {
-    let last = explanation.stages.last().map(|stage| stage.reason.clone());
-    explanation.problem.clone().or(last).unwrap_or_default()
 }
