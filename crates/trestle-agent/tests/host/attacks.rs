@@ -13,10 +13,10 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use trestle_core::types::Direction;
-use trestle_core::world::{Attachment, Interface, Network, Plug, Security, Subnet, Traffic, World};
+use trestle_core::world::{Attachment, Interface, Network, Plug, Remote, Security, Subnet, Traffic, World};
 
 use self::scene::{HOST, Place, SERVICE, Scene, Station};
-use self::table::{Attack, attacks, futile, rightful};
+use self::table::{Attack, attacks, futile, other_types, pairs, rightful};
 use self::wire::{Wire, contains};
 use crate::bench::{Bench, Namespace, in_namespace, sh, wait_until, without_dnsmasq};
 use crate::cloud::{self, group, group_id, link_name, rule, spec};
@@ -114,17 +114,22 @@ impl Siege {
     }
 
     async fn set(&self, guard: Guard) {
-        let held = |number| {
-            let groups = BTreeSet::from([group_id(number)]);
-            Some(Security { groups, ..Security::default() }).filter(|_| guard == Guard::On)
-        };
+        let attacker = (guard == Guard::On).then(|| held_to(OPEN));
+        self.set_attacker(guard, attacker, network(self.attacker.network)).await;
+    }
+
+    /// Has the attacker held to something else than others, on a network that is like this.
+    async fn set_attacker(&self, guard: Guard, attacker: Option<Security>, network: Network) {
+        let held = |group| (guard == Guard::On).then(|| held_to(group));
         let interfaces = [
-            self.attacker.interface(held(OPEN)),
+            self.attacker.interface(attacker),
             self.neighbour.interface(None),
             self.shut.interface(held(SHUT)),
             self.far.interface(held(OPEN)),
         ];
-        self.apply(&world_of(&[self.attacker.network, self.far.network], interfaces)).await;
+        let mut world = world_of(interfaces);
+        world.put_network(network);
+        self.apply(&world).await;
     }
 
     async fn apply(&self, world: &World) {
@@ -162,7 +167,7 @@ impl Siege {
 
     /// Sends it all, and gives what was heard where.
     fn heard(&self, attacks: &[Attack]) -> BTreeSet<String> {
-        self.round.update(|round| round + 1);
+        self.round.update(|round| round.wrapping_add(1));
         let mut heard = BTreeSet::new();
         for (number, attack) in attacks.iter().enumerate() {
             for &place in attack.heard_at {
@@ -207,11 +212,14 @@ impl Siege {
     }
 }
 
-fn world_of(networks: &[u8], interfaces: impl IntoIterator<Item = Interface>) -> World {
+fn held_to(group: u8) -> Security {
+    Security { groups: BTreeSet::from([group_id(group)]), ..Security::default() }
+}
+
+fn world_of(interfaces: impl IntoIterator<Item = Interface>) -> World {
     let mut world = cloud::world(&[]);
-    networks.iter().for_each(|n| world.put_network(network(*n)));
-    let everything =
-        |number, direction| rule(number, direction, Traffic::Any, trestle_core::world::Remote::Any);
+    cloud::NETWORKS.for_each(|n| world.put_network(network(n)));
+    let everything = |number, direction| rule(number, direction, Traffic::Any, Remote::Any);
     let open = vec![everything(3, Direction::Egress), everything(4, Direction::Ingress)];
     world.put_security_group(group(OPEN, open));
     world.put_security_group(group(SHUT, vec![]));
@@ -272,4 +280,72 @@ fn no_attack_on_a_vlan_reaches_its_victim() {
         }
         besiege(bench, 4, 5, "peer3").await;
     });
+}
+
+#[test]
+fn each_address_of_a_pair_passes_under_its_own_mac_alone() {
+    in_namespace(|bench| async move {
+        let siege = Siege::new(bench, 1, 2, "peer1").await;
+        let security = Security { address_pairs: pairs::pairs().into_iter().collect(), ..held_to(OPEN) };
+        siege.set_attacker(Guard::On, Some(security), network(1)).await;
+        assert_eq!(siege.heard(&pairs::forbidden()), BTreeSet::new());
+        assert_eq!(siege.heard(&pairs::allowed()), everywhere(&pairs::allowed()));
+        siege.set(Guard::On).await;
+        assert_eq!(siege.heard(&pairs::allowed()), BTreeSet::new());
+        siege.set(Guard::Off).await;
+        assert_eq!(siege.heard(&pairs::forbidden()), everywhere(&pairs::forbidden()));
+    });
+}
+
+#[test]
+fn the_ether_types_of_a_network_pass_and_no_others() {
+    in_namespace(|bench| async move {
+        let siege = Siege::new(bench, 1, 2, "peer1").await;
+        let ether_types = ["0x8863", "0x88b5"].map(|text| text.parse().unwrap());
+        let network = Network { ether_types: ether_types.into_iter().collect(), ..network(1) };
+        siege.set_attacker(Guard::On, Some(held_to(OPEN)), network).await;
+        let mut allowed = other_types();
+        allowed.retain(|attack| ["PPPoE discovery", "an experimental type"].contains(&attack.name));
+        assert_eq!(siege.heard(&other_types()), everywhere(&allowed));
+        assert_eq!(siege.heard(&attacks()), everywhere(&allowed));
+    });
+}
+
+/// An attack by its name, who is asked, and what must not be heard there: the attacker in another's place.
+const BELIEFS: [(&str, &str, &str); 5] = [
+    ("ARP that announces the gateway", "ip neigh show 10.0.1.1", "lladdr fa:16:3e:00:01:01"),
+    ("an answer of ARP for a neighbour", "ip neigh show 10.0.1.13", "lladdr fa:16:3e:00:01:01"),
+    ("an advertisement of the gateway's address", "ip neigh show fd00:1::1", "lladdr fa:16:3e:00:01:01"),
+    ("an advertisement cut before its target", "ip neigh show fd00:1::d", "lladdr fa:16:3e:00:01:01"),
+    ("an advertisement of a router", "ip -6 route show default", "via fe80::f816:3eff:fe00:101"),
+];
+
+#[test]
+fn no_neighbour_takes_the_attacker_for_another() {
+    in_namespace(|bench| async move {
+        let siege = Siege::new(bench, 1, 2, "peer1").await;
+        let believed = |question: &str, lie: &str| siege.neighbour.namespace.sh(question).contains(lie);
+        for address in ["10.0.1.1", "10.0.1.13", "fd00:1::1", "fd00:1::d"] {
+            siege.neighbour.namespace.sh(&format!("ping -n -c 1 -W 1 {address} >/dev/null || true"));
+        }
+        for (name, question, lie) in BELIEFS {
+            assert!(siege.heard(&attack_of(name)).is_empty());
+            assert!(!believed(question, lie), "{name}");
+        }
+        siege.set(Guard::Off).await;
+        for (name, question, lie) in BELIEFS {
+            // A neighbour does not believe everything at once.
+            wait_until(&format!("{name} is believed"), || {
+                siege.heard(&attack_of(name));
+                believed(question, lie)
+            });
+        }
+    });
+}
+
+fn attack_of(name: &str) -> Vec<Attack> {
+    let mut all = attacks();
+    all.retain(|attack| attack.name == name);
+    assert_eq!(all.len(), 1, "{name}");
+    all
 }

@@ -25,9 +25,9 @@ pub(crate) fn make_flat_network(lab: &Lab, bridge: &str) -> Result<()> {
     lab.cli_ok(&[&network[..], &["--gateway", "none", "--bridge", bridge]].concat()).map(drop)
 }
 
-/// An instance as a namespace that was told its address without DHCP.
-fn injected_guest(lab: &Lab, host: &str, instance: &str) -> Result<NetnsGuest> {
-    create_on(lab, PROJECT, instance, &["lan"])?;
+/// An instance of a project as a namespace that was told its address without DHCP.
+pub(crate) fn injected_guest(lab: &Lab, project: &str, host: &str, instance: &str) -> Result<NetnsGuest> {
+    create_on(lab, project, instance, &["lan"])?;
     let node = format!("vm-{instance}");
     lab.exec_ok("controller", &["ip", "netns", "add", &node])?;
     let attached = lab.attach(host, instance, "lan", Plug::Netns { name: &node })?;
@@ -49,7 +49,8 @@ fn the_administrators_bridge_is_used_and_never_made_or_deleted() -> Result<()> {
     let lab = flat_cloud(2, ADMIN_BRIDGE)?;
     let hosts = ["host1", "host2"];
     let before = hosts.map(|host| identity(&lab, host, ADMIN_BRIDGE));
-    let (one, two) = (injected_guest(&lab, "host1", "one")?, injected_guest(&lab, "host2", "two")?);
+    let (one, two) =
+        (injected_guest(&lab, PROJECT, "host1", "one")?, injected_guest(&lab, PROJECT, "host2", "two")?);
     for (host, guest) in hosts.iter().zip([&one, &two]) {
         let port = link(&lab, host, guest.attached.device.as_str())?;
         ensure!(port["master"] == ADMIN_BRIDGE, "{port}");

@@ -17,6 +17,7 @@ mod multi_host;
 mod release;
 mod repair;
 mod reserve;
+mod security_group;
 mod settings;
 mod side_by_side;
 mod single_host;

@@ -126,6 +126,13 @@ pub fn empty_options(next: u8) -> [u8; 8] {
     [next, 0, 1, 4, 0, 0, 0, 0]
 }
 
+/// An authentication header that proves nothing (RFC 4302 §2).
+pub fn authentication(next: u8) -> [u8; 24] {
+    let mut header = [0; 24];
+    header[..2].copy_from_slice(&[next, 4]);
+    header
+}
+
 /// A routing header by one more stop (RFC 8200 §4.4).
 pub fn routing(next: u8, routing_type: u8, by: Ipv6Addr) -> Vec<u8> {
     [&[next, 2, routing_type, 1, 0, 0, 0, 0][..], &by.octets()].concat()

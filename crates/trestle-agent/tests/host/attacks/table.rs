@@ -4,9 +4,11 @@ mod dhcp;
 mod discovery;
 mod ethernet;
 mod packets;
+pub mod pairs;
 mod rightful;
 mod routed;
 
+pub use self::ethernet::other_types;
 pub use self::rightful::rightful;
 use super::frames;
 use super::scene::{Place, Scene};

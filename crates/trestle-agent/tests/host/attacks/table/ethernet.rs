@@ -27,6 +27,7 @@ const EAPOL: u16 = 0x888e;
 pub fn forged() -> Vec<Attack> {
     vec![
         attack("a frame from a MAC that nobody has", NEIGHBOUR, |s| vec![from(s, STRANGER)]),
+        attack("a frame from the gateway's MAC", NEIGHBOUR, |s| vec![from(s, s.gateway.mac)]),
         attack("a frame from the neighbour's MAC", &[Place::Shut], |s| {
             vec![s.udp4_from(s.neighbour.mac, s.me.ip4, s.shut.mac, s.shut.ip4)]
         }),

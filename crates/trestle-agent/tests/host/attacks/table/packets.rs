@@ -33,6 +33,11 @@ pub fn forged4() -> Vec<Attack> {
             let header = Ipv4::new(s.me.ip4, s.neighbour.ip4, 255);
             vec![s.frame(IPV4, &header.packet(&s.payload()))]
         }),
+        attack("a redirect of ICMP in the gateway's name", NEIGHBOUR, |s| {
+            let header = Ipv4::new(s.gateway.ip4, s.neighbour.ip4, 1);
+            let body = [&s.me.ip4.octets()[..], &s.payload()].concat();
+            vec![s.frame(IPV4, &header.packet(&frames::icmp(5, &body)))]
+        }),
         attack("a query for listeners by IGMP", NEIGHBOUR, |s| {
             let header = Ipv4::new(s.me.ip4, s.neighbour.ip4, IGMP);
             vec![s.frame(IPV4, &header.packet(&frames::icmp(0x11, &s.payload())))]

@@ -64,6 +64,11 @@ fn of_ipv6() -> Vec<Attack> {
             let datagram = s.datagram6(s.me.ip6, s.neighbour.ip6, (4000, 4001));
             vec![s.packet6(60, &[&frames::empty_options(UDP)[..], &datagram].concat())]
         }),
+        // Whatever is in it: who shares no key with the guest throws it away.
+        attack("a datagram behind an authentication", NEIGHBOUR, |s| {
+            let datagram = s.datagram6(s.me.ip6, s.neighbour.ip6, (4000, 4001));
+            vec![s.packet6(51, &[&frames::authentication(UDP)[..], &datagram].concat())]
+        }),
         attack("a report of listeners from no address yet", EVERYBODY, |s| {
             let (from, to) = (Ipv6Addr::UNSPECIFIED, "ff02::16".parse().unwrap());
             let message = frames::icmpv6(from, to, 143, &s.payload());
