@@ -20,11 +20,11 @@ pub use event_stream::EventStream;
 
 use crate::agent::{Report, SpecQuery};
 use crate::{
-    ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, FixedIp,
-    FixedIpFilter, GatewayRequest, HistoryFilter, Holding, Host, HostFilter, HostPatch, Instance,
-    InstanceFilter, InterfacePatch, MoveRequest, Network, NetworkFilter, NetworkPatch, NetworksCreated,
-    NewHost, NewInstance, NewInterface, NewNetwork, NewProject, NewToken, Page, PageQuery, Project,
-    ProjectPatch, ReserveRequest, Token, TokenCreated,
+    ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, ExplainQuery,
+    Explanation, FixedIp, FixedIpFilter, GatewayRequest, HistoryFilter, Holding, Host, HostFilter, HostPatch,
+    Instance, InstanceFilter, InterfacePatch, MoveRequest, Network, NetworkFilter, NetworkPatch,
+    NetworksCreated, NewHost, NewInstance, NewInterface, NewNetwork, NewProject, NewToken, Page, PageQuery,
+    Project, ProjectPatch, ReserveRequest, Token, TokenCreated,
 };
 
 /// How long a connection may take to stand.
@@ -396,6 +396,11 @@ impl Client {
     ) -> Result<Page<Holding>, ClientError> {
         let request = self.get(&["v1", "addresses", address, "history"]);
         self.send(request.query(filter).query(page)).await
+    }
+
+    /// Tells what becomes of a packet, and why.
+    pub async fn explain(&self, packet: &ExplainQuery) -> Result<Explanation, ClientError> {
+        self.send(self.get(&["v1", "explain"]).query(packet)).await
     }
 
     /// Lists events, the oldest first.

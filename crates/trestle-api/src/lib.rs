@@ -9,6 +9,7 @@ pub mod client;
 pub mod dns;
 pub mod error;
 pub mod event;
+pub mod explain;
 pub mod fixed_ip;
 pub mod floating_ip;
 pub mod history;
@@ -28,6 +29,7 @@ pub use client::{Client, ClientConfig, ClientError, EventStream};
 pub use dns::{DnsDomain, DnsRecord, DnsRecordFilter, DnsRecordRequest, NewDnsDomain};
 pub use error::{ApiError, ErrorBody, FieldProblem};
 pub use event::{Event, EventFilter};
+pub use explain::{ExplainQuery, Explanation};
 pub use fixed_ip::{FixedIp, FixedIpFilter, FixedIpState};
 pub use floating_ip::{
     FloatingIp, FloatingIpAssociation, FloatingIpFilter, FloatingIpState, FloatingIpTarget, NewFloatingIp,

@@ -235,6 +235,17 @@ impl Feed {
         Ok(batch.revision.saturating_sub(before))
     }
 
+    /// Waits until this revision was taken in, or for so long that it may not be for a while.
+    pub(crate) async fn wait_for(&self, revision: u64) {
+        let mut taken_in = self.revision();
+        let _ = tokio::time::timeout(2 * POLL, taken_in.wait_for(|taken_in| *taken_in >= revision)).await;
+    }
+
+    /// Asks the World as it is known here.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&World) -> T) -> T {
+        question(&self.lock().world)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half way through a change; a poisoned lock still guards a whole state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,8 +16,9 @@ mod sets;
 mod walk;
 mod words;
 
-use std::fmt;
 use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
 
 use crate::spec::Key;
 use crate::types::{HostId, IcmpType, InterfaceId, IpProtocol, Name, RuleId};
@@ -65,7 +66,8 @@ pub struct Stage {
 }
 
 /// What is decided on a packet's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StageKind {
     /// Whether the sender is plugged in, and has an address to send from.
     Sender,
@@ -90,7 +92,8 @@ pub enum StageKind {
 }
 
 /// How a stage decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It goes on.
     Pass,
@@ -179,32 +182,4 @@ pub fn explain(world: &World, packet: &Packet, now: i64) -> Explanation {
         Err(walk::End::Unknown(problem)) => Outcome::Unknown(problem),
     };
     Explanation { stages: walk.stages, outcome }
-}
-
-impl fmt::Display for StageKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sender => "sender",
-            Self::Guard => "guard",
-            Self::Egress => "egress",
-            Self::Ingress => "ingress",
-            Self::DestinationNat => "destination nat",
-            Self::SourceNat => "source nat",
-            Self::Route => "route",
-            Self::Isolation => "isolation",
-            Self::Host => "host",
-            Self::Bridge => "bridge",
-        })
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pass => "pass",
-            Self::Drop => "drop",
-            Self::Translated => "translated",
-            Self::Routed => "routed",
-        })
-    }
 }

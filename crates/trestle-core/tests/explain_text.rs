@@ -31,6 +31,11 @@ fn echo(from: Sender, to: &str) -> Packet {
     Packet { from, to: address(to), protocol: IpProtocol::ICMP, port: None, icmp }
 }
 
+/// As it stands in JSON.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
+}
+
 /// The stages, a line each, with the object that decided.
 fn check(world: &World, packet: &Packet) -> String {
     let explanation = explain(world, packet, 1_000);
@@ -38,7 +43,7 @@ fn check(world: &World, packet: &Packet) -> String {
     let stages = explanation.stages.iter().map(|stage| {
         let host = stage.host.map_or_else(|| "-".to_owned(), host);
         let key = stage.key.as_ref().map(|key| format!(" [{key}]")).unwrap_or_default();
-        format!("{host} {} {}: {}{key}", stage.kind, stage.verdict, stage.reason)
+        format!("{host} {} {}: {}{key}", word(&stage.kind), word(&stage.verdict), stage.reason)
     });
     let outcome = match explanation.outcome {
         Outcome::Passes => "passes".to_owned(),
@@ -229,7 +234,7 @@ fn what_leaves_for_outside_leaves_under_the_host_s_address_unless_it_is_exempt()
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 route routed: host host1 routes it outside, by eth0
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 source nat translated: 10.0.1.11 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
+    host1 source_nat translated: 10.0.1.11 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
     passes
     ");
     insta::assert_snapshot!(check(&world, &tcp(from(1, 1), "10.128.0.9", 443)), @"
@@ -237,7 +242,7 @@ fn what_leaves_for_outside_leaves_under_the_host_s_address_unless_it_is_exempt()
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 route routed: host host1 routes it outside, by eth0
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 source nat pass: 10.128.0.9 is exempt from source NAT [element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24]
+    host1 source_nat pass: 10.128.0.9 is exempt from source NAT [element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24]
     passes
     ");
     world.put_floating_ip(floating(20, 1, 1));
@@ -246,7 +251,7 @@ fn what_leaves_for_outside_leaves_under_the_host_s_address_unless_it_is_exempt()
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 route routed: host host1 routes it outside, by eth0
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 source nat translated: 10.0.1.11 goes on as 203.0.113.20 [element/floating_from/10.0.1.11 . eth0]
+    host1 source_nat translated: 10.0.1.11 goes on as 203.0.113.20 [element/floating_from/10.0.1.11 . eth0]
     passes
     ");
     insta::assert_snapshot!(check(&single_host(), &tcp(from(1, 1), "198.51.100.7", 443)), @"
@@ -255,7 +260,7 @@ fn what_leaves_for_outside_leaves_under_the_host_s_address_unless_it_is_exempt()
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 bridge pass: bridge br101 leads from host host1 to host host2 by eth1 [link/br101]
     host2 route routed: host host2 routes it outside, by eth0
-    host2 source nat translated: 10.0.1.11 goes on as host host2's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
+    host2 source_nat translated: 10.0.1.11 goes on as host host2's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
     passes
     ");
 }
@@ -328,7 +333,7 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     world.put_floating_ip(floating(20, 1, 1));
     insta::assert_snapshot!(check(&world, &tcp(outside(), "203.0.113.20", 22)), @"
     host1 route routed: it comes from outside to host host1, by eth0
-    host1 destination nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host1 ingress drop: no rule of security group 00000000-0000-0000-0000-000000002001 allows it [chain/in_1]
     dropped
@@ -337,7 +342,7 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     world.put_interface(held(&[1, 2], interface(1, 1)));
     insta::assert_snapshot!(check(&world, &tcp(outside(), "203.0.113.20", 22)), @"
     host1 route routed: it comes from outside to host host1, by eth0
-    host1 destination nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 isolation pass: what is sent to a floating IP is let in
@@ -347,12 +352,12 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     insta::assert_snapshot!(check(&world, &tcp(from(1, 2), "203.0.113.20", 22)), @"
     host1 sender pass: vm2 on network net1 sends it from 10.0.1.12, on host host1
     host1 guard pass: tr-000000001002 may send from 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
-    host1 destination nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.12]
     host1 isolation pass: what is sent to a floating IP is let in
-    host1 source nat translated: 10.0.1.12 goes on as 10.0.1.1 [element/nat_local/10.0.1.0/24 . br101]
+    host1 source_nat translated: 10.0.1.12 goes on as 10.0.1.1 [element/nat_local/10.0.1.0/24 . br101]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
     ");
@@ -362,9 +367,9 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host1 guard pass: tr-000000001002 may send from 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
     host1 route routed: host host1 routes it outside, by eth0
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 source nat translated: 10.0.1.12 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
+    host1 source_nat translated: 10.0.1.12 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
     host2 route routed: it comes from outside to host host2, by eth0
-    host2 destination nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host2 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host2 isolation pass: what is sent to a floating IP is let in
@@ -394,7 +399,7 @@ fn a_port_of_a_floating_ip_leads_to_one_of_an_instance_and_others_to_nothing() {
     world.put_interface(held(&[2], interface));
     insta::assert_snapshot!(check(&world, &tcp(outside(), "203.0.113.21", 2222)), @"
     host1 route routed: it comes from outside to host host1, by eth3
-    host1 destination nat translated: floating IP 203.0.113.21 leads to 10.0.1.11, port 22 [element/forward_to/203.0.113.21 . tcp . 2222]
+    host1 destination_nat translated: floating IP 203.0.113.21 leads to 10.0.1.11, port 22 [element/forward_to/203.0.113.21 . tcp . 2222]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 isolation pass: what is sent to a floating IP is let in
@@ -420,9 +425,9 @@ fn what_is_for_a_group_of_addresses_cannot_be_said_of_a_sender_who_is_not_known(
     host1 guard pass: tr-000000001002 may send from 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
     host1 route routed: host host1 routes it outside, by eth0
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 source nat translated: 10.0.1.12 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
+    host1 source_nat translated: 10.0.1.12 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
     host2 route routed: it comes from outside to host host2, by eth0
-    host2 destination nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     unknown: `meta nfproto ipv4 ct original ip saddr 192.0.2.0/24 meta l4proto 6 ct reply proto-src 22 counter accept comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
     "#);

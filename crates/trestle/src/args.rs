@@ -85,6 +85,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(commands::token::TokenCommand),
     Events(commands::events::EventsArgs),
+    Explain(commands::explain::ExplainArgs),
     Attach(commands::attach::AttachArgs),
     Detach(commands::attach::DetachArgs),
     Inject(commands::inject::InjectArgs),

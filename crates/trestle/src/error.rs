@@ -49,6 +49,12 @@ pub(crate) enum CommandError {
     /// The person said no.
     #[error("nothing was deleted")]
     SaidNo,
+    /// A packet is dropped, and why.
+    #[error("it does not pass: {0}")]
+    DoesNotPass(String),
+    /// Why it cannot be said what becomes of a packet.
+    #[error("it cannot be said whether it passes: {0}")]
+    CannotSay(String),
     /// No user has this name.
     #[error("there is no user `{0}`")]
     NoUser(String),
@@ -111,7 +117,7 @@ impl CommandError {
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
             Self::Rule(_) => "`trestle security-group rule add --help` shows examples",
-            Self::SaidNo | Self::Broken { .. } => return None,
+            Self::SaidNo | Self::Broken { .. } | Self::DoesNotPass(_) | Self::CannotSay(_) => return None,
         })
     }
 

@@ -11,6 +11,7 @@ mod caller;
 mod check;
 mod dns;
 mod event;
+mod explain;
 mod fixed_ip;
 mod floating_ip;
 mod history;

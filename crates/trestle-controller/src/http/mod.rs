@@ -9,6 +9,7 @@ mod answer;
 mod dns;
 mod document;
 mod events;
+mod explain;
 mod extract;
 mod fixed_ips;
 mod floating_ips;
@@ -81,6 +82,7 @@ fn routes() -> OpenApiRouter<Front> {
         .merge(security_groups::routes())
         .merge(address_groups::routes())
         .merge(history::routes())
+        .merge(explain::routes())
         .merge(events::routes())
         .merge(tokens::routes())
         .merge(service::routes())

@@ -8,6 +8,7 @@ mod bodies;
 mod dns;
 mod document;
 mod events;
+mod explain;
 mod floating_ips;
 mod gateways;
 mod harness;

@@ -8,6 +8,7 @@ pub(crate) mod completions;
 pub(crate) mod dns;
 pub(crate) mod doctor;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod fixed_ip;
 pub(crate) mod floating_ip;
 pub(crate) mod host;
@@ -58,6 +59,7 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::Address(command) => address::run(command, context).await,
         Command::Token(command) => token::run(command, context).await,
         Command::Events(args) => events::run(args, context).await,
+        Command::Explain(args) => explain::run(args, context).await,
         Command::Attach(args) => attach::attach(args).await,
         Command::Detach(args) => attach::detach(args, context).await,
         Command::Inject(args) => inject::run(args, context).await,

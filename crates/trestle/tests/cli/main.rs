@@ -5,6 +5,7 @@
 
 mod agent;
 mod doctor;
+mod explain;
 mod floating;
 mod help;
 mod inject;
