@@ -8,6 +8,7 @@
 
 pub mod alloc;
 pub mod compile;
+pub mod explain;
 pub mod ownership;
 pub mod plan;
 pub mod render;

@@ -8,6 +8,7 @@ mod bench;
 mod cloud;
 
 mod attacks;
+mod explain;
 mod floating;
 mod groups;
 mod ipv6;

@@ -283,7 +283,8 @@ impl World {
         rivals.collect::<Vec<_>>().into_iter()
     }
 
-    fn senders(&self, address: IpAddr) -> impl Iterator<Item = &Interface> {
+    /// The interfaces that send from an address, ranges aside: whose it is, and who may besides.
+    pub fn senders(&self, address: IpAddr) -> impl Iterator<Item = &Interface> {
         let all = (address, InterfaceId(uuid::Uuid::nil()))..=(address, InterfaceId(uuid::Uuid::max()));
         self.security.senders.range(all).filter_map(|(_, id)| self.interfaces.get(id))
     }

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part")]
 
+pub mod rules;
+
 use std::collections::BTreeSet;
 
 use trestle_core::ownership::device_name;

@@ -19,12 +19,10 @@ use super::link::{change_all, existing, if_name, kernel, request};
 use super::netlink::Netlink;
 use crate::host::error::ApplyError;
 
+/// The group address of LLDP, 01:80:c2:00:00:0e, among the reserved ones (`group_fwd_mask`, IEEE 802.1D §7.12.6).
+const LLDP: u16 = 1 << 14;
 /// What the module shows. Without it a bridge takes the setting and does not heed it.
 const MODULE: &str = "/proc/sys/net/bridge";
-
-/// The bit of 01:80:c2:00:00:0e among the reserved group addresses. LLDP alone among these meets no hook
-/// where it is not forwarded: forwarded, it meets the guard.
-const LLDP: u16 = 1 << 14;
 
 /// Whether bridges can be filtered.
 pub(super) fn has_filter() -> bool {
@@ -64,6 +62,8 @@ pub(super) async fn create(netlink: &Netlink, name: &LinkName, mac: Mac, mtu: u3
     let info = vec![
         InfoBridge::StpState(BridgeStpState::Disabled),
         InfoBridge::ForwardDelay(0),
+        // LLDP alone among the reserved group addresses meets no hook where it is not forwarded:
+        // forwarded, it meets the guard.
         InfoBridge::GroupFwdMask(LLDP),
         // Without a querier, snooping forgets who listens and cuts off neighbour discovery.
         InfoBridge::MulticastSnooping(false),
@@ -95,15 +95,16 @@ pub(super) async fn create(netlink: &Netlink, name: &LinkName, mac: Mac, mtu: u3
     change_all(netlink, &bridge, name, changes.iter()).await
 }
 
-/// How a bridge treats a guest's port, whoever's bridge it is. It sends back what is for the guest
-/// (`BR_HAIRPIN_MODE`): a guest that asks for itself by a floating IP is translated where its packets are
-/// filtered, which is before the bridge chooses the port. The guard keeps from it what it sends to all.
-pub(super) async fn set_port(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
-    let port = vec![InfoBridgePort::HairpinMode(true), InfoBridgePort::GroupFwdMask(LLDP)];
-    let port = InfoPortData::BridgePort(port);
-    let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(port)];
+/// Makes a port of a bridge a guest's. LLDP is forwarded from it, whatever the bridge itself does: what a
+/// bridge keeps to its host meets no hook. And what is for the guest is sent back to it: one that asks for
+/// itself by a floating IP is translated where its packets are filtered, which is before the bridge chooses
+/// the port. The guard keeps from it what it sends to all.
+pub(super) async fn set_guest_port(netlink: &Netlink, index: u32, name: &LinkName) -> Result<(), ApplyError> {
+    let port = vec![InfoBridgePort::GroupFwdMask(LLDP), InfoBridgePort::HairpinMode(true)];
+    let info =
+        vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(port))];
     let mut message = request(vec![LinkAttribute::LinkInfo(info)]);
     message.header.index = index;
     let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
-    done.map(drop).map_err(kernel(format!("set {name} as a port of a guest")))
+    done.map(drop).map_err(kernel(format!("make {name} a guest's port")))
 }

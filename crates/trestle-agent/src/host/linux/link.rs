@@ -291,38 +291,37 @@ pub(super) async fn set_master_up(
     name: &LinkName,
     bridge: &LinkName,
 ) -> Result<(), ApplyError> {
-    let mut message = request(Vec::new());
-    message.header.index = index;
+    let mut message = master(netlink, index, bridge).await?;
     up(&mut message);
-    set_master(netlink, message, name, bridge).await
+    send_set(netlink, message).await.map_err(no_port(name, bridge))
 }
 
-async fn set_master(
-    netlink: &Netlink,
-    mut message: LinkMessage,
-    name: &LinkName,
-    bridge: &LinkName,
-) -> Result<(), ApplyError> {
-    let master = existing(netlink, bridge).await?.index;
-    message.attributes.push(LinkAttribute::Controller(master));
-    send_set(netlink, message).await.map_err(|source| match source.errno() {
-        Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge: bridge.clone() },
-        _ => ApplyError::Kernel { operation: format!("make {name} a port of {bridge}"), source },
-    })
-}
-
-/// Puts a guest's device into a bridge and sets it up once it is a port as it should be.
-async fn plug_in(
+/// The same of a guest's device, which is the port that it should be before it is up.
+async fn set_guest_master_up(
     netlink: &Netlink,
     index: u32,
     name: &LinkName,
     bridge: &LinkName,
 ) -> Result<(), ApplyError> {
-    let mut message = request(Vec::new());
-    message.header.index = index;
-    set_master(netlink, message, name, bridge).await?;
-    bridge::set_port(netlink, index, name).await?;
+    let message = master(netlink, index, bridge).await?;
+    send_set(netlink, message).await.map_err(no_port(name, bridge))?;
+    bridge::set_guest_port(netlink, index, name).await?;
     set_up(netlink, index, name).await
+}
+
+async fn master(netlink: &Netlink, index: u32, bridge: &LinkName) -> Result<LinkMessage, ApplyError> {
+    let master = existing(netlink, bridge).await?.index;
+    let mut message = request(vec![LinkAttribute::Controller(master)]);
+    message.header.index = index;
+    Ok(message)
+}
+
+fn no_port(name: &LinkName, bridge: &LinkName) -> impl FnOnce(NetlinkError) -> ApplyError {
+    let (operation, bridge) = (format!("make {name} a port of {bridge}"), bridge.clone());
+    move |source| match source.errno() {
+        Some(Errno::EXFULL) => ApplyError::BridgeFull { bridge },
+        _ => ApplyError::Kernel { operation, source },
+    }
 }
 
 pub(super) async fn set_down(netlink: &Netlink, device: &Device) -> Result<(), NetlinkError> {
@@ -370,13 +369,12 @@ pub(super) async fn change_all(
                 set_up(netlink, index, carrier).await?;
             }
             // A port of ours is in its bridge and up, or neither.
-            LinkChange::Master(bridge) => {
-                if matches!(device.kind, LinkKind::Tap { .. } | LinkKind::Veth { .. }) {
-                    plug_in(netlink, device.index, name, bridge).await?;
-                } else {
-                    set_master_up(netlink, device.index, name, bridge).await?;
+            LinkChange::Master(bridge) => match device.kind {
+                LinkKind::Tap { .. } | LinkKind::Veth { .. } => {
+                    set_guest_master_up(netlink, device.index, name, bridge).await?;
                 }
-            }
+                _ => set_master_up(netlink, device.index, name, bridge).await?,
+            },
             LinkChange::Up => set_up(netlink, device.index, name).await?,
         }
     }
@@ -408,7 +406,7 @@ pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link)
     set(netlink, index, attributes, format!("set up {name}")).await?;
     without_own_address(netlink, index, name).await?;
     match &port.master {
-        Some(bridge) => plug_in(netlink, index, name, bridge).await,
+        Some(bridge) => set_guest_master_up(netlink, index, name, bridge).await,
         None => set_up(netlink, index, name).await,
     }
 }

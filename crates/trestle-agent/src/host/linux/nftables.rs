@@ -236,7 +236,14 @@ impl Session {
         if fresh.is_empty() {
             return Ok(());
         }
-        let listing = listing_of(Table::Groups, &with_chains(&fresh))?;
+        let listing = match listing_of(Table::Groups, &with_chains(&fresh)) {
+            // One that cannot be made is never there; the others are found out about without it.
+            Err(NftError::Refused { .. }) if fresh.len() > 1 => {
+                return fresh.into_iter().try_for_each(|one| self.learn_chains(BTreeMap::from([one])));
+            }
+            Err(NftError::Refused { .. }) => return Ok(()),
+            listing => listing?,
+        };
         for (chain, rules) in Listing::parse(&listing).chains {
             if let Some(given) = fresh.get(&chain) {
                 self.known_chains.entry(chain).or_default().insert(rules, given.clone());

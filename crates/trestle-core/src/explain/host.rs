@@ -1,0 +1,154 @@
+//! What one host has, and what its chains make of a packet.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Problem;
+use super::frame::Frame;
+use super::line::{self, Applied, Failure, Ruling};
+use crate::compile::compile;
+use crate::spec::{Key, LinkMac, Object, Table};
+use crate::types::{Family, LinkName, Mac};
+use crate::world::{Host, World};
+
+/// A host as it is compiled, by which alone is judged.
+pub(super) struct HostView<'a> {
+    pub(super) host: &'a Host,
+    pub(super) objects: BTreeMap<Key, Object>,
+}
+
+/// What a chain made of a packet.
+#[derive(Clone, Debug)]
+pub(super) struct Decision {
+    pub(super) ruling: Ruling,
+    /// The rule that decided; nothing where none did, and the packet passes.
+    pub(super) by: Option<Decisive>,
+}
+
+/// The rule that decided.
+#[derive(Clone, Debug)]
+pub(super) struct Decisive {
+    pub(super) chain: String,
+    pub(super) line: String,
+    pub(super) key: Option<Key>,
+    /// Its number, if it is one of a security group.
+    pub(super) rule: Option<u32>,
+}
+
+impl<'a> HostView<'a> {
+    pub(super) fn new(world: &World, host: &'a Host) -> Self {
+        Self { host, objects: compile(world, host.id) }
+    }
+
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.objects.contains_key(key)
+    }
+
+    /// Asks a chain that the kernel begins with. A table that is not there lets everything pass.
+    pub(super) fn ask(&self, table: Table, chain: &str, frame: &mut Frame) -> Result<Decision, Problem> {
+        let asked = match self.objects.get(&Key::Ruleset(table)) {
+            Some(Object::Ruleset(text)) => self.follow(text, chain, frame)?,
+            _ => None,
+        };
+        Ok(asked.unwrap_or(Decision { ruling: Ruling::Accept, by: None }))
+    }
+
+    fn follow(&self, ruleset: &str, name: &str, frame: &mut Frame) -> Result<Option<Decision>, Problem> {
+        for line in self.chain(ruleset, name)? {
+            let problem = |failure| self.problem(failure, name, line);
+            let Some(applied) = line::follow(line, frame, &self.objects).map_err(problem)? else { continue };
+            let decision = match applied.ruling.clone() {
+                Ruling::GoOn => None,
+                Ruling::Jump(next) => self.follow(ruleset, &next, frame)?,
+                ruling => Some(Decision { ruling, by: Some(self.decisive(name, line, applied)) }),
+            };
+            if decision.is_some() {
+                return Ok(decision);
+            }
+        }
+        Ok(None)
+    }
+
+    fn decisive(&self, chain: &str, line: &str, applied: Applied) -> Decisive {
+        let of_group = Key::Chain(chain.to_owned());
+        let key = applied.element.or(Some(of_group).filter(|key| self.has(key)));
+        Decisive { chain: chain.to_owned(), line: line.to_owned(), key, rule: applied.rule }
+    }
+
+    fn problem(&self, failure: Failure, chain: &str, line: &str) -> Problem {
+        let (host, chain, line) = (self.host.name.clone(), chain.to_owned(), line.to_owned());
+        match failure {
+            Failure::Misunderstood => Problem::Misunderstood { host, chain, line },
+            Failure::UnknownSource => Problem::UnknownSource { host, chain, line },
+        }
+    }
+
+    /// The rules of a chain: one of a security group's, or one of the table's text.
+    fn chain<'t>(&'t self, ruleset: &'t str, name: &str) -> Result<Vec<&'t str>, Problem> {
+        if let Some(Object::Chain(rules)) = self.objects.get(&Key::Chain(name.to_owned())) {
+            return Ok(rules.lines().collect());
+        }
+        let begin = format!("chain {name} {{");
+        let mut lines = ruleset.lines().map(str::trim).skip_while(|line| *line != begin);
+        if lines.next().is_none() {
+            return Err(Problem::NoChain { host: self.host.name.clone(), chain: name.to_owned() });
+        }
+        let rules = lines.take_while(|line| *line != "}");
+        Ok(rules.filter(|line| !line.starts_with("type ")).collect())
+    }
+
+    /// The device that a bridge leads to other hosts by. A flat network's is the administrator's.
+    pub(super) fn uplink(&self, bridge: &LinkName) -> Option<&LinkName> {
+        match self.objects.get(&Key::Link(bridge.clone())) {
+            Some(Object::Link(link)) => link.uplink.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The MAC that a bridge sends from, where the spec says which.
+    pub(super) fn bridge_mac(&self, bridge: &LinkName) -> Option<Mac> {
+        match self.objects.get(&Key::Link(bridge.clone())) {
+            Some(Object::Link(link)) => match link.mac {
+                Some(LinkMac::Fixed(mac) | LinkMac::Gateway { mac, .. }) => Some(mac),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The device that this address of the host's own is on.
+    pub(super) fn has_address(&self, address: IpAddr) -> Option<(&Key, &LinkName)> {
+        self.addresses().find(|(_, _, net)| net.addr() == address).map(|(key, link, _)| (key, link))
+    }
+
+    /// The device whose range the address lies in: the narrowest one.
+    pub(super) fn route_to(&self, address: IpAddr) -> Option<(&Key, &LinkName)> {
+        let on_link = self.addresses().filter(|(_, _, net)| net.contains(&address));
+        let narrowest = on_link.max_by_key(|(_, _, net)| net.prefix_len());
+        narrowest.map(|(key, link, _)| (key, link))
+    }
+
+    /// The host's own address on a device, of the family of this one.
+    pub(super) fn address_on(&self, device: &LinkName, like: IpAddr) -> Option<IpAddr> {
+        let own = self
+            .addresses()
+            .filter(|(_, link, net)| *link == device && net.addr().is_ipv4() == like.is_ipv4());
+        own.map(|(_, _, net)| net.addr()).next()
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = (&Key, &LinkName, &ipnet::IpNet)> {
+        self.objects.keys().filter_map(|key| match key {
+            Key::Address(link, net) => Some((key, link, net)),
+            _ => None,
+        })
+    }
+
+    /// Whether it passes on what is not for itself.
+    pub(super) fn forwards(&self, family: Family) -> bool {
+        let name = match family {
+            Family::Ipv4 => "net.ipv4.ip_forward",
+            Family::Ipv6 => "net.ipv6.conf.all.forwarding",
+        };
+        self.has(&Key::Sysctl(name.to_owned()))
+    }
+}

@@ -1,0 +1,342 @@
+//! A rule of nftables, read and followed for one packet.
+//!
+//! It knows the words that [`crate::render`] writes and no others: a line with another one is never
+//! passed over, it is an error.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::frame::{Field, Frame, Value, number};
+use super::sets;
+use crate::spec::{Key, Object, Set};
+
+/// Sets that hosts fill by themselves, for a moment: a spec says nothing of them.
+const FOR_A_MOMENT: [&str; 2] = ["released", "released6"];
+
+/// What a rule makes of a packet that it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Ruling {
+    /// Nothing: the next one is asked.
+    GoOn,
+    Accept,
+    Drop,
+    Jump(String),
+    /// Sent on to this address and port.
+    LeadTo(IpAddr, Option<u16>),
+    /// Sent from this address from now on.
+    SendFrom(IpAddr),
+    /// Sent from the address of the device that it leaves by.
+    Masquerade,
+}
+
+/// A rule that a packet fits, and what made it fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) ruling: Ruling,
+    /// The element that it was found by.
+    pub(super) element: Option<Key>,
+    /// The number in the rule's comment.
+    pub(super) rule: Option<u32>,
+}
+
+/// Why a rule could not be followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It is not written as we write them.
+    Misunderstood,
+    /// It asks for an address that is not known.
+    UnknownSource,
+}
+
+/// What the rule makes of the packet; nothing where it is not about it.
+pub(super) fn follow(
+    line: &str,
+    frame: &mut Frame,
+    objects: &BTreeMap<Key, Object>,
+) -> Result<Option<Applied>, Failure> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let applied = Applied { ruling: Ruling::GoOn, element: None, rule: None };
+    let mut reading = Reading { words: &words, frame, objects, applied };
+    while let Some(word) = reading.peek() {
+        let fits = match reading.statement(word)? {
+            Some(fits) => fits,
+            None => reading.question()?,
+        };
+        if !fits {
+            return Ok(None);
+        }
+    }
+    Ok(Some(reading.applied))
+}
+
+struct Reading<'a> {
+    words: &'a [&'a str],
+    frame: &'a mut Frame,
+    objects: &'a BTreeMap<Key, Object>,
+    applied: Applied,
+}
+
+impl<'a> Reading<'a> {
+    fn peek(&self) -> Option<&'a str> {
+        self.words.first().copied()
+    }
+
+    fn next(&mut self) -> Result<&'a str, Failure> {
+        let (first, rest) = self.words.split_first().ok_or(Failure::Misunderstood)?;
+        self.words = rest;
+        Ok(first)
+    }
+
+    fn expect(&mut self, word: &str) -> Result<(), Failure> {
+        (self.next()? == word).then_some(()).ok_or(Failure::Misunderstood)
+    }
+
+    /// Follows what begins with this word, if that says what to do; whether that can be done.
+    fn statement(&mut self, word: &str) -> Result<Option<bool>, Failure> {
+        match (word, self.words.get(2)) {
+            ("meta" | "ct", Some(&"set")) => return self.mark().map(|()| Some(true)),
+            ("accept" | "drop" | "masquerade" | "counter", _) => self.next()?,
+            ("jump" | "goto" | "comment" | "dnat" | "snat", _) => self.next()?,
+            _ => return Ok(None),
+        };
+        match word {
+            "accept" => self.applied.ruling = Ruling::Accept,
+            "drop" => self.applied.ruling = Ruling::Drop,
+            "masquerade" => self.applied.ruling = Ruling::Masquerade,
+            // Each of our chains that is gone to ends with a verdict.
+            "jump" | "goto" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
+            "comment" => self.comment()?,
+            "dnat" | "snat" => return self.translate(word == "dnat").map(Some),
+            _ => {}
+        }
+        Ok(Some(true))
+    }
+
+    /// `meta mark set …`, `ct mark set …`: the latter is for the packets after this one.
+    fn mark(&mut self) -> Result<(), Failure> {
+        let of_packet = self.next()? == "meta";
+        self.expect("mark")?;
+        self.expect("set")?;
+        let mark = number(self.next()?).and_then(|mark| u64::try_from(mark).ok());
+        let mark = mark.ok_or(Failure::Misunderstood)?;
+        if of_packet {
+            self.frame.mark = mark;
+        }
+        Ok(())
+    }
+
+    /// `comment "rule 7"`.
+    fn comment(&mut self) -> Result<(), Failure> {
+        self.expect("\"rule")?;
+        let number = self.next()?.trim_end_matches('"').parse();
+        self.applied.rule = Some(number.map_err(|_| Failure::Misunderstood)?);
+        Ok(())
+    }
+
+    /// `dnat ip to … map @set`: nothing where the map has nothing of it.
+    fn translate(&mut self, is_destination: bool) -> Result<bool, Failure> {
+        if !matches!(self.next()?, "ip" | "ip6") {
+            return Err(Failure::Misunderstood);
+        }
+        self.expect("to")?;
+        let values = self.values()?;
+        self.expect("map")?;
+        let Some(target) = self.look_up_next(&values)? else { return Ok(false) };
+        let (address, port) = match target.split_once(" . ") {
+            Some((address, port)) => (address, Some(port.parse().map_err(|_| Failure::Misunderstood)?)),
+            None => (&target[..], None),
+        };
+        let address = address.parse().map_err(|_| Failure::Misunderstood)?;
+        self.applied.ruling = match is_destination {
+            true => Ruling::LeadTo(address, port),
+            false => Ruling::SendFrom(address),
+        };
+        Ok(true)
+    }
+
+    /// Whether the packet has what comes next.
+    fn question(&mut self) -> Result<bool, Failure> {
+        let values = self.values()?;
+        match self.next()? {
+            "exists" => Ok(values.iter().all(|value| *value != Value::Absent)),
+            "vmap" => self.is_sent_on(&values),
+            "<" => self.compares(&values, |number, limit| number < limit),
+            ">" => self.compares(&values, |number, limit| number > limit),
+            "&" => self.is_masked(&values),
+            "!=" => {
+                let word = self.next()?;
+                Ok(!self.is_any(&values, word)? && !values.contains(&Value::Absent))
+            }
+            word => self.is_any(&values, word),
+        }
+    }
+
+    /// What the packet has in the fields that are named next, joined by dots.
+    fn values(&mut self) -> Result<Vec<Value>, Failure> {
+        let mut values = Vec::new();
+        loop {
+            let (field, length) = Field::read(self.words).ok_or(Failure::Misunderstood)?;
+            self.words = &self.words[length..];
+            values.push(self.frame.value(field));
+            if self.peek() != Some(".") {
+                return Ok(values);
+            }
+            self.next()?;
+        }
+    }
+
+    /// Whether it is what the word says, or in the set that it names.
+    fn is_any(&mut self, values: &[Value], word: &str) -> Result<bool, Failure> {
+        if let Some(set) = word.strip_prefix('@') {
+            return Ok(self.look_up(set, values)?.is_some());
+        }
+        match values {
+            [Value::Unknown] => Err(Failure::UnknownSource),
+            [value] => Ok(word.split(',').any(|word| value.is(word))),
+            _ => Err(Failure::Misunderstood),
+        }
+    }
+
+    /// `vmap @map`: the chain that the packet goes on in, where the map has one for it.
+    fn is_sent_on(&mut self, values: &[Value]) -> Result<bool, Failure> {
+        let Some(verdict) = self.look_up_next(values)? else { return Ok(false) };
+        let chain = verdict.strip_prefix("jump ").ok_or(Failure::Misunderstood)?;
+        self.applied.ruling = Ruling::Jump(chain.to_owned());
+        Ok(true)
+    }
+
+    fn compares(&mut self, values: &[Value], fits: fn(i128, i128) -> bool) -> Result<bool, Failure> {
+        let limit = number(self.next()?).ok_or(Failure::Misunderstood)?;
+        match values {
+            [Value::Absent] => Ok(false),
+            [Value::Number(number)] => Ok(fits(*number, limit)),
+            _ => Err(Failure::Misunderstood),
+        }
+    }
+
+    /// `& mask == value`.
+    fn is_masked(&mut self, values: &[Value]) -> Result<bool, Failure> {
+        let mask = bits(self.next()?)?;
+        self.expect("==")?;
+        let wanted = bits(self.next()?)?;
+        match values {
+            [Value::Absent] => Ok(false),
+            [Value::Number(number)] => Ok(number & mask == wanted),
+            [Value::Mac(mac)] => Ok(bits(&mac.to_string())? & mask == wanted),
+            _ => Err(Failure::Misunderstood),
+        }
+    }
+
+    fn look_up_next(&mut self, values: &[Value]) -> Result<Option<String>, Failure> {
+        let set = self.next()?.strip_prefix('@').ok_or(Failure::Misunderstood)?;
+        self.look_up(set, values)
+    }
+
+    /// What the set has for these: what its element leads to, of a set that is no map nothing. The element
+    /// is kept as what made the rule fit.
+    fn look_up(&mut self, set: &str, values: &[Value]) -> Result<Option<String>, Failure> {
+        if values.contains(&Value::Absent) {
+            return Ok(None);
+        }
+        if FOR_A_MOMENT.contains(&set) {
+            return Ok(None);
+        }
+        let set = Set::named(set).ok_or(Failure::Misunderstood)?;
+        if values.contains(&Value::Unknown) {
+            return self.look_up_unknown(set);
+        }
+        let found = sets::find(self.objects, set, values);
+        Ok(found.map(|(key, leads_to)| {
+            self.applied.element = Some(key.clone());
+            leads_to.to_owned()
+        }))
+    }
+
+    /// An address of a host's own is no guest's, but it may be one that an address group names.
+    fn look_up_unknown(&self, set: Set) -> Result<Option<String>, Failure> {
+        let is_open = matches!(set, Set::Addresses4(_) | Set::Addresses6(_));
+        match is_open && sets::elements(self.objects, set).next().is_some() {
+            true => Err(Failure::UnknownSource),
+            false => Ok(None),
+        }
+    }
+}
+
+/// A number or a MAC, as one number.
+fn bits(word: &str) -> Result<i128, Failure> {
+    let number = match word.contains(':') {
+        true => i128::from_str_radix(&word.replace(':', ""), 16).ok(),
+        false => number(word),
+    };
+    number.ok_or(Failure::Misunderstood)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::explain::frame::Flow;
+    use crate::types::IpProtocol;
+
+    /// A TCP packet to port 22.
+    fn frame() -> Frame {
+        let (source, destination) = (Some(IpAddr::from([10, 0, 0, 5])), IpAddr::from([10, 0, 0, 6]));
+        Frame {
+            inbound: Some("br100".parse().unwrap()),
+            outbound: None,
+            sender_mac: None,
+            receiver_mac: None,
+            source,
+            destination,
+            protocol: IpProtocol::TCP,
+            port: Some(22),
+            icmp: None,
+            mark: 0,
+            flow: Flow::of(source, destination, Some(22)),
+            now: 1_000,
+        }
+    }
+
+    fn check(line: &str) -> Result<Option<Ruling>, Failure> {
+        let members = Key::Element(Set::Members4(1), "10.0.0.5".to_owned());
+        let objects = BTreeMap::from([(members, Object::Element)]);
+        follow(line, &mut frame(), &objects).map(|applied| applied.map(|applied| applied.ruling))
+    }
+
+    #[test]
+    fn a_rule_fits_what_it_is_about() {
+        for line in [
+            "accept",
+            "meta nfproto ipv4 ct original ip saddr @members4_1 accept",
+            "ct original ip saddr 10.0.0.0/29 meta l4proto 6 ct reply proto-src 20-25 accept",
+            "meta time < 1001 ct mark set 0x7e57ffff counter accept comment \"rule 7\"",
+            "iifname \"br*\" tcp dport 22 accept",
+            "ct state invalid,new ip saddr != @members4_2 accept",
+        ] {
+            assert_eq!(check(line), Ok(Some(Ruling::Accept)), "{line}");
+        }
+        for line in [
+            "meta nfproto ipv6 accept",
+            "ct original ip saddr @members4_2 accept",
+            "ct original ip6 saddr != @members6_1 accept",
+            "meta time < 1000 accept",
+            "ct direction reply accept",
+            "oifname \"br*\" accept",
+            "ip daddr @released accept",
+        ] {
+            assert_eq!(check(line), Ok(None), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_not_understood_is_an_error() {
+        for line in [
+            "limit rate 5/second accept",
+            "tcp flags syn accept",
+            "accept please",
+            "jump",
+            "ip saddr @x drop",
+        ] {
+            assert_eq!(check(line), Err(Failure::Misunderstood), "{line}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The chains of security groups, and their rules as text for nft.
+
+use crate::types::{Direction, Family, IcmpType, IpProtocol};
+use crate::world::{Rule, Traffic};
+
+/// `inet trestle_groups`. What passes to and from guests by their security groups: what is routed, and
+/// what is bridged, too, on bridges whose packets come here (`Key::BridgeFilter`).
+///
+/// Guests are told by their addresses, which their guard holds them to, and a connection by what it was
+/// when it began: who began it (`ct original`) and where it really leads (`ct reply`). So each packet of one
+/// can be judged, an answer too, and none has to be believed because of its state.
+///
+/// A connection that was judged is stamped with the number of that judgement and goes on by it. With a new
+/// number, which comes whenever something goes that may have allowed one (`Step::JudgeAnew`), each is
+/// judged once more by its next packet. The number is read in a chain of its own before the judgement: a
+/// chain sees the rules of when it was entered, but sets as they are. What only a rule with an end allows is never
+/// stamped (`UNSTAMPED`), so it ends with its rule, whoever is away.
+///
+/// Neighbours find each other whatever the groups say, on their link alone (RFC 4861 §7.1), and say to many
+/// what they listen to: such messages to anybody else could carry whatever one likes. DHCP and DNS are had
+/// from the gateway. The host itself is not held to groups; guests have nothing of it but these.
+///
+/// What is sent to many is judged for each guest that would hear it, and never stamped.
+pub(super) const GROUPS: &str = r"table inet trestle_groups {
+	set current {
+		type mark
+	}
+	map stamp {
+		type nf_proto : mark
+	}
+	set guest4 {
+		type ipv4_addr
+	}
+	set guest6 {
+		type ipv6_addr
+	}
+	map egress4 {
+		type ipv4_addr : verdict
+	}
+	map egress6 {
+		type ipv6_addr : verdict
+	}
+	map ingress4 {
+		type ipv4_addr : verdict
+	}
+	map ingress6 {
+		type ipv6_addr : verdict
+	}
+	map heard {
+		type mark : verdict
+	}
+	set served4 {
+		type ifname . ipv4_addr
+	}
+	set served6 {
+		type ifname . ipv6_addr
+	}
+	chain neighbours {
+		ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit accept
+		ip6 hoplimit 255 icmpv6 type nd-neighbor-advert accept
+		ip6 hoplimit 255 icmpv6 type nd-router-solicit accept
+		ip6 hoplimit 255 icmpv6 type nd-router-advert accept
+		ip6 daddr ff00::/8 icmpv6 type mld-listener-query accept
+		ip6 daddr ff00::/8 icmpv6 type mld-listener-report accept
+		ip6 daddr ff00::/8 icmpv6 type mld-listener-done accept
+		ip6 daddr ff00::/8 icmpv6 type mld2-listener-report accept
+		ip daddr 224.0.0.0/4 meta l4proto igmp accept
+	}
+	chain read_stamp {
+		meta mark set meta nfproto map @stamp
+		accept
+	}
+	chain set_stamp {
+		ct mark set meta mark
+		meta mark set 0x00000000
+		accept
+	}
+	chain before {
+		type filter hook forward priority filter - 13; policy accept;
+		ct mark @current accept
+		meta pkttype multicast accept
+		meta pkttype broadcast accept
+		ct original ip saddr @guest4 jump read_stamp
+		ct reply ip saddr @guest4 jump read_stamp
+		ct original ip6 saddr @guest6 jump read_stamp
+		ct reply ip6 saddr @guest6 jump read_stamp
+	}
+	chain egress {
+		type filter hook forward priority filter - 12; policy accept;
+		ct mark @current accept
+		jump neighbours
+		iifname . ct original ip daddr @served4 meta l4proto udp ct original proto-dst 53 accept
+		iifname . ct original ip daddr @served4 meta l4proto tcp ct original proto-dst 53 accept
+		iifname . ct original ip6 daddr @served6 meta l4proto udp ct original proto-dst 53 accept
+		iifname . ct original ip6 daddr @served6 meta l4proto tcp ct original proto-dst 53 accept
+		udp sport 68 udp dport 67 accept
+		udp sport 546 udp dport 547 accept
+		ct original ip saddr vmap @egress4
+		ct original ip6 saddr vmap @egress6
+		ct state invalid,untracked ip saddr @guest4 drop
+		ct state invalid,untracked ip6 saddr @guest6 drop
+	}
+	chain ingress {
+		type filter hook forward priority filter - 11; policy accept;
+		meta pkttype multicast meta mark vmap @heard
+		meta pkttype broadcast meta mark vmap @heard
+		ct mark @current accept
+		jump neighbours
+		udp sport 67 udp dport 68 accept
+		udp sport 547 udp dport 546 accept
+		ct reply ip saddr vmap @ingress4
+		ct reply ip6 saddr vmap @ingress6
+		ct state invalid,untracked ip daddr @guest4 drop
+		ct state invalid,untracked ip6 daddr @guest6 drop
+	}
+	chain after {
+		type filter hook forward priority filter - 10; policy accept;
+		ct mark @current accept
+		meta pkttype multicast accept
+		meta pkttype broadcast accept
+		ct mark 0x7e57ffff meta mark set 0x00000000 accept
+		ct original ip saddr @guest4 jump set_stamp
+		ct reply ip saddr @guest4 jump set_stamp
+		ct original ip6 saddr @guest6 jump set_stamp
+		ct reply ip6 saddr @guest6 jump set_stamp
+	}
+	chain host {
+		meta l4proto icmp accept
+		meta l4proto ipv6-icmp accept
+		meta l4proto igmp accept
+		udp dport 67 accept
+		udp dport 547 accept
+		iifname . ip daddr @served4 udp dport 53 accept
+		iifname . ip daddr @served4 tcp dport 53 accept
+		iifname . ip6 daddr @served6 udp dport 53 accept
+		iifname . ip6 daddr @served6 tcp dport 53 accept
+		ct status dnat accept
+		drop
+	}
+	chain input {
+		type filter hook input priority filter - 10; policy accept;
+		ct state established,related accept
+		ip saddr @guest4 jump host
+		ip6 saddr @guest6 jump host
+		meta mark 0x7e570001 jump host
+	}
+}
+";
+
+/// The mark of what was judged and is judged again with each packet.
+const UNSTAMPED: &str = "0x7e57ffff";
+
+/// A rule of a security group as text for nft: a line, or two, of one of which an answer is one. `remote` is a
+/// range or a set of this family, or empty for anybody.
+///
+/// What is asked is how a connection began; of ICMP there is the message alone, and an answer to one has
+/// a type of its own (RFC 792, RFC 4443 §4.2).
+pub fn rule(rule: &Rule, family: Family, remote: &str) -> Vec<String> {
+    let (nfproto, ip) = match family {
+        Family::Ipv4 => ("ipv4", "ip"),
+        Family::Ipv6 => ("ipv6", "ip6"),
+    };
+    let (who, port) = match rule.direction {
+        Direction::Ingress => ("saddr", "ct reply proto-src"),
+        Direction::Egress => ("daddr", "ct original proto-dst"),
+    };
+    let mut begin = vec![format!("meta nfproto {nfproto}")];
+    if !remote.is_empty() {
+        begin.push(format!("ct original {ip} {who} {remote}"));
+    }
+    let protocol = |protocol: IpProtocol| format!("meta l4proto {}", protocol.number());
+    let traffics = match rule.traffic {
+        Traffic::Any => vec![Vec::new()],
+        Traffic::Protocol(number) => vec![vec![protocol(number)]],
+        Traffic::Ports(number, ports) => vec![vec![protocol(number), format!("{port} {ports}")]],
+        Traffic::Icmp(number, icmp) => icmp_matches(number, icmp),
+    };
+    let mut end = Vec::new();
+    if let Some(at) = rule.expires_at {
+        end.push(format!("meta time < {at} ct mark set {UNSTAMPED}"));
+    }
+    end.push(format!("counter accept comment \"rule {}\"", rule.number));
+    let line = |traffic: Vec<String>| [&begin[..], &traffic, &end].concat().join(" ");
+    traffics.into_iter().map(line).collect()
+}
+
+/// The message itself, and the answer to it.
+fn icmp_matches(protocol: IpProtocol, icmp: IcmpType) -> Vec<Vec<String>> {
+    const ANSWERS: [(IpProtocol, u8, u8); 5] = [
+        (IpProtocol::ICMP, 8, 0),
+        (IpProtocol::ICMP, 13, 14),
+        (IpProtocol::ICMP, 15, 16),
+        (IpProtocol::ICMP, 17, 18),
+        (IpProtocol::ICMPV6, 128, 129),
+    ];
+    let word = if protocol == IpProtocol::ICMP { "icmp" } else { "icmpv6" };
+    let mut message = vec![format!("{word} type {}", icmp.number)];
+    message.extend(icmp.code.map(|code| format!("{word} code {code}")));
+    let answer = ANSWERS.into_iter().find(|(of, asked, _)| (*of, *asked) == (protocol, icmp.number));
+    let answer =
+        answer.map(|(_, _, answer)| vec!["ct direction reply".to_owned(), format!("{word} type {answer}")]);
+    [message].into_iter().chain(answer).collect()
+}
