@@ -18,7 +18,7 @@ use trestle_core::world::{Attachment, Interface, Network, Plug, Remote, Security
 use self::scene::{HOST, Place, SERVICE, Scene, Station};
 use self::table::{Attack, attacks, futile, other_types, pairs, rightful};
 use self::wire::{Wire, contains};
-use crate::bench::{Bench, Namespace, in_namespace, sh, wait_until, without_dnsmasq};
+use crate::bench::{Bench, Namespace, in_namespace, not_run, sh, wait_until, without_dnsmasq};
 use crate::cloud::{self, group, group_id, link_name, rule, spec};
 
 /// A group that lets everything pass, and one that lets nothing.
@@ -276,7 +276,7 @@ fn no_attack_on_a_flat_network_reaches_its_victim() {
 fn no_attack_on_a_vlan_reaches_its_victim() {
     in_namespace(|bench| async move {
         if bench.vlan_interfaces().is_empty() {
-            return eprintln!("not run: no_attack_on_a_vlan_reaches_its_victim: this kernel has no 802.1Q");
+            return not_run("no_attack_on_a_vlan_reaches_its_victim", "this kernel has no 802.1Q");
         }
         besiege(bench, 4, 5, "peer3").await;
     });
