@@ -395,10 +395,13 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
         }
     }
     let is_plugged_in = interface.attachment.is_some();
+    if objects.is_empty() && is_plugged_in && network.gateway_host() == Some(host.id) {
+        security::put_remote(world, interface, network, &mut objects);
+    }
     if !world.routes(host.id, network) {
         return Some(objects);
     }
-    if !objects.is_empty() || (network.gateway_host() == Some(host.id) && is_plugged_in) {
+    if !objects.is_empty() {
         compile_lease(interface, network, &mut objects);
         dns::put_name(interface, network, &mut objects);
     } else if is_plugged_in && world.is_known_on(host.id, interface) {

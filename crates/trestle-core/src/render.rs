@@ -39,7 +39,8 @@ pub use groups::rule;
 /// `gateway_mac`: a host that only bridges a network would take its gateway, on another host, for a
 /// router of its own.
 ///
-/// What is sent to a guest is sent to an address of its own, or to many. Of the latter the filter of
+/// What is sent to a guest is sent to an address of its own, or to many; by its host, too, whose neighbours
+/// remember an address that a guest has had. Of the latter the filter of
 /// security groups, which is about routed packets, sees no port: it is told by a mark (`GROUPS`), and what
 /// leads to no mark is not heard. A bridge makes a copy for each port, so each has its own.
 ///
@@ -190,6 +191,16 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type ip drop
 		ether type ip6 drop
 	}
+	chain told_instance {
+		oifname @unguarded accept
+		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
+		oifname . ether daddr . ip daddr @guard_ip4 accept
+		oifname . ether daddr . ip6 daddr @guard_ip6 accept
+		oifname . ether daddr . ip daddr @guard_range4 accept
+		oifname . ether daddr . ip6 daddr @guard_range6 accept
+		ether type ip drop
+		ether type ip6 drop
+	}
 	chain from_uplink {
 		ether type 8021q drop
 		ether type 8021ad drop
@@ -241,6 +252,7 @@ const GUARD: &str = r#"table bridge trestle {
 	chain output {
 		type filter hook output priority -300; policy accept;
 		oifname . ether saddr @guard_mac drop
+		oifname "tr-*" jump told_instance
 		oifname @shared_uplink jump told_through_uplink
 	}
 }

@@ -293,6 +293,7 @@ fn networks_reach_each_other_within_a_project() {
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
     host1 isolation pass: network net4 reaches network net5: both are of one project [element/routed/br104 . br105]
+    host1 guard pass: tr-000000005001 is sent what is for 10.0.5.11 [element/guard_ip4/tr-000000005001 . fa:16:3e:00:05:01 . 10.0.5.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000005001 [link/tr-000000005001]
     passes
     ");
@@ -346,6 +347,7 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 isolation pass: what is sent to a floating IP is let in
+    host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
     ");
@@ -358,6 +360,7 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.12]
     host1 isolation pass: what is sent to a floating IP is let in
     host1 source_nat translated: 10.0.1.12 goes on as 10.0.1.1 [element/nat_local/10.0.1.0/24 . br101]
+    host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
     ");
@@ -373,6 +376,7 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host2 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host2 isolation pass: what is sent to a floating IP is let in
+    host2 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host2 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
     ");
@@ -403,6 +407,7 @@ fn a_port_of_a_floating_ip_leads_to_one_of_an_instance_and_others_to_nothing() {
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 isolation pass: what is sent to a floating IP is let in
+    host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
     ");

@@ -253,6 +253,7 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/remote4/10.0.1.10
     element/served4/br101 . 10.0.1.1
     link/br101
     device/eth0
@@ -790,6 +791,16 @@ fn the_tables_are_these() {
     		ether type ip drop
     		ether type ip6 drop
     	}
+    	chain told_instance {
+    		oifname @unguarded accept
+    		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
+    		oifname . ether daddr . ip daddr @guard_ip4 accept
+    		oifname . ether daddr . ip6 daddr @guard_ip6 accept
+    		oifname . ether daddr . ip daddr @guard_range4 accept
+    		oifname . ether daddr . ip6 daddr @guard_range6 accept
+    		ether type ip drop
+    		ether type ip6 drop
+    	}
     	chain from_uplink {
     		ether type 8021q drop
     		ether type 8021ad drop
@@ -841,6 +852,7 @@ fn the_tables_are_these() {
     	chain output {
     		type filter hook output priority -300; policy accept;
     		oifname . ether saddr @guard_mac drop
+    		oifname "tr-*" jump told_instance
     		oifname @shared_uplink jump told_through_uplink
     	}
     }

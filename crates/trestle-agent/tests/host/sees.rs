@@ -181,6 +181,8 @@ fn elements_are_seen_as_they_are_written_in_keys_whatever_the_address() {
             (Set::Unguarded, "fwd".to_owned()),
             (Set::Guest4, "10.0.0.5".to_owned()),
             (Set::Guest6, "fd00::5".to_owned()),
+            (Set::Remote4, "10.0.0.6".to_owned()),
+            (Set::Remote6, "fd00::6".to_owned()),
             (Set::Served4, "br100 . 10.0.0.1".to_owned()),
             (Set::Members4(17), "10.0.0.5".to_owned()),
             (Set::Members6(17), "2001:db8::1:0:0:1".to_owned()),

@@ -59,7 +59,9 @@ pub(super) fn affected_by_addresses(world: &World, id: AddressGroupId) -> BTreeS
 pub(super) fn affected_by_interface(world: &World, interface: &Interface) -> BTreeSet<(HostId, Scope)> {
     let mut scopes = BTreeSet::new();
     for rival in world.rivals(interface) {
-        scopes.extend(rival.places().map(|place| (place.host, Scope::Interface(rival.id))));
+        let gateway = world.network(rival.network).and_then(Network::gateway_host);
+        let hosts = rival.places().map(|place| place.host).chain(gateway);
+        scopes.extend(hosts.map(|host| (host, Scope::Interface(rival.id))));
         scopes.extend(as_member(world, rival));
     }
     let groups = interface.security.iter().flat_map(|security| &security.groups);
@@ -169,6 +171,16 @@ pub(super) fn put_guest(
         let jump = |chain: String| format!("jump {chain}");
         put_mapping(objects, egress, address.to_string(), jump(combination.egress_chain()));
         put_mapping(objects, ingress, address.to_string(), jump(combination.ingress_chain()));
+    }
+}
+
+/// A guest on another host that this one routes for.
+pub(super) fn put_remote(world: &World, interface: &Interface, network: &Network, objects: &mut Objects) {
+    for address in interface.filtered_addresses(network) {
+        if world.is_first_with(address, interface.id, |other| other.attachment.is_some()) {
+            let set = if address.is_ipv4() { Set::Remote4 } else { Set::Remote6 };
+            put_element(objects, set, address.to_string());
+        }
     }
 }
 

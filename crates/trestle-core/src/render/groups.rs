@@ -16,6 +16,8 @@ use crate::world::{Rule, Traffic};
 /// chain sees the rules of when it was entered, but sets as they are. What only a rule with an end allows is never
 /// stamped (`UNSTAMPED`), so it ends with its rule, whoever is away.
 ///
+/// `remote*`: guests on other hosts that this one routes for have no more of it than its own.
+///
 /// Neighbours find each other whatever the groups say, on their link alone (RFC 4861 §7.1), and say to many
 /// what they listen to: such messages to anybody else could carry whatever one likes. DHCP and DNS are had
 /// from the gateway. The host itself is not held to groups; guests have nothing of it but these.
@@ -32,6 +34,12 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		type ipv4_addr
 	}
 	set guest6 {
+		type ipv6_addr
+	}
+	set remote4 {
+		type ipv4_addr
+	}
+	set remote6 {
 		type ipv6_addr
 	}
 	map egress4 {
@@ -142,6 +150,8 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		ct state established,related accept
 		ip saddr @guest4 jump host
 		ip6 saddr @guest6 jump host
+		ip saddr @remote4 jump host
+		ip6 saddr @remote6 jump host
 		meta mark 0x7e570001 jump host
 	}
 }

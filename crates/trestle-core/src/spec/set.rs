@@ -132,6 +132,10 @@ pub enum Set {
     Guest4,
     /// The same of IPv6.
     Guest6,
+    /// `address`: those of guests on other hosts that this one routes for.
+    Remote4,
+    /// The same of IPv6.
+    Remote6,
     /// `address : verdict`: the groups of the guest that sends from it.
     Egress4,
     /// The same of IPv6.
@@ -158,7 +162,7 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 48] = [
+    pub const FIXED: [Self; 50] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -200,6 +204,8 @@ impl Set {
         Self::Yielded6,
         Self::Guest4,
         Self::Guest6,
+        Self::Remote4,
+        Self::Remote6,
         Self::Egress4,
         Self::Egress6,
         Self::Ingress4,
@@ -312,6 +318,8 @@ impl Set {
             Self::Yielded6 => (Table::Gateway, "yielded6"),
             Self::Guest4 => (Table::Groups, "guest4"),
             Self::Guest6 => (Table::Groups, "guest6"),
+            Self::Remote4 => (Table::Groups, "remote4"),
+            Self::Remote6 => (Table::Groups, "remote6"),
             Self::Egress4 => (Table::Groups, "egress4"),
             Self::Egress6 => (Table::Groups, "egress6"),
             Self::Ingress4 => (Table::Groups, "ingress4"),
