@@ -24,7 +24,7 @@ const POOL: &str = "203.0.128.1-203.0.159.254";
 /// A frame of 64 bytes: headers and checksum take 46.
 const PAYLOAD: [u8; 18] = [0; 18];
 /// What is sent for one rate.
-const SECONDS: Duration = Duration::from_secs(3);
+pub(crate) const SECONDS: Duration = Duration::from_secs(3);
 const NEW_FLOWS: u16 = 20_000;
 
 /// Sends as fast as it can and says how many it sent, and in how many microseconds: `one`, in one flow,
@@ -210,7 +210,7 @@ fn rate(lab: &Lab, address: &str, guest: &str, what: &str) -> Result<()> {
     Ok(())
 }
 
-fn received(lab: &Lab, guest: &str) -> Result<u64> {
+pub(crate) fn received(lab: &Lab, guest: &str) -> Result<u64> {
     let said = lab.exec_ok(guest, &["ip", "-s", "-j", "link", "show", "dev", "eth0"])?;
     let link: serde_json::Value = serde_json::from_str(&said)?;
     link[0]["stats64"]["rx"]["packets"].as_u64().context("a count of packets")

@@ -1,13 +1,14 @@
 //! Measures the budgets of the design on this machine; prints tables for docs/performance.md.
 //!
 //! Each part runs alone with its name as argument: `attach`, `peers`, `restart`, `allocate`, `networks`,
-//! `move`, `gateway`, `floating`.
+//! `move`, `gateway`, `floating`, `groups`.
 //! Numbers of one run are comparable with each other; the machine's speed drifts between runs.
 
 mod allocate;
 mod attach;
 mod floating;
 mod gaps;
+mod groups;
 mod networks;
 mod peers;
 mod restart;
@@ -21,7 +22,7 @@ const NETWORK: &str = "public";
 
 fn main() -> Result<()> {
     type Part = (&'static str, fn() -> Result<()>);
-    const PARTS: [Part; 8] = [
+    const PARTS: [Part; 9] = [
         ("attach", attach::run),
         ("peers", peers::run),
         ("restart", restart::run),
@@ -30,6 +31,7 @@ fn main() -> Result<()> {
         ("gateway", gaps::gateway),
         ("move", gaps::migration),
         ("floating", floating::run),
+        ("groups", groups::run),
     ];
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let [blast, address, how] = &arguments[..]
@@ -37,10 +39,15 @@ fn main() -> Result<()> {
     {
         return floating::blast(address, how);
     }
+    if let [converse, address] = &arguments[..]
+        && converse == "converse"
+    {
+        return groups::converse(address);
+    }
     let chosen: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     if let Some(unknown) = chosen.iter().find(|name| PARTS.iter().all(|(part, _)| part != name)) {
         bail!(
-            "there is no part `{unknown}`; use attach, peers, restart, allocate, networks, gateway, move or floating"
+            "there is no part `{unknown}`; use attach, peers, restart, allocate, networks, gateway, move, floating or groups"
         );
     }
     for (name, part) in PARTS {

@@ -1,0 +1,156 @@
+//! Security groups: what a packet pays for guard, groups and many neighbours, and what one more member costs.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use trestle_api::{InterfacePatch, NewSecurityGroup, NewSecurityGroupRule};
+use trestle_lab::{Lab, Process, Topology, until};
+
+use crate::attach::{DEADLINE, create, fill};
+use crate::floating::{SECONDS, received};
+use crate::times::{Times, head};
+use crate::{HOST, NETWORK, cloud};
+
+const GROUPS: usize = 10;
+const RULES: usize = 50;
+const INSTANCES: usize = 1000;
+const RUNS: usize = 40;
+const ECHO: &str = "9000";
+
+/// Asks and is answered 18 bytes at a time over one connection, and says how often a second.
+pub(crate) fn converse(address: &str) -> Result<()> {
+    let mut stream = TcpStream::connect((address, ECHO.parse::<u16>()?))?;
+    stream.set_nodelay(true)?;
+    let (started, mut turns, mut heard) = (Instant::now(), 0_u64, [0; 18]);
+    while started.elapsed() < SECONDS {
+        stream.write_all(&[b'x'; 18])?;
+        stream.read_exact(&mut heard)?;
+        turns += 1;
+    }
+    println!("{turns} {}", started.elapsed().as_micros());
+    Ok(())
+}
+
+pub(crate) fn run() -> Result<()> {
+    let lab = cloud(&Topology::for_test(1))?;
+    let guests = make(&lab)?;
+    let _echo = guests.iter().map(|guest| echo(&lab, guest)).collect::<Result<Vec<_>>>()?;
+    fill(&lab, guests.len(), INSTANCES)?;
+    head("one more member of a group that all instances refer to");
+    members(&lab)?;
+    println!("\n### 64-byte frames between two guests on one bridge, and to a guest through the gateway\n");
+    println!(
+        "| what is in the way | UDP on the bridge, packets/s | TCP, turns/s | UDP routed, packets/s |\n|---|---|---|---|"
+    );
+    let many = format!("guard, {GROUPS} groups of {RULES} rules, {INSTANCES} instances");
+    rates(&lab, &guests, &many)?;
+    // From here on the agent must not mend what is changed by hand.
+    lab.agent(HOST)?.kill9()?;
+    lab.exec_ok(HOST, &["nft", "flush", "ruleset"])?;
+    rates(&lab, &guests, "no rules, bridged packets filtered by none")?;
+    for kind in ["nf_call_iptables", "nf_call_ip6tables"] {
+        lab.exec_ok(HOST, &["ip", "link", "set", "br100", "type", "bridge", kind, "0"])?;
+    }
+    rates(&lab, &guests, "no rules, bridged packets not handed to any filter")
+}
+
+/// Two guests in all the groups, which let in what is measured by their last rule.
+fn make(lab: &Lab) -> Result<Vec<String>> {
+    let client = lab.client()?;
+    let mut names = Vec::new();
+    for number in 0..GROUPS {
+        let name = format!("group{number}");
+        let new = NewSecurityGroup {
+            name: name.clone(),
+            project: Some("demo".to_owned()),
+            ..NewSecurityGroup::default()
+        };
+        lab.ask(client.create_security_group(&new))?;
+        for port in 0..RULES {
+            let rule = NewSecurityGroupRule {
+                direction: "ingress".to_owned(),
+                protocol: Some("tcp".to_owned()),
+                ports: Some((20_000 + number * RULES + port).to_string()),
+                remote_group: Some(name.clone()),
+                ..NewSecurityGroupRule::default()
+            };
+            lab.ask(client.add_security_group_rule(&name, Some("demo"), &rule))?;
+        }
+        names.push(name);
+    }
+    names.push("default".to_owned());
+    let mut guests = Vec::new();
+    for number in 0..2 {
+        let instance = format!("vm{number}");
+        create(lab, &instance)?;
+        let patch = InterfacePatch { security_groups: Some(names.clone()), ..InterfacePatch::default() };
+        lab.ask(client.patch_interface(&instance, Some("demo"), NETWORK, &patch))?;
+        guests.push(lab.guest_netns(HOST, &instance, NETWORK)?.node);
+    }
+    Ok(guests)
+}
+
+fn echo(lab: &Lab, guest: &str) -> Result<Process> {
+    let server = lab.spawn(guest, &["busybox", "nc", "-ll", "-p", ECHO, "-e", "cat"])?;
+    until("it listens", DEADLINE, || {
+        let listening = lab.exec_ok(guest, &["ss", "-Hltn", &format!("sport = :{ECHO}")])?;
+        Ok((!listening.is_empty()).then_some(()))
+    })?;
+    Ok(server)
+}
+
+/// From the call until the host has it: a guest joins a group that rules of all the others name.
+fn members(lab: &Lab) -> Result<()> {
+    let client = lab.client()?;
+    let mut joined = Vec::new();
+    for _ in 0..RUNS {
+        for groups in [vec!["default".to_owned()], vec!["default".to_owned(), "group0".to_owned()]] {
+            let patch = InterfacePatch { security_groups: Some(groups.clone()), ..InterfacePatch::default() };
+            let started = Instant::now();
+            lab.ask(client.patch_interface("vm2", Some("demo"), NETWORK, &patch))?;
+            if groups.len() == 2 {
+                joined.push(started.elapsed());
+            }
+        }
+    }
+    println!("{}", Times::new(joined).row(&format!("with {INSTANCES} on the host")));
+    Ok(())
+}
+
+fn rates(lab: &Lab, guests: &[String], what: &str) -> Result<()> {
+    let address = |guest: &str| -> Result<String> {
+        let listed = lab.exec_ok(guest, &["ip", "-4", "-o", "address", "show", "dev", "eth0"])?;
+        let net = listed.split_whitespace().nth(3).context("an address")?;
+        Ok(net.split('/').next().unwrap_or_default().to_owned())
+    };
+    let [from, to] = guests else { unreachable!("two guests") };
+    let to_address = address(to)?;
+    let bridged = udp(lab, from, to, &to_address)?;
+    let turns = said(lab, from, &["converse", &to_address])?;
+    lab.exec_ok("outside", &["ip", "route", "replace", "10.0.0.0/16", "via", "203.0.113.11"])?;
+    let routed = udp(lab, "outside", to, &to_address)?;
+    println!("| {what} | {bridged:.0} | {turns:.0} | {routed:.0} |");
+    Ok(())
+}
+
+/// Packets that came, in a second.
+fn udp(lab: &Lab, from: &str, to: &str, address: &str) -> Result<f64> {
+    let before = received(lab, to)?;
+    let program = std::env::current_exe()?;
+    let output = lab.exec_ok(from, &[&program.to_string_lossy(), "blast", address, "one"])?;
+    let micros: f64 = output.split_whitespace().nth(1).context("how long it took")?.parse()?;
+    let came = received(lab, to)? - before;
+    ensure!(came > 0, "nothing came from {from} to {address}");
+    Ok(came as f64 / micros * 1e6)
+}
+
+/// How much of something there was in a second, as the program says in the namespace of a guest.
+fn said(lab: &Lab, from: &str, arguments: &[&str]) -> Result<f64> {
+    let program = std::env::current_exe()?.to_string_lossy().into_owned();
+    let output = lab.exec_ok(from, &[&[program.as_str()][..], arguments].concat())?;
+    let mut numbers = output.split_whitespace().map(str::parse::<f64>);
+    let (count, micros) = (numbers.next().context("a count")??, numbers.next().context("a time")??);
+    Ok(count / (micros / 1e6))
+}
