@@ -25,11 +25,11 @@ fn an_agent_wants_to_know_which_host_it_keeps() {
 
 #[test]
 fn an_option_that_no_agent_has_is_named() {
-    insta::assert_snapshot!(check(&["--host", "kvm1"], "[agent]\nhots = \"kvm1\"\n"), @r"
+    insta::assert_snapshot!(check(&["--host", "kvm1"], "[agent]\nhots = \"kvm1\"\n"), @"
     exit 1
     --- stderr
     error: the options of the agent cannot be used
-      caused by: unknown field `hots`, expected one of `host`, `controller`, `token_file`, `ca`, `state_dir`
+      caused by: unknown field `hots`, expected one of `host`, `controller`, `token_file`, `ca`, `state_dir`, `metadata_secret_file`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");
