@@ -29,7 +29,8 @@ const FORGED: &str = "00000000-0000-0000-0000-00000000beef";
 struct Stage {
     lab: Lab,
     _service: Process,
-    _files: [NamedTempFile; 2],
+    config: NamedTempFile,
+    _secret: NamedTempFile,
 }
 
 impl Stage {
@@ -45,7 +46,7 @@ impl Stage {
         let lab = empty_cloud_with(&topology)?;
         public_network(&lab, &[&["--cidr", "10.0.0.0/24"], network].concat())?;
         let service = serve(&lab, "outside", "8775")?;
-        Ok(Self { lab, _service: service, _files: [config, secret] })
+        Ok(Self { lab, _service: service, config, _secret: secret })
     }
 }
 
@@ -197,6 +198,32 @@ fn answering_goes_on_after_the_agent_was_away_and_ends_with_the_last_instance() 
         "something is left"
     );
     Ok(())
+}
+
+#[test]
+fn hosts_follow_the_option() -> Result<()> {
+    let stage = Stage::new(1, &[])?;
+    let lab = &stage.lab;
+    let web = guest(lab, "web1")?;
+    let _other = serve(lab, "outside", "8776")?;
+    let restart = |options: &str| -> Result<()> {
+        std::fs::write(&stage.config, format!("[server]\n{options}"))?;
+        lab.controller().kill9()?;
+        lab.controller().start()
+    };
+    restart(&format!("metadata_host = \"{OUTSIDE}\"\nmetadata_port = 8776\n"))?;
+    until("the other service is asked", DEADLINE, || {
+        // In between nobody answers.
+        let answer = fetch(lab, &web.node, "http://169.254.169.254/").unwrap_or_default();
+        Ok(answer.contains(&format!("host: {OUTSIDE}:8776\n")).then_some(()))
+    })?;
+    restart("")?;
+    until("nobody is asked", DEADLINE, || {
+        let listening = lab.exec_ok(HOST, &["ss", "-Hltn", "sport = :7118"])?;
+        Ok(listening.trim().is_empty().then_some(()))
+    })?;
+    wait_until_host_is_whole(lab, HOST)?;
+    no_fetch(lab, &web.node, "http://169.254.169.254/")
 }
 
 /// A host may itself be a guest of a cloud, whose metadata are its own alone.
