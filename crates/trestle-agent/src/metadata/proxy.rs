@@ -38,6 +38,8 @@ const MOST: usize = 256;
 pub(super) const MOST_OF_ONE: usize = 8;
 /// How much a guest may send, in bytes.
 const MOST_SENT: usize = 1 << 20;
+/// How much of it is held before it is understood, headers above all, in bytes.
+const MOST_HELD: usize = 64 << 10;
 /// How long nothing is accepted after that failed: most likely the agent has no file left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -164,7 +166,7 @@ impl Seat {
             )
         });
         let mut http = server::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(MOST_HELD);
         drop(timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), answer)).await);
     }
 
