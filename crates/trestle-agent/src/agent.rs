@@ -68,10 +68,10 @@ pub enum AgentError {
 
 /// Keeps this Linux host until `shutdown`.
 pub async fn serve(config: &AgentConfig, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-    make_state_dir(&config.state_dir)?;
-    let controller = RemoteController::new(config).map_err(AgentError::Controller)?;
     let secret = config.metadata_secret_file.as_deref().map(MetadataSecret::read);
     let secret = secret.transpose().map_err(AgentError::MetadataSecret)?;
+    make_state_dir(&config.state_dir)?;
+    let controller = RemoteController::new(config).map_err(AgentError::Controller)?;
     let host = LinuxHost::open(&config.state_dir, secret).map_err(AgentError::Host)?;
     run(config, host, controller, shutdown).await
 }

@@ -55,3 +55,14 @@ fn an_agent_without_its_token_says_where_it_belongs() {
     hint: make one with `trestle token create --role agent --host NAME` and put it there, or give --token-file
     ");
 }
+
+#[test]
+fn a_secret_that_is_not_there_is_said_at_the_start() {
+    insta::assert_snapshot!(check(&["--host", "kvm1", "--metadata-secret-file", "/nowhere/secret"], ""), @"
+    exit 1
+    --- stderr
+    error: cannot sign for instances to the metadata service
+      caused by: cannot read /nowhere/secret
+      caused by: No such file or directory (os error 2)
+    ");
+}
