@@ -169,6 +169,27 @@ async fn who_cannot_be_answered_is_told_why() {
     assert!(answer.ends_with("the metadata service cannot be reached\n"), "{answer}");
 }
 
+/// Each of them is given up after five seconds.
+#[tokio::test]
+async fn nobody_slow_is_waited_for() {
+    let stage = Stage::new().await;
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let unanswered = Stage::with(silent.local_addr().unwrap().port(), tokio::spawn(async {})).await;
+    let part_of_body = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\npart";
+    let whole = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let (of_head, of_body, of_service) = tokio::join!(
+        stage.answer(WEB, "GET / HTTP/1.1\r\nHost: x\r\n"),
+        stage.answer(WEB, part_of_body),
+        unanswered.answer(WEB, whole),
+    );
+    assert!(!of_head.contains(" 200 "), "{of_head}");
+    assert!(of_body.starts_with("HTTP/1.1 408") && of_body.contains("within 5 seconds"), "{of_body}");
+    assert!(
+        of_service.starts_with("HTTP/1.1 502") && of_service.contains("within 5 seconds"),
+        "{of_service}"
+    );
+}
+
 #[tokio::test]
 async fn a_connection_is_nobody_s_when_its_address_is_another_one_s() {
     let stage = Stage::new().await;
