@@ -55,6 +55,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "fdisk", sign: Program("sfdisk"), why: "makes disk images with partitions", purposes: &[Test] },
     Package { name: "netplan.io", sign: Program("netplan"), why: "reads what guests with netplan are told", purposes: &[Test] },
     Package { name: "isc-dhcp-client", sign: Program("dhclient"), why: "a guest's DHCPv6 client", purposes: &[Test] },
+    Package { name: "curl", sign: Program("curl"), why: "a guest's HTTP client", purposes: &[Test] },
+    Package { name: "python3", sign: File("/usr/bin/python3"), why: "answers for a metadata service", purposes: &[Test] },
     Package { name: "tcpdump", sign: Program("tcpdump"), why: "watches what goes over a link", purposes: &[Test] },
     Package { name: "conntrack", sign: Program("conntrack"), why: "shows which flows the kernel translates", purposes: &[Test, Bench] },
     Package { name: "iptables", sign: Program("iptables"), why: "makes rules like those of other programs", purposes: &[Test] },

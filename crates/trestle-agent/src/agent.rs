@@ -16,6 +16,7 @@ use crate::config::AgentConfig;
 use crate::controller::{ConnectError, Connection, Controller, Follower, RemoteController, Reporter};
 use crate::host::{Host, LinuxHost, OpenError};
 use crate::ledger::{Ledger, LedgerError};
+use crate::metadata::{MetadataSecret, SecretError};
 use crate::news;
 use crate::reconcile::{Inputs, Loop, Outputs, watch};
 use crate::socket::{ListenError, LocalServer, listen};
@@ -54,6 +55,9 @@ pub enum AgentError {
     /// The controller cannot be asked.
     #[error("cannot speak to the controller")]
     Controller(#[source] ConnectError),
+    /// There is no secret to sign for instances with.
+    #[error("cannot sign for instances to the metadata service")]
+    MetadataSecret(#[source] SecretError),
     /// The host cannot be kept.
     #[error("cannot keep this host")]
     Host(#[source] OpenError),
@@ -64,9 +68,11 @@ pub enum AgentError {
 
 /// Keeps this Linux host until `shutdown`.
 pub async fn serve(config: &AgentConfig, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let secret = config.metadata_secret_file.as_deref().map(MetadataSecret::read);
+    let secret = secret.transpose().map_err(AgentError::MetadataSecret)?;
     make_state_dir(&config.state_dir)?;
     let controller = RemoteController::new(config).map_err(AgentError::Controller)?;
-    let host = LinuxHost::open(&config.state_dir).map_err(AgentError::Host)?;
+    let host = LinuxHost::open(&config.state_dir, secret).map_err(AgentError::Host)?;
     run(config, host, controller, shutdown).await
 }
 

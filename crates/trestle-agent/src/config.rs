@@ -29,6 +29,10 @@ pub struct AgentConfig {
     /// Default: `/var/lib/trestle-agent`.
     #[serde(default = "default_state_dir")]
     pub state_dir: PathBuf,
+    /// A file with the secret that the metadata service knows the agent by. Default: none, and instances are
+    /// not signed for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_secret_file: Option<PathBuf>,
 }
 
 impl AgentConfig {
@@ -40,6 +44,7 @@ impl AgentConfig {
             token_file: None,
             ca: None,
             state_dir: default_state_dir(),
+            metadata_secret_file: None,
         }
     }
 

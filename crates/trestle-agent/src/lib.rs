@@ -13,6 +13,7 @@ mod controller;
 pub mod doctor;
 pub mod host;
 mod ledger;
+mod metadata;
 mod news;
 mod reconcile;
 mod schedule;
@@ -21,6 +22,7 @@ mod socket;
 pub use agent::{AgentError, run, serve};
 pub use config::{AgentConfig, DEFAULT_CONTROLLER, DEFAULT_STATE_DIR};
 pub use controller::{ConnectError, Controller, ControllerError, RemoteController};
+pub use metadata::{MetadataSecret, SecretError};
 
 /// An error and its causes on one line, for reports and logs.
 fn error_chain(error: &dyn std::error::Error) -> String {

@@ -4,12 +4,13 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use trestle_core::types::{Cidr, Domain, LinkName, VlanId};
-use trestle_core::world::NetworkType;
+use trestle_core::types::{Cidr, Domain, LinkName, MetadataHost, MetadataService, VlanId};
+use trestle_core::world::{NetworkType, Options};
 
 /// How many of something a project may have. Written -1 where there is no limit, as the original
 /// did.
@@ -122,6 +123,12 @@ pub struct ControllerConfig {
     /// Ranges that instances reach by source NAT, whatever device leads there and whatever
     /// `dmz_cidr` says. Default: none.
     pub force_snat_range: Vec<Cidr>,
+    /// The machine of the metadata service, a name or an address; what instances ask 169.254.169.254 reaches
+    /// it. Default: none, and nobody answers there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_host: Option<MetadataHost>,
+    /// Its TCP port. Default: 8775.
+    pub metadata_port: NonZeroU16,
     /// Whether a given back address may be given out again as soon as its host has ended the
     /// lease. If not, only `fixed_ip_disassociate_timeout` counts. Default: true.
     pub force_dhcp_release: bool,
@@ -158,6 +165,8 @@ impl Default for ControllerConfig {
             dhcp_lease_time: 86_400,
             dmz_cidr: Vec::new(),
             force_snat_range: Vec::new(),
+            metadata_host: None,
+            metadata_port: NonZeroU16::new(8775).expect("a constant port is one"),
             force_dhcp_release: true,
             fixed_ip_disassociate_timeout: 600,
             address_history_days: 365,
@@ -173,6 +182,16 @@ impl ControllerConfig {
     /// The options with every default under this state folder.
     pub fn in_state_dir(state_dir: impl Into<PathBuf>) -> Self {
         Self { state_dir: state_dir.into(), ..Self::default() }
+    }
+
+    /// What bears on hosts.
+    pub(crate) fn options(&self) -> Options {
+        let service = |host: &MetadataHost| MetadataService { host: host.clone(), port: self.metadata_port };
+        Options {
+            dmz_cidr: self.dmz_cidr.clone(),
+            force_snat_range: self.force_snat_range.clone(),
+            metadata: self.metadata_host.as_ref().map(service),
+        }
     }
 
     /// Makes the state folder, if it is not there.

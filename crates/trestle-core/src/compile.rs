@@ -5,6 +5,7 @@
 
 mod dns;
 mod floating;
+mod metadata;
 mod security;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -187,6 +188,7 @@ fn compile_host(world: &World, host: &Host) -> Objects {
             routed.extend(network.gateway_addresses(host.id).iter().map(|(_, cidr)| cidr.family()));
         }
     }
+    metadata::put_proxy(world, host.id, &mut objects);
     security::put_combinations(world, host.id, &mut objects);
     security::put_named_sets(world, host.id, &mut objects);
     if routed.contains(&Family::Ipv4) {
@@ -231,6 +233,7 @@ fn compile_network(world: &World, host: &Host, network: &Network) -> Objects {
         return objects;
     }
     put_served(host, network, &mut objects);
+    metadata::put_way(world, network, &mut objects);
     let routes = world.routes(host.id, network);
     let hardware = hardware(world, host, network);
     let leads_out = match network.vlan {
@@ -403,6 +406,7 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
     }
     if !objects.is_empty() {
         compile_lease(interface, network, &mut objects);
+        metadata::put_identity(world, (interface, network), &mut objects);
         dns::put_name(interface, network, &mut objects);
     } else if is_plugged_in && world.is_known_on(host.id, interface) {
         dns::put_name(interface, network, &mut objects);

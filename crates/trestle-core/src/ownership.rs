@@ -9,6 +9,7 @@
 //!   and `inet trestle_groups`.
 //! - **Physical devices** are never ours; those that we enslaved are listed in our state folder,
 //!   under `uplinks`, and only those are ever taken out of a bridge again.
+//! - **The TCP port** 7118 is ours on hosts that answer instances for the metadata service.
 //! - **Files and processes** are ours by lying in, or naming, our state folder.
 
 use crate::types::{InterfaceId, LinkName};
@@ -22,6 +23,10 @@ pub const PROTOCOL: u8 = 201;
 /// What the name of every interface's device begins with. The guard's chains match this prefix,
 /// so a device of ours without an entry in the guard's sets passes nothing.
 pub const DEVICE_PREFIX: &str = "tr-";
+
+/// The TCP port of a host on which its agent answers instances for the metadata service. Nobody reaches it
+/// but by the translation of what was sent to `METADATA_ADDRESS`.
+pub const METADATA_PORT: u16 = 7118;
 
 /// The name of our nftables tables, of each family.
 pub const TABLE: &str = "trestle";

@@ -8,6 +8,7 @@ mod dhcp;
 mod floating;
 mod groups;
 mod link;
+mod metadata;
 
 use std::collections::BTreeSet;
 
@@ -130,7 +131,13 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
             }
             keys.extend(obstacle_reads(spec, bridge));
         }
-        Key::Sysctl(_) | Key::Ruleset(_) | Key::DnsName(..) | Key::DnsRecord(..) | Key::Neighbour(..) => {}
+        Key::Sysctl(_)
+        | Key::Ruleset(_)
+        | Key::DnsName(..)
+        | Key::DnsRecord(..)
+        | Key::Metadata(_)
+        | Key::MetadataProxy(_)
+        | Key::Neighbour(..) => {}
     }
     keys
 }
@@ -197,6 +204,8 @@ impl Planner<'_> {
             }
             Key::Lease6(network, address) => self.plan_lease6(network, *address),
             Key::Dnsmasq(network) => self.plan_dnsmasq(key, network),
+            Key::Metadata(address) => self.plan_metadata(key, *address),
+            Key::MetadataProxy(port) => self.plan_metadata_proxy(key, *port),
             // Routes are never asked for; foreign ones move with their uplink. Neighbours are others.
             Key::Route(..) | Key::Neighbour(..) => {}
         }

@@ -276,6 +276,10 @@ const GUARD: &str = r#"table bridge trestle {
 /// `yielded6`: as in `CLAIMS`; who advertises an address does so from it, and on this link (RFC 4861
 /// §7.1.2).
 ///
+/// `metadata`: who asks for metadata is answered by the host itself, on a port that nothing else leads to. Of
+/// anybody else's requests, and of the whole range, nothing is routed (RFC 3927 §2.7): a host that is itself a
+/// guest of some cloud would hand its own out.
+///
 /// `released`: what neighbours go on sending here for a floating IP that has just left is not passed on
 /// to where it came from; hosts that it was on one after the other would pass it round.
 const GATEWAY: &str = r"table inet trestle {
@@ -350,6 +354,12 @@ const GATEWAY: &str = r"table inet trestle {
 		size 65535
 		flags dynamic
 	}
+	set metadata {
+		type ifname . ether_addr . ipv4_addr
+	}
+	set metadata_port {
+		type inet_service
+	}
 	set released {
 		type ifname . ipv4_addr
 		flags timeout
@@ -366,6 +376,7 @@ const GATEWAY: &str = r"table inet trestle {
 	}
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
+		ip daddr 169.254.169.254 tcp dport 80 iifname . ether saddr . ip saddr @metadata redirect to :7118
 		jump lead_in
 	}
 	chain input {
@@ -373,6 +384,8 @@ const GATEWAY: &str = r"table inet trestle {
 		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
 		meta l4proto icmp accept
 		meta l4proto ipv6-icmp accept
+		tcp dport @metadata_port ct original ip daddr 169.254.169.254 accept
+		tcp dport @metadata_port drop
 		ct direction original ip daddr @floating drop
 		ct direction original ip6 daddr @floating6 drop
 		ct state established,related accept
@@ -386,6 +399,7 @@ const GATEWAY: &str = r"table inet trestle {
 		ct state established,related accept
 		ct status dnat accept
 		iifname . oifname @routed accept
+		iifname @network ip daddr 169.254.0.0/16 drop
 		oifname @private drop
 		iifname @network oifname @network drop
 	}

@@ -114,8 +114,17 @@ pub fn simulate(state: &mut HostState, step: &Step) {
             set_stale(state, network, true);
         }
         Step::ReloadDhcp { network } => set_stale(state, network, false),
+        Step::PutMetadata { instance, project, .. } => {
+            let identity = Object::Metadata { instance: *instance, project: *project };
+            state.put_ours(step.key(), identity);
+        }
+        Step::StartMetadataProxy { service, .. } => {
+            state.put_ours(step.key(), Object::MetadataProxy(service.clone()));
+        }
         Step::DeleteDnsName { .. }
         | Step::DeleteDnsRecord { .. }
+        | Step::DeleteMetadata { .. }
+        | Step::StopMetadataProxy { .. }
         | Step::DeleteStation { .. }
         | Step::ReleaseLease6 { .. }
         | Step::StopDnsmasq { .. }

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::step::Step;
-use crate::types::{LinkName, Mac, Name, VlanId, serde_as_text};
+use crate::types::{InstanceId, LinkName, Mac, MetadataService, Name, ProjectId, VlanId, serde_as_text};
 pub use flows::Flows;
 pub use set::{Set, Table};
 
@@ -66,6 +66,10 @@ pub enum Key {
     Lease6(Name, Ipv6Addr),
     /// The dnsmasq of a network.
     Dnsmasq(Name),
+    /// Who asks for metadata from this address.
+    Metadata(Ipv4Addr),
+    /// What answers for the metadata service on this TCP port.
+    MetadataProxy(u16),
 }
 
 /// Where a route leads.
@@ -152,6 +156,15 @@ pub enum Object {
     },
     /// A running dnsmasq.
     Dnsmasq(Dnsmasq),
+    /// The instance that has the address, as the metadata service is told of it.
+    Metadata {
+        /// The instance.
+        instance: InstanceId,
+        /// Its project.
+        project: ProjectId,
+    },
+    /// The service that is asked.
+    MetadataProxy(MetadataService),
 }
 
 /// A network device.
@@ -374,6 +387,8 @@ impl fmt::Display for Key {
             Self::Lease(network, mac) => write!(f, "lease/{network}/{mac}"),
             Self::Lease6(network, address) => write!(f, "lease6/{network}/{address}"),
             Self::Dnsmasq(network) => write!(f, "dnsmasq/{network}"),
+            Self::Metadata(address) => write!(f, "metadata/{address}"),
+            Self::MetadataProxy(port) => write!(f, "metadata-proxy/{port}"),
         }
     }
 }
@@ -418,6 +433,8 @@ fn parse_key(text: &str) -> Option<Key> {
         "dns-record" => Key::DnsRecord(pair()?.0.parse().ok()?, pair()?.1.to_owned()),
         "lease" => Key::Lease(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         "dnsmasq" => Key::Dnsmasq(rest.parse().ok()?),
+        "metadata" => Key::Metadata(rest.parse().ok()?),
+        "metadata-proxy" => Key::MetadataProxy(rest.parse().ok()?),
         _ => return None,
     })
 }
@@ -497,6 +514,8 @@ mod tests {
             "dns-record/public/www.example.org",
             "lease/public/fa:16:3e:00:00:01",
             "dnsmasq/public",
+            "metadata/10.0.0.5",
+            "metadata-proxy/7118",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
         }

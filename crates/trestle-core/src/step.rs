@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{Dnsmasq, Flows, Key, Link, Route, Set, Table};
-use crate::types::{LinkName, Mac, Name, Protocol};
+use crate::types::{InstanceId, LinkName, Mac, MetadataService, Name, ProjectId, Protocol};
 
 /// One change to a host. Every step is idempotent: doing it twice is doing it once.
 ///
@@ -31,10 +31,14 @@ pub enum Step {
     DeleteDnsName { network: Name, name: String },
     /// Deletes a DNS record; dnsmasq sees it at once.
     DeleteDnsRecord { network: Name, name: String },
+    /// Forgets who asks for metadata from an address.
+    DeleteMetadata { address: Ipv4Addr },
     /// Makes dnsmasq forget deleted entries (SIGHUP). Nothing if it does not run.
     ReloadDhcp { network: Name },
     /// Stops a network's dnsmasq.
     StopDnsmasq { network: Name },
+    /// No longer answers for the metadata service.
+    StopMetadataProxy { port: u16 },
     /// Deletes the leases and the folder of a network that has no dnsmasq any more.
     ForgetLeases { network: Name },
     /// Adds a foreign address of the bridge `from` to the device `to` that leaves it.
@@ -126,6 +130,11 @@ pub enum Step {
     DeleteElement { set: Set, element: String },
     /// Deletes one of our tables.
     DeleteRuleset { table: Table },
+    /// Notes who asks for metadata from an address. It comes after whoever had the address before cannot
+    /// send from it any more.
+    PutMetadata { address: Ipv4Addr, instance: InstanceId, project: ProjectId },
+    /// Answers for the metadata service, or for another one from now on.
+    StartMetadataProxy { port: u16, service: MetadataService },
     /// Ends the flows that began by a translation until it was gone. What began before was ended by
     /// `EndFlows`, which is planned again after a crash; this one no plan would know of.
     EndLateFlows { flows: Flows },
@@ -187,6 +196,10 @@ impl Step {
             | Self::StopDnsmasq { network }
             | Self::ForgetLeases { network }
             | Self::StartDnsmasq { network, .. } => Key::Dnsmasq(network.clone()),
+            Self::PutMetadata { address, .. } | Self::DeleteMetadata { address } => Key::Metadata(*address),
+            Self::StartMetadataProxy { port, .. } | Self::StopMetadataProxy { port } => {
+                Key::MetadataProxy(*port)
+            }
             Self::SetSysctl { name, .. } => Key::Sysctl(name.clone()),
             Self::PutRuleset { table, .. } | Self::DeleteRuleset { table } => Key::Ruleset(*table),
             Self::PutSet { set } | Self::DeleteSet { set } => Key::Set(*set),
@@ -312,6 +325,14 @@ impl fmt::Display for Step {
                 write!(f, "delete {element} from {set}")
             }
             Self::DeleteRuleset { table } => write!(f, "delete table {table}"),
+            Self::DeleteMetadata { address } => write!(f, "forget who asks for metadata from {address}"),
+            Self::PutMetadata { address, instance, .. } => {
+                write!(f, "answer for the metadata of instance {instance} at {address}")
+            }
+            Self::StopMetadataProxy { port } => write!(f, "stop answering for metadata on port {port}"),
+            Self::StartMetadataProxy { port, service } => {
+                write!(f, "answer for the metadata of {service} on port {port}")
+            }
         }
     }
 }

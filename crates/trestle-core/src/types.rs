@@ -5,6 +5,7 @@
 
 mod address;
 mod dhcp;
+mod metadata;
 mod security;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 pub use address::{AddressRange, Cidr, Family, InvalidAddressRange, InvalidCidr};
 pub use dhcp::{DhcpOption, InvalidDhcpOption};
+pub use metadata::{InvalidMetadataHost, METADATA_ADDRESS, MetadataHost, MetadataService};
 pub use security::{
     AddressPair, Direction, EtherType, IcmpType, InvalidAddressPair, InvalidEtherType, InvalidIcmpType,
     InvalidIpProtocol, InvalidPortRange, IpProtocol, PortRange,

@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Cidr, DhcpOption, DnsRecordId, Domain, EtherType, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu,
-    Name, NetworkId, ProjectId, VlanId,
+    Cidr, DhcpOption, DnsRecordId, Domain, EtherType, HostId, InstanceId, InterfaceId, LinkName, Mac,
+    MetadataService, Mtu, Name, NetworkId, ProjectId, VlanId,
 };
 pub use dns::DnsRecord;
 pub use floating_ip::{FloatingIp, Forward, InvalidRoutingSourceIp, RoutingSourceIp, Target};
@@ -27,6 +27,8 @@ pub struct Options {
     pub dmz_cidr: Vec<Cidr>,
     /// Ranges that instances reach by source NAT whatever device leads there (reference LX-38).
     pub force_snat_range: Vec<Cidr>,
+    /// The service that tells instances of themselves; without one they find none.
+    pub metadata: Option<MetadataService>,
 }
 
 /// A VM host.

@@ -6,7 +6,9 @@ mod common;
 
 use std::net::IpAddr;
 
-use common::{OTHER, at, group, group_id, interface, link_name, network, rule, world};
+use common::{
+    OTHER, at, group, group_id, interface, link_name, metadata_service, network, rule, world, world_with,
+};
 use trestle_core::explain::{Outcome, Packet, Sender, explain};
 use trestle_core::types::{Direction, IcmpType, IpProtocol, Protocol};
 use trestle_core::world::{
@@ -130,6 +132,47 @@ fn on_one_bridge_guard_and_groups_of_both_ends_decide() {
     host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 egress pass: vm2 is held to no security group: port security is off
     host1 ingress drop: no rule of security group 00000000-0000-0000-0000-000000002001 allows it [chain/in_1]
+    dropped
+    ");
+}
+
+/// Whatever the groups say, where the gateway is, and by nobody's address but its own.
+#[test]
+fn metadata_are_had_from_the_gateway_and_nothing_else_there_is() {
+    let asked = tcp(from(1, 1), "169.254.169.254", 80);
+    let mut world = world_with(Some(metadata_service()), &[(1, 1), (1, 2)]);
+    world.put_interface(held(&[], interface(1, 1)));
+    insta::assert_snapshot!(check(&world, &asked), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 destination_nat translated: host host1 answers for the metadata service [element/metadata/br101 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 host pass: it was led there
+    passes
+    ");
+    world.put_network(Network { gateways: Gateways::One(Some(OTHER)), ..network(1) });
+    insta::assert_snapshot!(check(&world, &asked), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 egress pass: metadata are had whatever the groups say [element/metadata_from/br101]
+    host1 bridge pass: bridge br101 leads from host host1 to host host2 by eth1 [link/br101]
+    host2 destination_nat translated: host host2 answers for the metadata service [element/metadata/br101 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host2 host pass: it was led there
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(1, 2), "10.0.1.1", 7118)), @"
+    host1 sender pass: vm2 on network net1 sends it from 10.0.1.12, on host host1
+    host1 guard pass: tr-000000001002 may send from 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 bridge pass: bridge br101 leads from host host1 to host host2 by eth1 [link/br101]
+    host2 host drop: instances have nothing of a host but DHCP, DNS and an echo
+    dropped
+    ");
+    insta::assert_snapshot!(check(&common::world(&[(1, 1)]), &asked), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 route routed: host host1 routes it outside, by eth0
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 isolation drop: what is for a link alone is not routed [element/network/br101]
     dropped
     ");
 }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use common::{
     HOST, NETWORKS, OTHER, PROJECT, address_group, address_group_id, at, converge, fresh_state, group_id,
-    link_name, network, rule, spec, world,
+    link_name, metadata_service, network, rule, spec, world, world_with,
 };
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -41,6 +41,7 @@ struct Case {
     /// Of network 1 and 4, 2 and 5, 3 and 6.
     gateways: [Gateways; 3],
     shared_uplink: bool,
+    has_metadata: bool,
     small_mtu: bool,
     no_owner: bool,
     tap_owner: Option<u32>,
@@ -134,7 +135,7 @@ impl Floating {
 impl Case {
     fn world(&self) -> World {
         let numbers: Vec<(u8, u8)> = self.interfaces.iter().map(|(n, i, _)| (*n, *i)).collect();
-        let mut world = world(&numbers);
+        let mut world = world_with(self.has_metadata.then(metadata_service), &numbers);
         let present: BTreeSet<_> = world.networks().map(|network| network.id).collect();
         for n in NETWORKS.filter(|n| present.contains(&network(*n).id)) {
             world.put_network(self.network(n));
@@ -216,7 +217,13 @@ fn case() -> impl Strategy<Value = Case> {
         ]
     };
     let gateways = [gateways(), gateways(), gateways()];
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), prop_oneof![Just(None), Just(Some(1000))]);
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        prop_oneof![Just(None), Just(Some(1000))],
+    );
     let floating = (0..4u8, NETWORKS, 0..=5u8, any::<bool>(), prop::bool::weighted(0.3));
     let floating = floating.prop_map(|(number, network, interface, has_device, is_forward)| Floating {
         number,
@@ -229,11 +236,12 @@ fn case() -> impl Strategy<Value = Case> {
     let records = proptest::collection::btree_map(0..3u8, any::<bool>(), 0..3);
     (interfaces, gateways, flags, floating, records, security()).prop_map(
         |(interfaces, gateways, flags, floating, records, (securities, groups, addresses))| {
-            let (shared_uplink, small_mtu, no_owner, tap_owner) = flags;
+            let (shared_uplink, has_metadata, small_mtu, no_owner, tap_owner) = flags;
             Case {
                 interfaces,
                 gateways,
                 shared_uplink,
+                has_metadata,
                 small_mtu,
                 no_owner,
                 tap_owner,

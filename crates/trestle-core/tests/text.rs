@@ -5,12 +5,14 @@
 mod common;
 
 use common::{
-    HOST, OTHER, at, converge, fresh_state, host, interface, lines, link_name, network, spec, world,
+    HOST, OTHER, at, converge, fresh_state, host, interface, lines, link_name, metadata_service, network,
+    spec, world, world_with,
 };
 use trestle_core::compile::compile;
+use trestle_core::ownership::METADATA_PORT;
 use trestle_core::plan::{Plan, plan, reads};
-use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set};
-use trestle_core::types::{Mac, Mtu, ProjectId, Protocol};
+use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set, Table};
+use trestle_core::types::{METADATA_ADDRESS, Mac, Mtu, ProjectId, Protocol};
 use trestle_core::world::{
     Attachment, FloatingIp, Forward, Gateways, Host, Interface, Network, Plug, RoutingSourceIp, Target, World,
 };
@@ -290,6 +292,55 @@ fn what_is_prepared_for_a_move_is_all_but_where_the_guest_is_found() {
     let silent = compile(&world, HOST);
     let guard = |key: &&Key| matches!(key, Key::Element(Set::GuardMac | Set::GuardIp4, _));
     assert_eq!(silent.keys().filter(guard).count(), 0, "a guest's end that is not run yet says nothing");
+}
+
+#[test]
+fn who_asks_for_metadata_is_known_where_its_gateway_is() {
+    let mut world = world_with(Some(metadata_service()), &[(1, 0), (2, 0)]);
+    world.put_network(Network { gateways: Gateways::One(Some(OTHER)), ..network(2) });
+    let is_metadata = |key: &&Key| key.to_string().contains("metadata");
+    let objects = compile(&world, HOST);
+    insta::assert_snapshot!(lines(objects.keys().filter(is_metadata)), @"
+    element/metadata/br101 . fa:16:3e:00:01:00 . 10.0.1.10
+    element/metadata_port/7118
+    element/metadata_from/br101
+    element/metadata_from/br102
+    metadata/10.0.1.10
+    metadata-proxy/7118
+    ");
+    let objects = compile(&world, OTHER);
+    insta::assert_snapshot!(lines(objects.keys().filter(is_metadata)), @"
+    element/metadata/br102 . fa:16:3e:00:02:00 . 10.0.2.10
+    element/metadata_port/7118
+    element/metadata_from/br102
+    metadata/10.0.2.10
+    metadata-proxy/7118
+    ");
+}
+
+#[test]
+fn an_address_that_is_another_instance_s_from_now_on_is_nobody_s_in_between() {
+    let mut world = world_with(Some(metadata_service()), &[(1, 0)]);
+    let mut state = fresh_state();
+    converge(&spec(&world), &mut state);
+    let heir = Interface { addresses: interface(1, 0).addresses, ..interface(1, 1) };
+    world.remove_interface(interface(1, 0).id);
+    world.put_interface(heir);
+    let steps = lines(plan(&spec(&world), &state).steps);
+    let is_metadata = |line: &&str| line.contains("metadata");
+    insta::assert_snapshot!(lines(steps.lines().filter(is_metadata)), @"
+    forget who asks for metadata from 10.0.1.10
+    add br101 . fa:16:3e:00:01:01 . 10.0.1.10 to metadata
+    delete br101 . fa:16:3e:00:01:00 . 10.0.1.10 from metadata
+    answer for the metadata of instance 00000000-0000-0000-0000-000000000001 at 10.0.1.10
+    ");
+}
+
+#[test]
+fn the_tables_lead_to_the_port_and_from_the_address_that_are_said() {
+    let text = trestle_core::render::ruleset(Table::Gateway);
+    let asked = format!("ip daddr {METADATA_ADDRESS} tcp dport 80 ");
+    assert!(text.contains(&asked) && text.contains(&format!("redirect to :{METADATA_PORT}\n")), "{text}");
 }
 
 #[test]
@@ -930,6 +981,12 @@ fn the_tables_are_these() {
     		size 65535
     		flags dynamic
     	}
+    	set metadata {
+    		type ifname . ether_addr . ipv4_addr
+    	}
+    	set metadata_port {
+    		type inet_service
+    	}
     	set released {
     		type ifname . ipv4_addr
     		flags timeout
@@ -946,6 +1003,7 @@ fn the_tables_are_these() {
     	}
     	chain prerouting {
     		type nat hook prerouting priority dstnat; policy accept;
+    		ip daddr 169.254.169.254 tcp dport 80 iifname . ether saddr . ip saddr @metadata redirect to :7118
     		jump lead_in
     	}
     	chain input {
@@ -953,6 +1011,8 @@ fn the_tables_are_these() {
     		icmpv6 type nd-neighbor-advert ip6 hoplimit 255 iifname . ip6 saddr @held6 add @yielded6 { iifname . ip6 saddr }
     		meta l4proto icmp accept
     		meta l4proto ipv6-icmp accept
+    		tcp dport @metadata_port ct original ip daddr 169.254.169.254 accept
+    		tcp dport @metadata_port drop
     		ct direction original ip daddr @floating drop
     		ct direction original ip6 daddr @floating6 drop
     		ct state established,related accept
@@ -966,6 +1026,7 @@ fn the_tables_are_these() {
     		ct state established,related accept
     		ct status dnat accept
     		iifname . oifname @routed accept
+    		iifname @network ip daddr 169.254.0.0/16 drop
     		oifname @private drop
     		iifname @network oifname @network drop
     	}

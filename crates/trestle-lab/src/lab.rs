@@ -115,7 +115,7 @@ impl Lab {
         };
         running.write()?;
         guest::write_scripts(&running.folder)?;
-        let agents = topology.hosts.iter().map(|host| (host.name.clone(), agent(&running, host)));
+        let agents = topology.hosts.iter().map(|host| (host.name.clone(), agent(&running, host, topology)));
         let lab = Self {
             agents: agents.collect(),
             controller: controller(&running, topology),
@@ -376,7 +376,7 @@ fn controller(running: &Running, topology: &Topology) -> Daemon {
     }
 }
 
-fn agent(running: &Running, host: &HostNode) -> Daemon {
+fn agent(running: &Running, host: &HostNode, topology: &Topology) -> Daemon {
     let state_dir = running.agent_dir(&host.name);
     let mut argv = vec![running.trestle.display().to_string(), "agent".into()];
     let controller = format!("unix:{}", running.state_dir.join("trestle.sock").display());
@@ -384,6 +384,7 @@ fn agent(running: &Running, host: &HostNode) -> Daemon {
     argv.extend(["--host".into(), host.name.clone(), "--controller".into(), controller]);
     argv.extend(["--token-file".into(), token_file]);
     argv.extend(["--state-dir".into(), state_dir.display().to_string()]);
+    argv.extend(topology.agent_arguments.iter().cloned());
     Daemon {
         netns: Some(host.name.clone()),
         ..daemon(running, &host.name, argv, state_dir.join("agent.sock"))

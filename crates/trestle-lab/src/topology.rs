@@ -62,6 +62,8 @@ pub struct Topology {
     /// Further arguments for `trestle server`; a bridge for flat networks that name none, unless
     /// others are given.
     pub server_arguments: Vec<String>,
+    /// Further arguments for every `trestle agent`.
+    pub agent_arguments: Vec<String>,
     /// Leave the folder with its logs behind when the lab ends.
     pub keep_folder: bool,
 }
@@ -97,6 +99,7 @@ impl Topology {
             networks: None,
             base: None,
             server_arguments: ["--flat-network-bridge", "br100"].map(str::to_owned).into(),
+            agent_arguments: Vec::new(),
             keep_folder: false,
         }
     }

@@ -124,7 +124,7 @@ const fn option(name: &'static str, meaning: &'static str, unset: &'static str) 
     OptionText { name, meaning, unset }
 }
 
-const SERVER: [OptionText; 25] = [
+const SERVER: [OptionText; 27] = [
     option("state_dir", "The folder of the database, the first admin token and the local socket.", ""),
     option(
         "database",
@@ -192,6 +192,12 @@ const SERVER: [OptionText; 25] = [
         "",
     ),
     option(
+        "metadata_host",
+        "The machine of the metadata service, a name or an address: what instances ask\n169.254.169.254 reaches it. If not set: nobody answers there.",
+        "\"10.0.0.5\"",
+    ),
+    option("metadata_port", "Its TCP port.", ""),
+    option(
         "force_dhcp_release",
         "Whether an address given back may be given out again as soon as its host has ended the\nlease. If not, only fixed_ip_disassociate_timeout counts.",
         "",
@@ -208,7 +214,7 @@ const SERVER: [OptionText; 25] = [
     ),
 ];
 
-const AGENT: [OptionText; 5] = [
+const AGENT: [OptionText; 6] = [
     option("host", "The name of this host, as the controller knows it. There is no default.", "\"kvm1\""),
     option(
         "controller",
@@ -229,6 +235,11 @@ const AGENT: [OptionText; 5] = [
         "state_dir",
         "The folder of the agent's ledger, its socket and the files of every dnsmasq.",
         "\"/var/lib/trestle-agent\"",
+    ),
+    option(
+        "metadata_secret_file",
+        "The file with the secret by which the metadata service knows that it is told of instances by\nan agent. If not set: instances are not signed for.",
+        "\"/etc/trestle/metadata.secret\"",
     ),
 ];
 
@@ -268,10 +279,15 @@ mod tests {
             tls_cert: Some("a".into()),
             tls_key: Some("b".into()),
             flat_network_bridge: Some("br0".parse().unwrap()),
+            metadata_host: Some("meta".parse().unwrap()),
             ..ControllerConfig::default()
         };
-        let agent =
-            AgentConfig { token_file: Some("a".into()), ca: Some("b".into()), ..AgentConfig::new("kvm1") };
+        let agent = AgentConfig {
+            token_file: Some("a".into()),
+            ca: Some("b".into()),
+            metadata_secret_file: Some("c".into()),
+            ..AgentConfig::new("kvm1")
+        };
         check(&SERVER, toml::Table::try_from(server).unwrap());
         check(&AGENT, toml::Table::try_from(agent).unwrap());
 

@@ -8,7 +8,7 @@ use crate::source::{code_of, files};
 const EMPTY_WORDS: &[&str] = &["manager", "managers", "helper", "helpers", "util", "utils"];
 const NOTES: &[&str] = &["TODO", "FIXME"];
 /// Names of other people's crates that we must write as they are.
-const FOREIGN: &[&str] = &["hyper_util", "futures_util"];
+const FOREIGN: &[&str] = &["hyper_util", "futures_util", "http_body_util"];
 
 pub(super) fn check() -> Result<Vec<String>> {
     let mut wrong = Vec::new();

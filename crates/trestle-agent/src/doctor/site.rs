@@ -18,6 +18,8 @@ pub(super) struct Site {
     pub(super) public: Option<LinkName>,
     /// Of which families there are floating IPs.
     pub(super) floating: BTreeSet<Family>,
+    /// The TCP port on which instances are answered for the metadata service.
+    pub(super) metadata: Option<u16>,
 }
 
 /// A bridge that instances are on, or that this host routes for.
@@ -123,6 +125,7 @@ impl Site {
                 (Key::Dnsmasq(network), Object::Dnsmasq(dnsmasq)) => {
                     site.bridge(&dnsmasq.bridge).served = Some(network.clone());
                 }
+                (Key::MetadataProxy(port), _) => site.metadata = Some(*port),
                 (Key::Element(Set::FloatingTo | Set::ForwardTo, _), _) => {
                     site.floating.insert(Family::Ipv4);
                 }

@@ -227,6 +227,14 @@ pub enum ApplyError {
     /// What the step rests on cannot be looked at.
     #[error("cannot see what is there before changing it")]
     Observe(#[from] ObserveError),
+    /// Instances cannot be answered.
+    #[error("cannot answer instances for the metadata service on port {port}")]
+    MetadataProxy {
+        /// The TCP port.
+        port: u16,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A program cannot be run.
     #[error("cannot run {program}")]
     Program {

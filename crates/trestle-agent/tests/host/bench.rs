@@ -60,7 +60,7 @@ impl Bench {
         }
         let state_dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(&state_dir, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let host = LinuxHost::open(state_dir.path()).unwrap();
+        let host = LinuxHost::open(state_dir.path(), None).unwrap();
         Self { host, peer, state_dir }
     }
 

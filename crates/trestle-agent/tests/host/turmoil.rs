@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
-use trestle_agent::host::Host;
 use trestle_core::spec::HostSpec;
 use trestle_core::types::{Direction, IpProtocol};
 use trestle_core::world::{Remote, Traffic, World};

@@ -38,7 +38,6 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use trestle_core::types::HostId;
-use trestle_core::world::Options;
 
 pub use self::caller::Caller;
 use self::history::Sweep;
@@ -196,10 +195,9 @@ impl App {
             })?);
         let unreadable = |source| OpenError::Load { source };
         note_start(&store, clock.now()).await.map_err(|error| unreadable(Box::new(error)))?;
-        let options =
-            Options { dmz_cidr: config.dmz_cidr.clone(), force_snat_range: config.force_snat_range.clone() };
-        let feed =
-            Feed::load(Arc::clone(&store), options).await.map_err(|error| unreadable(Box::new(error)))?;
+        let feed = Feed::load(Arc::clone(&store), config.options())
+            .await
+            .map_err(|error| unreadable(Box::new(error)))?;
         let feed = Arc::new(feed);
         let following = Arc::clone(&feed);
         let follower = tokio::spawn(async move { following.follow().await }).abort_handle();

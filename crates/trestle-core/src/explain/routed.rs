@@ -12,13 +12,17 @@ use crate::types::HostId;
 use crate::world::{FloatingIp, Network, NetworkType};
 
 impl<'a> Walk<'a> {
-    /// Where a floating IP leads; whether it leads anywhere.
+    /// Where a floating IP leads, or a question for metadata; whether it leads anywhere.
     pub(super) fn lead_in(&mut self, view: &HostView<'a>) -> Onward<bool> {
         let before = self.frame.destination;
         let Decision { ruling, by } = self.translate(view, "prerouting")?;
-        let Ruling::LeadTo(address, port) = ruling else { return Ok(false) };
+        let own = self.frame.inbound.as_ref().and_then(|device| view.address_on(device, before));
+        let (address, port, reason) = match (ruling, own) {
+            (Ruling::LeadTo(address, port), _) => (address, port, words::led_to(before, address, port)),
+            (Ruling::Redirect(port), Some(own)) => (own, Some(port), words::answered(view.host)),
+            _ => return Ok(false),
+        };
         self.frame.lead_to(address, port);
-        let reason = words::led_to(before, address, port);
         let stage = (StageKind::DestinationNat, Verdict::Translated);
         self.pass_by(view, stage, reason, by.and_then(|by| by.key));
         Ok(true)

@@ -23,6 +23,10 @@ pub(super) fn led_to(floating: IpAddr, address: IpAddr, port: Option<u16>) -> St
     format!("floating IP {floating} leads to {address}{port}")
 }
 
+pub(super) fn answered(host: &Host) -> String {
+    format!("host {} answers for the metadata service", host.name)
+}
+
 pub(super) fn routed(host: &Host, network: Option<&Network>, outbound: Option<&LinkName>) -> String {
     match (network, outbound) {
         (Some(network), _) => {
@@ -124,6 +128,9 @@ fn judged(world: &World, host: HostId, by: &Decisive) -> Option<String> {
         (_, line) if line.contains("@served") => {
             Some("DNS is had from the gateway whatever the groups say".to_owned())
         }
+        (_, line) if line.contains("@metadata_from") => {
+            Some("metadata are had whatever the groups say".to_owned())
+        }
         (_, line) if line.contains("udp sport") => Some("DHCP is had whatever the groups say".to_owned()),
         (_, line) if line.starts_with("ct state invalid") => {
             Some("it neither begins a connection nor belongs to one".to_owned())
@@ -174,6 +181,9 @@ fn isolated(world: &World, host: HostId, set: Option<Set>, by: &Decisive, frame:
     };
     let (from, to) = (name(&frame.inbound), name(&frame.outbound));
     match set {
+        _ if by.line.ends_with("169.254.0.0/16 drop") => {
+            Some("what is for a link alone is not routed".to_owned())
+        }
         _ if by.line == "ct status dnat accept" => Some("what is sent to a floating IP is let in".to_owned()),
         Some(Set::Routed) if from == to => Some(format!("{from} reaches itself")),
         Some(Set::Routed) => Some(format!("{from} reaches {to}: both are of one project")),
@@ -191,6 +201,9 @@ fn came_to_host(set: Option<Set>, by: &Decisive) -> Option<String> {
         (Some(Set::Floating | Set::Floating6), _) => {
             "it is for a floating IP, which leads to no instance for this"
         }
+        (Some(Set::MetadataPort), line) if line.ends_with("accept") => "metadata are answered there",
+        (Some(Set::MetadataPort), _) => "metadata are asked for at 169.254.169.254, nowhere else",
+        (_, "ct status dnat accept") => "it was led there",
         (_, line) if line.starts_with("udp dport") => "DHCP is served there",
         (_, line) if line.starts_with("meta l4proto") => "the host answers this",
         (_, "drop") => "instances have nothing of a host but DHCP, DNS and an echo",

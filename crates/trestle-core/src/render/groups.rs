@@ -19,8 +19,8 @@ use crate::world::{Rule, Traffic};
 /// `remote*`: guests on other hosts that this one routes for have no more of it than its own.
 ///
 /// Neighbours find each other whatever the groups say, on their link alone (RFC 4861 §7.1), and say to many
-/// what they listen to: such messages to anybody else could carry whatever one likes. DHCP and DNS are had
-/// from the gateway. The host itself is not held to groups; guests have nothing of it but these.
+/// what they listen to: such messages to anybody else could carry whatever one likes. DHCP, DNS and metadata
+/// are had from the gateway. The host itself is not held to groups; guests have nothing of it but these.
 ///
 /// What is sent to many is judged for each guest that would hear it, and never stamped.
 pub(super) const GROUPS: &str = r"table inet trestle_groups {
@@ -63,6 +63,9 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	set served6 {
 		type ifname . ipv6_addr
 	}
+	set metadata_from {
+		type ifname
+	}
 	chain neighbours {
 		ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit accept
 		ip6 hoplimit 255 icmpv6 type nd-neighbor-advert accept
@@ -101,6 +104,7 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		iifname . ct original ip daddr @served4 meta l4proto tcp ct original proto-dst 53 accept
 		iifname . ct original ip6 daddr @served6 meta l4proto udp ct original proto-dst 53 accept
 		iifname . ct original ip6 daddr @served6 meta l4proto tcp ct original proto-dst 53 accept
+		iifname @metadata_from ct original ip daddr 169.254.169.254 meta l4proto tcp ct original proto-dst 80 accept
 		udp sport 68 udp dport 67 accept
 		udp sport 546 udp dport 547 accept
 		ct original ip saddr vmap @egress4

@@ -128,6 +128,10 @@ pub enum Set {
     Yielded,
     /// The same of IPv6.
     Yielded6,
+    /// `bridge . MAC . address`: whose requests for metadata the host answers itself.
+    Metadata,
+    /// `port`: where it answers them, and nothing else.
+    MetadataPort,
     /// `address`: those of guests that are held to groups.
     Guest4,
     /// The same of IPv6.
@@ -150,6 +154,8 @@ pub enum Set {
     Served4,
     /// The same of IPv6.
     Served6,
+    /// `bridge`: where guests may ask for metadata.
+    MetadataFrom,
     /// The addresses of a security group's members, by the group's number.
     Members4(u32),
     /// The same of IPv6.
@@ -162,7 +168,7 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 50] = [
+    pub const FIXED: [Self; 53] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -202,6 +208,8 @@ impl Set {
         Self::Held6,
         Self::Yielded,
         Self::Yielded6,
+        Self::Metadata,
+        Self::MetadataPort,
         Self::Guest4,
         Self::Guest6,
         Self::Remote4,
@@ -213,6 +221,7 @@ impl Set {
         Self::Heard,
         Self::Served4,
         Self::Served6,
+        Self::MetadataFrom,
     ];
 
     /// Its name in nftables.
@@ -316,6 +325,8 @@ impl Set {
             Self::Held6 => (Table::Gateway, "held6"),
             Self::Yielded => (Table::Claims, "yielded"),
             Self::Yielded6 => (Table::Gateway, "yielded6"),
+            Self::Metadata => (Table::Gateway, "metadata"),
+            Self::MetadataPort => (Table::Gateway, "metadata_port"),
             Self::Guest4 => (Table::Groups, "guest4"),
             Self::Guest6 => (Table::Groups, "guest6"),
             Self::Remote4 => (Table::Groups, "remote4"),
@@ -327,6 +338,7 @@ impl Set {
             Self::Heard => (Table::Groups, "heard"),
             Self::Served4 => (Table::Groups, "served4"),
             Self::Served6 => (Table::Groups, "served6"),
+            Self::MetadataFrom => (Table::Groups, "metadata_from"),
             Self::Members4(_) => (Table::Groups, "members4_"),
             Self::Members6(_) => (Table::Groups, "members6_"),
             Self::Addresses4(_) => (Table::Groups, "addresses4_"),

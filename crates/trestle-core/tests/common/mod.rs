@@ -13,8 +13,8 @@ use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Route};
 use trestle_core::state::HostState;
 use trestle_core::types::{
-    AddressGroupId, Direction, HostId, InstanceId, InterfaceId, LinkName, Mac, Mtu, NetworkId, ProjectId,
-    RuleId, SecurityGroupId, VlanId,
+    AddressGroupId, Direction, HostId, InstanceId, InterfaceId, LinkName, Mac, MetadataService, Mtu,
+    NetworkId, ProjectId, RuleId, SecurityGroupId, VlanId,
 };
 use trestle_core::world::{
     AddressGroup, Attachment, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Options, Plug,
@@ -137,7 +137,19 @@ pub fn at(host: HostId) -> Attachment {
 
 /// A world with these interfaces, by network and number.
 pub fn world(interfaces: &[(u8, u8)]) -> World {
-    let options = Options { dmz_cidr: vec!["10.128.0.0/24".parse().unwrap()], ..Options::default() };
+    world_with(None, interfaces)
+}
+
+/// The service of metadata.
+pub fn metadata_service() -> MetadataService {
+    let port = std::num::NonZeroU16::new(8775).unwrap();
+    MetadataService { host: "meta.example.org".parse().unwrap(), port }
+}
+
+/// The same where instances are told of themselves by this service.
+pub fn world_with(metadata: Option<MetadataService>, interfaces: &[(u8, u8)]) -> World {
+    let dmz_cidr = vec!["10.128.0.0/24".parse().unwrap()];
+    let options = Options { dmz_cidr, metadata, ..Options::default() };
     let mut world = World::new(options);
     world.put_host(host());
     world.put_host(Host { id: OTHER, name: "host2".parse().unwrap(), ..host() });

@@ -33,6 +33,10 @@ pub(crate) struct AgentArgs {
     /// [default: /var/lib/trestle-agent]
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
+    /// The file with the secret that the metadata service knows this host by [default: none, and
+    /// instances are not signed for]
+    #[arg(long, value_name = "FILE")]
+    metadata_secret_file: Option<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -56,5 +60,6 @@ fn config(args: &AgentArgs, context: &Context) -> Result<AgentConfig, SettingsEr
     set("token_file", path(&context.global.token_file));
     set("ca", path(&context.global.ca));
     set("state_dir", path(&args.state_dir));
+    set("metadata_secret_file", path(&args.metadata_secret_file));
     settings::agent_config(options)
 }

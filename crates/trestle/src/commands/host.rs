@@ -303,12 +303,14 @@ fn object_text(object: &Object) -> String {
         Object::Uplink(bridge) => bridge.to_string(),
         Object::DnsName(addresses) => printer::listed(addresses),
         Object::Lease(address) => address.to_string(),
+        Object::MetadataProxy(service) => service.to_string(),
         object @ (Object::Link(_)
         | Object::Route { .. }
         | Object::Station { .. }
         | Object::DhcpHost { .. }
         | Object::DhcpHost6 { .. }
         | Object::Lease6 { .. }
+        | Object::Metadata { .. }
         | Object::Dnsmasq(_)) => without_kind(object),
     }
 }

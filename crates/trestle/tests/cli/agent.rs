@@ -25,11 +25,11 @@ fn an_agent_wants_to_know_which_host_it_keeps() {
 
 #[test]
 fn an_option_that_no_agent_has_is_named() {
-    insta::assert_snapshot!(check(&["--host", "kvm1"], "[agent]\nhots = \"kvm1\"\n"), @r"
+    insta::assert_snapshot!(check(&["--host", "kvm1"], "[agent]\nhots = \"kvm1\"\n"), @"
     exit 1
     --- stderr
     error: the options of the agent cannot be used
-      caused by: unknown field `hots`, expected one of `host`, `controller`, `token_file`, `ca`, `state_dir`
+      caused by: unknown field `hots`, expected one of `host`, `controller`, `token_file`, `ca`, `state_dir`, `metadata_secret_file`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");
@@ -53,5 +53,16 @@ fn an_agent_without_its_token_says_where_it_belongs() {
       caused by: No such file or directory (os error 2)
 
     hint: make one with `trestle token create --role agent --host NAME` and put it there, or give --token-file
+    ");
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_said_at_the_start() {
+    insta::assert_snapshot!(check(&["--host", "kvm1", "--metadata-secret-file", "/nowhere/secret"], ""), @"
+    exit 1
+    --- stderr
+    error: cannot sign for instances to the metadata service
+      caused by: cannot read /nowhere/secret
+      caused by: No such file or directory (os error 2)
     ");
 }

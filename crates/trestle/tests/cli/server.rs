@@ -90,6 +90,13 @@ fn every_option_is_printed_with_its_meaning() {
     # says.
     force_snat_range = []
 
+    # The machine of the metadata service, a name or an address: what instances ask
+    # 169.254.169.254 reaches it. If not set: nobody answers there.
+    #metadata_host = "10.0.0.5"
+
+    # Its TCP port.
+    metadata_port = 8775
+
     # Whether an address given back may be given out again as soon as its host has ended the
     # lease. If not, only fixed_ip_disassociate_timeout counts.
     force_dhcp_release = true
@@ -116,6 +123,10 @@ fn every_option_is_printed_with_its_meaning() {
 
     # The folder of the agent's ledger, its socket and the files of every dnsmasq.
     #state_dir = "/var/lib/trestle-agent"
+
+    # The file with the secret by which the metadata service knows that it is told of instances by
+    # an agent. If not set: instances are not signed for.
+    #metadata_secret_file = "/etc/trestle/metadata.secret"
     "#);
 }
 
@@ -129,10 +140,35 @@ fn an_option_that_nobody_knows_is_named() {
     exit 1
     --- stderr
     error: [folder]/trestle.toml cannot be used
-      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `quota_security_groups`, `quota_security_group_rules`, `security_group_default_rules`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `address_history_days`
+      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `quota_security_groups`, `quota_security_group_rules`, `security_group_default_rules`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `metadata_host`, `metadata_port`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `address_history_days`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");
+}
+
+#[test]
+fn a_metadata_service_that_cannot_be_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("trestle.toml");
+    for (option, why) in [
+        (
+            "metadata_host = \"http://meta:8775\"",
+            "`http://meta:8775` is not a metadata host: use a DNS name or an address, without scheme and port",
+        ),
+        (
+            "metadata_host = \"169.254.169.254\"",
+            "`169.254.169.254` is not a metadata host: it is where instances ask, say where the service is",
+        ),
+        ("metadata_port = 0", "invalid value: integer `0`, expected a nonzero u16"),
+    ] {
+        std::fs::write(&config, format!("[server]\n{option}\n")).unwrap();
+        let output = trestle(folder.path()).args(["server", "--config"]).arg(&config).output().unwrap();
+        let seen = seen(&output, folder.path());
+        assert!(
+            seen.starts_with("exit 1\n") && seen.contains(&format!("caused by: line 2: {why}\n")),
+            "{seen}"
+        );
+    }
 }
 
 #[test]

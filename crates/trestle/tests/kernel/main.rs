@@ -12,6 +12,7 @@ mod frames;
 mod guard;
 mod inject;
 mod ipv6;
+mod metadata;
 mod moving;
 mod multi_host;
 mod release;

@@ -72,7 +72,7 @@ impl<'a> Firewall<'a> {
 
     fn command(&self, passage: &Passage<'_>) -> Vec<String> {
         let bridge = passage.bridge;
-        let is_input = matches!(passage.way, Way::Dhcp | Way::Dns);
+        let is_input = passage.way.is_to_host();
         let comes_in = matches!(passage.way, Way::Leaves | Way::Bridged) || is_input;
         match (self.owner, self.tool) {
             (Some(Owner::Firewalld), _) => {

@@ -18,6 +18,14 @@ pub(super) enum Way {
     Bridged,
     Dhcp,
     Dns,
+    Metadata,
+}
+
+impl Way {
+    /// Whether it ends at the host itself.
+    pub(super) fn is_to_host(self) -> bool {
+        matches!(self, Self::Dhcp | Self::Dns | Self::Metadata)
+    }
 }
 
 impl fmt::Display for Way {
@@ -29,6 +37,7 @@ impl fmt::Display for Way {
             Self::Bridged => "what instances on one bridge send to each other",
             Self::Dhcp => "instances' requests for an address",
             Self::Dns => "instances' questions to the DNS of their gateway",
+            Self::Metadata => "what instances ask the metadata service",
         })
     }
 }
@@ -47,7 +56,7 @@ pub(super) struct Passage<'a> {
 impl Passage<'_> {
     /// Whether it comes to chains of this hook and this family, as nft calls them.
     pub(super) fn meets(&self, hook: &str, family: &str) -> bool {
-        let own_hook = if matches!(self.way, Way::Dhcp | Way::Dns) { "input" } else { "forward" };
+        let own_hook = if self.way.is_to_host() { "input" } else { "forward" };
         let is_own_family = match (self.is_frame, self.family) {
             (true, _) => family == "bridge",
             (false, Family::Ipv4) => matches!(family, "ip" | "inet"),
@@ -67,6 +76,7 @@ pub(super) fn passages<'a>(site: &'a Site, devices: &'a Devices, filters_all: bo
             if bridge.is_routed(family) {
                 passages.extend(maker.routed());
                 passages.extend(maker.to_gateway());
+                passages.extend(maker.metadata());
             }
             let is_filtered = filters_all || devices.get(name).is_some_and(|device| device.filters_bridged);
             if bridge.guest(family).is_some() && is_filtered {
@@ -141,6 +151,23 @@ impl<'a> Maker<'a> {
             self.passage(Way::Dhcp, self.datagram(ports, dhcp)),
             self.passage(Way::Dns, self.datagram(("49152", "53"), dns)),
         ]
+    }
+
+    /// What the host answers in place of the metadata service.
+    fn metadata(&self) -> Option<Passage<'a>> {
+        let port = self.site.metadata.filter(|_| self.family == Family::Ipv4)?;
+        let fields = vec![
+            (Field::In, Some(self.name.to_string())),
+            (Field::Source, self.guest()),
+            (Field::Destination, self.gateway()),
+            (Field::DestinationType, Some("local".to_owned())),
+            (Field::Protocol, Some("tcp".to_owned())),
+            (Field::SourcePort, Some("49152".to_owned())),
+            (Field::DestinationPort, Some(port.to_string())),
+            (Field::State, Some("new".to_owned())),
+            (Field::Status, Some("dnat".to_owned())),
+        ];
+        Some(self.passage(Way::Metadata, fields))
     }
 
     fn datagram(&self, (from, to): (&str, &str), addresses: [(Field, Option<String>); 3]) -> Fields {

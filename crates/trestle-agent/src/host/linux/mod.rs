@@ -45,6 +45,7 @@ use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Mac, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
+use crate::metadata::{Identity, Metadata, MetadataSecret};
 use announce::{Announcer, Role};
 use dnsmasq::DNSMASQ;
 use files::{Files, record_file};
@@ -65,6 +66,7 @@ pub struct LinuxHost {
     announcer: Announcer,
     files: Files,
     watch: Watch,
+    metadata: Metadata,
     missing_features: BTreeSet<Feature>,
 }
 
@@ -72,7 +74,9 @@ impl LinuxHost {
     /// Checks that everything needed is there and begins to listen. Needs a tokio runtime around
     /// it, root's rights, and the network namespace it is to work in to be that of every thread
     /// of the runtime.
-    pub fn open(state_dir: &Path) -> Result<Self, OpenError> {
+    ///
+    /// With the secret it signs for instances to the metadata service.
+    pub fn open(state_dir: &Path, secret: Option<MetadataSecret>) -> Result<Self, OpenError> {
         find_program(DNSMASQ, "dnsmasq-base")?;
         find_program(DHCP_RELEASE, "dnsmasq-utils")?;
         find_program(DHCP_RELEASE6, "dnsmasq-utils")?;
@@ -84,7 +88,8 @@ impl LinuxHost {
         let announcing = |source| OpenError::Socket { purpose: "announcements", source };
         let announcer = Announcer::open().map_err(announcing)?;
         let watch = Watch::open(netlink.port(), files.clone())?;
-        Ok(Self { netlink, nftables, announcer, files, watch, missing_features: features::missing()? })
+        let (metadata, missing_features) = (Metadata::new(secret), features::missing()?);
+        Ok(Self { netlink, nftables, announcer, files, watch, metadata, missing_features })
     }
 
     async fn apply_batch(&self, batch: &[&Step]) -> Vec<StepFailure> {
@@ -239,6 +244,22 @@ impl LinuxHost {
             Step::ReleaseLease6 { network, bridge, address, client, iaid } => {
                 let lease = Lease6 { network, bridge, address: *address, client, iaid: *iaid };
                 release::release6(files, lease).await
+            }
+            Step::PutMetadata { address, instance, project } => {
+                self.metadata.put(*address, Identity { instance: *instance, project: *project });
+                Ok(())
+            }
+            Step::DeleteMetadata { address } => {
+                self.metadata.delete(*address);
+                Ok(())
+            }
+            Step::StartMetadataProxy { port, service } => {
+                let failed = |source| ApplyError::MetadataProxy { port: *port, source };
+                self.metadata.start(*port, service).await.map_err(failed)
+            }
+            Step::StopMetadataProxy { port } => {
+                self.metadata.stop(*port).await;
+                Ok(())
             }
             Step::CreateVlan { link, vlan } => vlan::create(netlink, link, vlan).await,
             Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,

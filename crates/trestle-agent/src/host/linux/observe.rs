@@ -170,6 +170,9 @@ impl LinuxHost {
         for network in self.files.networks()? {
             self.put_network(&mut state, &network)?;
         }
+        for (key, object) in self.metadata.all() {
+            state.put_ours(key, object);
+        }
         let missing = |key: &&Key| matches!(key, Key::Address(..)) && !state.objects.contains_key(key);
         let missing: Vec<&Key> = spec.objects.keys().filter(missing).collect();
         let asked = missing.into_iter().flat_map(|key| reads(spec, key)).collect();
@@ -246,6 +249,9 @@ impl LinuxHost {
         for key in keys {
             self.put_sysctl(&mut state, key)?;
             self.put_file(&mut state, key)?;
+            if let Some(object) = self.metadata.get(key) {
+                state.put_ours(key.clone(), object);
+            }
         }
         Ok(state)
     }
