@@ -354,8 +354,8 @@ const GATEWAY: &str = r"table inet trestle {
 		size 65535
 		flags dynamic
 	}
-	set metadata {
-		type ifname . ether_addr . ipv4_addr
+	map metadata {
+		type ifname . ether_addr . ipv4_addr : ipv4_addr . inet_service
 	}
 	set metadata_port {
 		type inet_service
@@ -376,7 +376,7 @@ const GATEWAY: &str = r"table inet trestle {
 	}
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
-		ip daddr 169.254.169.254 tcp dport 80 iifname . ether saddr . ip saddr @metadata redirect to :7118
+		ip daddr 169.254.169.254 tcp dport 80 dnat ip to iifname . ether saddr . ip saddr map @metadata
 		jump lead_in
 	}
 	chain input {

@@ -9,7 +9,6 @@ use common::{
     spec, world, world_with,
 };
 use trestle_core::compile::compile;
-use trestle_core::ownership::METADATA_PORT;
 use trestle_core::plan::{Plan, plan, reads};
 use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set, Table};
 use trestle_core::types::{METADATA_ADDRESS, Mac, Mtu, ProjectId, Protocol};
@@ -330,17 +329,16 @@ fn an_address_that_is_another_instance_s_from_now_on_is_nobody_s_in_between() {
     let is_metadata = |line: &&str| line.contains("metadata");
     insta::assert_snapshot!(lines(steps.lines().filter(is_metadata)), @"
     forget who asks for metadata from 10.0.1.10
-    add br101 . fa:16:3e:00:01:01 . 10.0.1.10 to metadata
-    delete br101 . fa:16:3e:00:01:00 . 10.0.1.10 from metadata
+    add br101 . fa:16:3e:00:01:01 . 10.0.1.10 : 10.0.1.1 . 7118 to metadata
+    delete br101 . fa:16:3e:00:01:00 . 10.0.1.10 : 10.0.1.1 . 7118 from metadata
     answer for the metadata of instance 00000000-0000-0000-0000-000000000001 at 10.0.1.10
     ");
 }
 
 #[test]
-fn the_tables_lead_to_the_port_and_from_the_address_that_are_said() {
+fn the_tables_are_about_the_address_that_is_said() {
     let text = trestle_core::render::ruleset(Table::Gateway);
-    let asked = format!("ip daddr {METADATA_ADDRESS} tcp dport 80 ");
-    assert!(text.contains(&asked) && text.contains(&format!("redirect to :{METADATA_PORT}\n")), "{text}");
+    assert!(text.contains(&format!("ip daddr {METADATA_ADDRESS} tcp dport 80 dnat ")), "{text}");
 }
 
 #[test]
@@ -981,8 +979,8 @@ fn the_tables_are_these() {
     		size 65535
     		flags dynamic
     	}
-    	set metadata {
-    		type ifname . ether_addr . ipv4_addr
+    	map metadata {
+    		type ifname . ether_addr . ipv4_addr : ipv4_addr . inet_service
     	}
     	set metadata_port {
     		type inet_service
@@ -1003,7 +1001,7 @@ fn the_tables_are_these() {
     	}
     	chain prerouting {
     		type nat hook prerouting priority dstnat; policy accept;
-    		ip daddr 169.254.169.254 tcp dport 80 iifname . ether saddr . ip saddr @metadata redirect to :7118
+    		ip daddr 169.254.169.254 tcp dport 80 dnat ip to iifname . ether saddr . ip saddr map @metadata
     		jump lead_in
     	}
     	chain input {

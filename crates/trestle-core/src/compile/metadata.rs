@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Objects, put_element};
+use super::{Objects, put_element, put_mapping};
 use crate::ownership::METADATA_PORT;
 use crate::spec::{Key, Object, Set};
 use crate::types::HostId;
@@ -30,16 +30,19 @@ pub(super) fn put_way(world: &World, network: &Network, objects: &mut Objects) {
 /// from, too, is still its own.
 pub(super) fn put_identity(
     world: &World,
+    host: HostId,
     (interface, network): (&Interface, &Network),
     objects: &mut Objects,
 ) {
     if world.options().metadata.is_none() {
         return;
     }
-    for address in &interface.addresses {
-        let IpAddr::V4(address) = *address else { continue };
+    let gateways = network.gateway_addresses(host);
+    for fixed in &interface.addresses {
+        let IpAddr::V4(address) = *fixed else { continue };
+        let Some((gateway, _)) = gateways.iter().find(|(_, cidr)| cidr.contains(*fixed)) else { continue };
         let element = format!("{} . {} . {address}", network.bridge, interface.mac);
-        put_element(objects, Set::Metadata, element);
+        put_mapping(objects, Set::Metadata, element, format!("{gateway} . {METADATA_PORT}"));
         let identity = Object::Metadata { instance: interface.instance, project: interface.project };
         objects.insert(Key::Metadata(address), identity);
     }

@@ -23,8 +23,6 @@ pub(super) enum Ruling {
     Jump(String),
     /// Sent on to this address and port.
     LeadTo(IpAddr, Option<u16>),
-    /// Sent on to this port of the host itself.
-    Redirect(u16),
     /// Sent from this address from now on.
     SendFrom(IpAddr),
     /// Sent from the address of the device that it leaves by.
@@ -98,7 +96,7 @@ impl<'a> Reading<'a> {
         match (word, self.words.get(2)) {
             ("meta" | "ct", Some(&"set")) => return self.mark().map(|()| Some(true)),
             ("accept" | "drop" | "masquerade" | "counter", _) => self.next()?,
-            ("jump" | "goto" | "comment" | "dnat" | "snat" | "redirect", _) => self.next()?,
+            ("jump" | "goto" | "comment" | "dnat" | "snat", _) => self.next()?,
             _ => return Ok(None),
         };
         match word {
@@ -108,7 +106,6 @@ impl<'a> Reading<'a> {
             // Each of our chains that is gone to ends with a verdict.
             "jump" | "goto" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
             "comment" => self.comment()?,
-            "redirect" => self.redirect()?,
             "dnat" | "snat" => return self.translate(word == "dnat").map(Some),
             _ => {}
         }
@@ -133,14 +130,6 @@ impl<'a> Reading<'a> {
         self.expect("\"rule")?;
         let number = self.next()?.trim_end_matches('"').parse();
         self.applied.rule = Some(number.map_err(|_| Failure::Misunderstood)?);
-        Ok(())
-    }
-
-    /// `redirect to :7118`.
-    fn redirect(&mut self) -> Result<(), Failure> {
-        self.expect("to")?;
-        let port = self.next()?.strip_prefix(':').and_then(|port| port.parse().ok());
-        self.applied.ruling = Ruling::Redirect(port.ok_or(Failure::Misunderstood)?);
         Ok(())
     }
 

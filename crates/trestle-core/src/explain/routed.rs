@@ -16,13 +16,12 @@ impl<'a> Walk<'a> {
     pub(super) fn lead_in(&mut self, view: &HostView<'a>) -> Onward<bool> {
         let before = self.frame.destination;
         let Decision { ruling, by } = self.translate(view, "prerouting")?;
-        let own = self.frame.inbound.as_ref().and_then(|device| view.address_on(device, before));
-        let (address, port, reason) = match (ruling, own) {
-            (Ruling::LeadTo(address, port), _) => (address, port, words::led_to(before, address, port)),
-            (Ruling::Redirect(port), Some(own)) => (own, Some(port), words::answered(view.host)),
-            _ => return Ok(false),
-        };
+        let Ruling::LeadTo(address, port) = ruling else { return Ok(false) };
         self.frame.lead_to(address, port);
+        let reason = match by.as_ref().and_then(|by| by.key.as_ref()) {
+            Some(Key::Element(Set::Metadata, _)) => words::answered(view.host),
+            _ => words::led_to(before, address, port),
+        };
         let stage = (StageKind::DestinationNat, Verdict::Translated);
         self.pass_by(view, stage, reason, by.and_then(|by| by.key));
         Ok(true)

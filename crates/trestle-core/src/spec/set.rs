@@ -128,7 +128,8 @@ pub enum Set {
     Yielded,
     /// The same of IPv6.
     Yielded6,
-    /// `bridge . MAC . address`: whose requests for metadata the host answers itself.
+    /// `bridge . MAC . address : gateway . port`: whose requests for metadata the host answers itself, and
+    /// where.
     Metadata,
     /// `port`: where it answers them, and nothing else.
     MetadataPort,
@@ -275,6 +276,7 @@ impl Set {
                 | Self::FloatingBack6
                 | Self::ForwardTo
                 | Self::ForwardTo6
+                | Self::Metadata
                 | Self::HeardBy
         ) || self.leads_to_chain()
     }

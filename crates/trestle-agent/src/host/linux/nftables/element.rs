@@ -80,7 +80,7 @@ fn value_parts(set: Set) -> &'static [Part] {
         set if set.leads_to_chain() => &[Part::Jump],
         Set::NatSourceIp | Set::FloatingTo | Set::FloatingFrom | Set::FloatingBack => &[Ipv4],
         Set::FloatingTo6 | Set::FloatingFrom6 | Set::FloatingBack6 => &[Ipv6],
-        Set::ForwardTo => &[Ipv4, Port],
+        Set::ForwardTo | Set::Metadata => &[Ipv4, Port],
         Set::ForwardTo6 => &[Ipv6, Port],
         _ => &[],
     }
