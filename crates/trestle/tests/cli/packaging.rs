@@ -38,6 +38,7 @@ fn every_command_has_a_man_page() {
     trestle-dns.1
     trestle-doctor.1
     trestle-events.1
+    trestle-explain.1
     trestle-fixed-ip-list.1
     trestle-fixed-ip.1
     trestle-floating-ip-associate.1
