@@ -46,6 +46,7 @@ async fn a_poll_gets_exactly_what_an_attach_brings_and_a_detach_takes(database: 
     let mut expected = [
         format!("element/guard_mac/{device} . {mac}"),
         format!("element/guard_ip4/{device} . {mac} . 10.0.0.3"),
+        format!("element/guard_hardware/{device} . {:#x}", mac.to_bits()),
         format!("element/heard_by/{device}"),
         "element/guest4/10.0.0.3".to_owned(),
         "element/egress4/10.0.0.3".to_owned(),
