@@ -195,8 +195,7 @@ impl<H: Host> Loop<H> {
 
     /// Tells what rules have counted, where there are any. What cannot be told now is told later.
     async fn count(&self) {
-        let has_rules = |spec: &HostSpec| spec.objects.keys().any(|key| matches!(key, Key::Chain(_)));
-        if !self.spec.as_ref().is_some_and(has_rules) {
+        if !self.spec.as_ref().is_some_and(HostSpec::has_groups) {
             return;
         }
         match self.host.rule_counters().await {

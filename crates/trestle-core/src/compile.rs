@@ -38,6 +38,8 @@ pub enum Scope {
     DnsRecord(NetworkId, DnsRecordId),
     /// The rules of a security group that the host has an interface of.
     SecurityGroup(SecurityGroupId),
+    /// The sets of a security group that rules on the host name.
+    NamedGroup(SecurityGroupId),
     /// The addresses of one member of a security group that rules on the host name.
     Member(SecurityGroupId, InterfaceId),
     /// The addresses of an address group that rules on the host name.
@@ -95,6 +97,7 @@ pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> Objects {
         Scope::Interface(id) => compile_interface(world, host, id).unwrap_or_default(),
         Scope::FloatingIp(address) => floating::compile(world, host, address).unwrap_or_default(),
         Scope::SecurityGroup(group) => security::compile_group(world, host, group),
+        Scope::NamedGroup(group) => security::compile_named(world, host, group),
         Scope::Member(group, interface) => security::compile_member(world, host, group, interface),
         Scope::AddressGroup(group) => security::compile_addresses(world, host, group),
         Scope::DnsRecord(network, record) => dns::compile(world, host, network, record).unwrap_or_default(),
@@ -190,7 +193,6 @@ fn compile_host(world: &World, host: &Host) -> Objects {
     }
     metadata::put_proxy(world, host.id, &mut objects);
     security::put_combinations(world, host.id, &mut objects);
-    security::put_named_sets(world, host.id, &mut objects);
     if routed.contains(&Family::Ipv4) {
         put_sysctl(&mut objects, "net.ipv4.ip_forward".to_owned(), "1");
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use crate::spec::Table;
 use crate::types::{Cidr, Family, LinkName};
 use crate::world::{Ipv6Mode, Network};
-pub use groups::rule;
+pub use groups::{rule, set_command};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
 /// nothing: the guard fails closed. What is not allowed below is dropped. Tags are named, because
@@ -169,15 +169,18 @@ const GUARD: &str = r#"table bridge trestle {
 		ip6 length 16 iifname . @th,80,48 @guard_hardware accept
 		drop
 	}
-	chain to_instance {
-		oifname @unguarded accept
-		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
+	chain to_own {
 		oifname . ether daddr . ip daddr @guard_ip4 accept
 		oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		oifname . ether daddr . ip daddr @guard_range4 accept
 		oifname . ether daddr . ip6 daddr @guard_range6 accept
 		ether type ip drop
 		ether type ip6 drop
+	}
+	chain to_instance {
+		oifname @unguarded accept
+		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
+		jump to_own
 	}
 	chain to_many {
 		oifname . ether saddr @guard_mac drop
@@ -194,12 +197,7 @@ const GUARD: &str = r#"table bridge trestle {
 	chain told_instance {
 		oifname @unguarded accept
 		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
-		oifname . ether daddr . ip daddr @guard_ip4 accept
-		oifname . ether daddr . ip6 daddr @guard_ip6 accept
-		oifname . ether daddr . ip daddr @guard_range4 accept
-		oifname . ether daddr . ip6 daddr @guard_range6 accept
-		ether type ip drop
-		ether type ip6 drop
+		jump to_own
 	}
 	chain from_uplink {
 		ether type 8021q drop

@@ -342,7 +342,16 @@ impl HostSpec {
 
     /// Whether the host answers for floating IPs.
     pub fn has_floating_ips(&self) -> bool {
-        self.objects.keys().any(|key| matches!(key, Key::Element(Set::Held | Set::Held6, _)))
+        let has = |set: Set| {
+            let first = self.objects.range(Key::Element(set, String::new())..).next();
+            matches!(first, Some((Key::Element(found, _), _)) if *found == set)
+        };
+        has(Set::Held) || has(Set::Held6)
+    }
+
+    /// Whether the host holds guests to security groups.
+    pub fn has_groups(&self) -> bool {
+        matches!(self.objects.range(Key::Chain(String::new())..).next(), Some((Key::Chain(_), _)))
     }
 
     /// The physical devices that are to be in bridges, each with its bridge.

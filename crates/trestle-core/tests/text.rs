@@ -818,15 +818,18 @@ fn the_tables_are_these() {
     		ip6 length 16 iifname . @th,80,48 @guard_hardware accept
     		drop
     	}
-    	chain to_instance {
-    		oifname @unguarded accept
-    		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
+    	chain to_own {
     		oifname . ether daddr . ip daddr @guard_ip4 accept
     		oifname . ether daddr . ip6 daddr @guard_ip6 accept
     		oifname . ether daddr . ip daddr @guard_range4 accept
     		oifname . ether daddr . ip6 daddr @guard_range6 accept
     		ether type ip drop
     		ether type ip6 drop
+    	}
+    	chain to_instance {
+    		oifname @unguarded accept
+    		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
+    		jump to_own
     	}
     	chain to_many {
     		oifname . ether saddr @guard_mac drop
@@ -843,12 +846,7 @@ fn the_tables_are_these() {
     	chain told_instance {
     		oifname @unguarded accept
     		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
-    		oifname . ether daddr . ip daddr @guard_ip4 accept
-    		oifname . ether daddr . ip6 daddr @guard_ip6 accept
-    		oifname . ether daddr . ip daddr @guard_range4 accept
-    		oifname . ether daddr . ip6 daddr @guard_range6 accept
-    		ether type ip drop
-    		ether type ip6 drop
+    		jump to_own
     	}
     	chain from_uplink {
     		ether type 8021q drop

@@ -28,6 +28,7 @@ fn named_scopes(world: &World, group: SecurityGroupId) -> BTreeSet<Scope> {
     for rule in rules {
         match rule.remote {
             Remote::Group(named) => {
+                scopes.insert(Scope::NamedGroup(named));
                 scopes.extend(world.members(named).map(|member| Scope::Member(named, member.id)));
             }
             Remote::AddressGroup(named) => drop(scopes.insert(Scope::AddressGroup(named))),
@@ -45,6 +46,7 @@ pub(super) fn affected_by_group(world: &World, id: SecurityGroupId) -> BTreeSet<
         scopes.extend(named_scopes(world, id).into_iter().map(|scope| (host, scope)));
     }
     for host in world.hosts_naming(id) {
+        scopes.insert((host, Scope::NamedGroup(id)));
         scopes.extend(world.members(id).map(|member| (host, Scope::Member(id, member.id))));
     }
     scopes
@@ -221,22 +223,14 @@ fn addresses(number: u32, family: Family) -> Set {
     if family == Family::Ipv4 { Set::Addresses4(number) } else { Set::Addresses6(number) }
 }
 
-/// The sets of what the rules on a host name.
-pub(super) fn put_named_sets(world: &World, host: HostId, objects: &mut Objects) {
-    let groups: BTreeSet<_> = world.combinations(host).flatten().collect();
-    let rules = groups.into_iter().filter_map(|id| world.security_group(*id)).flat_map(|group| &group.rules);
-    for rule in rules {
-        for family in [Family::Ipv4, Family::Ipv6] {
-            let set = match rule.remote {
-                Remote::Group(id) => world.security_group(id).map(|group| members(group.number, family)),
-                Remote::AddressGroup(id) => {
-                    world.address_group(id).map(|group| addresses(group.number, family))
-                }
-                Remote::Any | Remote::Range(_) => None,
-            };
-            objects.extend(set.map(|set| (Key::Set(set), Object::Set)));
-        }
-    }
+/// The sets of a group that rules on the host name.
+pub(super) fn compile_named(world: &World, host: &Host, id: SecurityGroupId) -> Objects {
+    let group = world.security_group(id).filter(|_| world.names_group(host.id, id));
+    group.map(|group| sets(|family| members(group.number, family))).unwrap_or_default()
+}
+
+fn sets(of: impl Fn(Family) -> Set) -> Objects {
+    [Family::Ipv4, Family::Ipv6].into_iter().map(|family| (Key::Set(of(family)), Object::Set)).collect()
 }
 
 /// A member of a group that rules on the host name.
@@ -263,10 +257,10 @@ pub(super) fn compile_member(
 }
 
 pub(super) fn compile_addresses(world: &World, host: &Host, id: AddressGroupId) -> Objects {
-    let mut objects = Objects::new();
     let Some(group) = world.address_group(id).filter(|_| world.names_addresses(host.id, id)) else {
-        return objects;
+        return Objects::new();
     };
+    let mut objects = sets(|family| addresses(group.number, family));
     for range in &group.ranges {
         put_element(&mut objects, addresses(group.number, range.family()), range.short());
     }

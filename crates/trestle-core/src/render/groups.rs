@@ -1,5 +1,6 @@
 //! The chains of security groups, and their rules as text for nft.
 
+use crate::spec::Set;
 use crate::types::{Direction, Family, IcmpType, IpProtocol};
 use crate::world::{Rule, Traffic};
 
@@ -163,6 +164,17 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 
 /// The mark of what was judged and is judged again with each packet.
 const UNSTAMPED: &str = "0x7e57ffff";
+
+/// The command of nft that makes a set of a group, if it is not there.
+pub fn set_command(set: Set) -> String {
+    let kind = match set {
+        Set::Members6(_) => "type ipv6_addr;",
+        Set::Addresses4(_) => "type ipv4_addr; flags interval;",
+        Set::Addresses6(_) => "type ipv6_addr; flags interval;",
+        _ => "type ipv4_addr;",
+    };
+    format!("add set {} {} {} {{ {kind} }}", set.table().family(), set.table().name(), set.name())
+}
 
 /// A rule of a security group as text for nft: a line, or two, of one of which an answer is one. `remote` is a
 /// range or a set of this family, or empty for anybody.

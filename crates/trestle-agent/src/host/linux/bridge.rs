@@ -17,7 +17,7 @@ use trestle_core::types::{LinkName, Mac};
 
 use super::link::{change_all, existing, if_name, kernel, request};
 use super::netlink::Netlink;
-use crate::host::error::ApplyError;
+use crate::host::error::{ApplyError, NetlinkError};
 
 /// The group address of LLDP, 01:80:c2:00:00:0e, among the reserved ones (`group_fwd_mask`, IEEE 802.1D §7.12.6).
 const LLDP: u16 = 1 << 14;
@@ -51,10 +51,7 @@ pub(super) async fn filter(netlink: &Netlink, bridge: &LinkName) -> Result<(), A
     let index = existing(netlink, bridge).await?.index;
     let both = vec![InfoBridge::NfCallIpTables(true), InfoBridge::NfCallIp6Tables(true)];
     let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(both))];
-    let mut message = request(vec![LinkAttribute::LinkInfo(info)]);
-    message.header.index = index;
-    let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
-    done.map(drop).map_err(kernel(format!("filter what is bridged on {bridge}")))
+    set_info(netlink, index, info).await.map_err(kernel(format!("filter what is bridged on {bridge}")))
 }
 
 /// Makes a bridge of ours, or makes the one that is there so.
@@ -103,8 +100,11 @@ pub(super) async fn set_guest_port(netlink: &Netlink, index: u32, name: &LinkNam
     let port = vec![InfoBridgePort::GroupFwdMask(LLDP), InfoBridgePort::HairpinMode(true)];
     let info =
         vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(InfoPortData::BridgePort(port))];
+    set_info(netlink, index, info).await.map_err(kernel(format!("make {name} a guest's port")))
+}
+
+async fn set_info(netlink: &Netlink, index: u32, info: Vec<LinkInfo>) -> Result<(), NetlinkError> {
     let mut message = request(vec![LinkAttribute::LinkInfo(info)]);
     message.header.index = index;
-    let done = netlink.request(RouteNetlinkMessage::NewLink(message), 0).await;
-    done.map(drop).map_err(kernel(format!("make {name} a guest's port")))
+    netlink.request(RouteNetlinkMessage::NewLink(message), 0).await.map(drop)
 }

@@ -23,7 +23,7 @@ use super::nfnetlink::QuerySocket;
 use crate::host::error::NftError;
 use chains::{Counters, Listing};
 use element::{element_key, parse_elements, value_text};
-use transaction::{Given, set_command, transaction};
+use transaction::{Given, transaction};
 
 /// Asked for one by one below this, by listing the set from it on.
 const FEW_ELEMENTS: usize = 64;
@@ -347,7 +347,7 @@ impl Session {
                 self.learn(*table, text)?;
             }
         }
-        let given = Given { stamp: stamp()?, counters: self.counters_of(steps)? };
+        let given = Given { stamp: stamp_for(steps)?, counters: self.counters_of(steps)? };
         let before = self.generation()?;
         let mut done = self.context.run(&transaction(steps, given.clone()), Output::Chains).map(drop);
         if done.as_ref().is_err_and(is_missing) {
@@ -444,8 +444,11 @@ impl Session {
 }
 
 /// A number that no judgement had before, as far as chance can tell: connections keep theirs when the
-/// table is made anew.
-fn stamp() -> Result<u32, NftError> {
+/// table is made anew. None where nothing is judged.
+fn stamp_for(steps: &[Step]) -> Result<u32, NftError> {
+    if !steps.contains(&Step::JudgeAnew) {
+        return Ok(0);
+    }
     let mut bytes = [0; 4];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
     read.map_err(NftError::Random)?;
@@ -461,7 +464,7 @@ fn with_chains(chains: &BTreeMap<String, String>) -> String {
     let jumps = rules().filter_map(|rule| rule.strip_prefix("jump "));
     let names: BTreeSet<&str> = chains.keys().map(String::as_str).chain(jumps).collect();
     let mut commands = vec![render::ruleset(Table::Groups)];
-    commands.extend(sets.map(set_command));
+    commands.extend(sets.map(render::set_command));
     commands.extend(names.into_iter().map(|name| format!("add chain {family} {table} {name}")));
     for (name, given) in chains {
         commands.extend(given.lines().map(|rule| format!("add rule {family} {table} {name} {rule}")));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use trestle_core::plan::Step;
+use trestle_core::render::set_command;
 use trestle_core::spec::{Set, Table};
 
 use super::chains::Counters;
@@ -102,17 +103,6 @@ fn put_chains(text: &mut String, steps: &[Step], mut counters: Counters) {
             let _ = writeln!(text, "add rule {family} {table} {chain} {rule}");
         }
     }
-}
-
-/// The command that makes a set of a group, if it is not there.
-pub(super) fn set_command(set: Set) -> String {
-    let kind = match set {
-        Set::Members6(_) => "type ipv6_addr;",
-        Set::Addresses4(_) => "type ipv4_addr; flags interval;",
-        Set::Addresses6(_) => "type ipv6_addr; flags interval;",
-        _ => "type ipv4_addr;",
-    };
-    format!("add set {} {} {} {{ {kind} }}", set.table().family(), set.table().name(), set.name())
 }
 
 /// What may be gone already is added first, here too.
