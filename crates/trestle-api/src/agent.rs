@@ -11,7 +11,7 @@ use trestle_core::plan::Problem;
 use trestle_core::types::{LinkName, Mac, Name};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::ApiError;
+use crate::{ApiError, VpnConnection};
 
 /// What the agent holds, in the query of `GET /v1/hosts/{host}/spec`.
 ///
@@ -60,6 +60,10 @@ pub struct Report {
     /// What each rule of security groups decided on, by the rule's number, since the host began to count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rule_counters: BTreeMap<u32, RuleCounter>,
+    /// Who is connected to the VPNs that run there: of each, by its name, its users, by the names that
+    /// stand under `vpn-user/` in the spec.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vpn_connections: BTreeMap<Name, BTreeMap<Name, VpnConnection>>,
 }
 
 /// What a rule decided on: the first packets of connections.

@@ -22,6 +22,7 @@ pub mod pool;
 pub mod project;
 pub mod security_group;
 pub mod token;
+pub mod vpn;
 
 pub use address_group::{AddressGroup, AddressGroupFilter, AddressGroupPatch, NewAddressGroup};
 pub use agent::Feature;
@@ -53,6 +54,7 @@ pub use security_group::{
     SecurityGroupPatch, SecurityGroupRule,
 };
 pub use token::{NewToken, Role, Token, TokenCreated};
+pub use vpn::{NewVpn, NewVpnUser, Vpn, VpnConnection, VpnCredentials, VpnPatch, VpnState, VpnUser};
 
 /// Core's types that appear on the wire.
 pub use trestle_core::{plan, spec, types};

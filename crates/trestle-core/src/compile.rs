@@ -7,6 +7,7 @@ mod dns;
 mod floating;
 mod metadata;
 mod security;
+mod vpn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,7 +17,8 @@ use ipnet::IpNet;
 use crate::render;
 use crate::spec::{Dnsmasq, Key, Link, LinkKind, LinkMac, Object, Set, Table};
 use crate::types::{
-    AddressGroupId, Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, Mac, NetworkId, SecurityGroupId,
+    AddressGroupId, Cidr, DnsRecordId, Family, HostId, InterfaceId, LinkName, Mac, NetworkId, ProjectId,
+    SecurityGroupId,
 };
 use crate::world::{Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug, RoutingSourceIp, World};
 
@@ -44,6 +46,8 @@ pub enum Scope {
     Member(SecurityGroupId, InterfaceId),
     /// The addresses of an address group that rules on the host name.
     AddressGroup(AddressGroupId),
+    /// A project's VPN, where it runs.
+    Vpn(ProjectId),
 }
 
 /// Something in the World that changed.
@@ -63,6 +67,8 @@ pub enum Entity {
     SecurityGroup(SecurityGroupId),
     /// An address group.
     AddressGroup(AddressGroupId),
+    /// A project's VPN.
+    Vpn(ProjectId),
 }
 
 /// Everything the host must have.
@@ -76,6 +82,7 @@ pub fn compile(world: &World, host: HostId) -> Objects {
             let floating = world.floating_ips_of(interface.id);
             scopes.extend(floating.map(|floating| Scope::FloatingIp(floating.address)));
             scopes.extend(dns::neighbours(world, interface));
+            scopes.extend(world.vpn_of(interface.id).map(|vpn| Scope::Vpn(vpn.project)));
         }
         scopes.into_iter().for_each(|scope| objects.extend(compile_scope(world, host, scope)));
     }
@@ -100,6 +107,7 @@ pub fn compile_scope(world: &World, host: HostId, scope: Scope) -> Objects {
         Scope::NamedGroup(group) => security::compile_named(world, host, group),
         Scope::Member(group, interface) => security::compile_member(world, host, group, interface),
         Scope::AddressGroup(group) => security::compile_addresses(world, host, group),
+        Scope::Vpn(project) => vpn::compile(world, host, project).unwrap_or_default(),
         Scope::DnsRecord(network, record) => dns::compile(world, host, network, record).unwrap_or_default(),
     }
 }
@@ -124,6 +132,7 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
                 for interface in world.interfaces_on(host, network) {
                     scopes.insert((host, Scope::Interface(interface.id)));
                     scopes.extend(floating::affected_of(world, interface.id));
+                    scopes.extend(vpn::affected_of(world, interface.id));
                     scopes.extend(security::as_member(world, interface));
                     scopes.extend(dns::neighbours(world, interface).map(|scope| (host, scope)));
                 }
@@ -132,6 +141,7 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
         }
         Entity::Interface(id) => {
             let mut scopes = floating::affected_of(world, id);
+            scopes.extend(vpn::affected_of(world, id));
             if let Some(interface) = world.interface(id) {
                 scopes.extend(security::affected_by_interface(world, interface));
                 scopes.extend(interface_scopes(world, interface));
@@ -142,6 +152,7 @@ pub fn affected(world: &World, entity: Entity) -> BTreeSet<(HostId, Scope)> {
         Entity::FloatingIp(address) => floating::affected(world, address),
         Entity::SecurityGroup(id) => security::affected_by_group(world, id),
         Entity::AddressGroup(id) => security::affected_by_addresses(world, id),
+        Entity::Vpn(project) => vpn::affected(world, project),
     }
 }
 

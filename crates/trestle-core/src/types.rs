@@ -7,6 +7,7 @@ mod address;
 mod dhcp;
 mod metadata;
 mod security;
+mod vpn;
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -23,6 +24,7 @@ pub use security::{
     AddressPair, Direction, EtherType, IcmpType, InvalidAddressPair, InvalidEtherType, InvalidIcmpType,
     InvalidIpProtocol, InvalidPortRange, IpProtocol, PortRange,
 };
+pub use vpn::{InvalidVpnKind, VpnEndpoint, VpnKind};
 
 /// Implements `Display`-based serde for a type that has `FromStr`.
 macro_rules! serde_as_text {

@@ -6,6 +6,7 @@
 mod dns;
 mod floating_ip;
 mod security;
+mod vpn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use crate::types::{
 pub use dns::DnsRecord;
 pub use floating_ip::{FloatingIp, Forward, InvalidRoutingSourceIp, RoutingSourceIp, Target};
 pub use security::{AddressGroup, Remote, Rule, Security, SecurityGroup, Traffic};
+pub use vpn::{VPN_PORT, Vpn, VpnUser};
 
 /// Options of the installation that bear on hosts. Names are the original's where it had one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +264,7 @@ pub struct World {
     neighbours: BTreeMap<(NetworkId, ProjectId), BTreeSet<InterfaceId>>,
     neighbour_hosts: BTreeMap<(NetworkId, ProjectId), BTreeMap<HostId, usize>>,
     security: security::Index,
+    vpns: BTreeMap<ProjectId, Vpn>,
 }
 
 /// Everything in an ordered set of pairs that begins with this.
