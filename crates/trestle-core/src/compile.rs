@@ -418,11 +418,14 @@ fn compile_interface(world: &World, host: &Host, id: InterfaceId) -> Option<Obje
         return Some(objects);
     }
     if !objects.is_empty() {
-        compile_lease(interface, network, &mut objects);
-        metadata::put_identity(world, host.id, (interface, network), &mut objects);
-        dns::put_name(interface, network, &mut objects);
+        // A VPN asks for nothing.
+        if world.vpn_of(id).is_none() {
+            compile_lease(interface, network, &mut objects);
+            metadata::put_identity(world, host.id, (interface, network), &mut objects);
+        }
+        dns::put_name(world, interface, network, &mut objects);
     } else if is_plugged_in && world.is_known_on(host.id, interface) {
-        dns::put_name(interface, network, &mut objects);
+        dns::put_name(world, interface, network, &mut objects);
     }
     Some(objects)
 }

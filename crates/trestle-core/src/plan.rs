@@ -9,6 +9,7 @@ mod floating;
 mod groups;
 mod link;
 mod metadata;
+mod vpn;
 
 use std::collections::BTreeSet;
 
@@ -131,7 +132,14 @@ pub fn reads(spec: &HostSpec, key: &Key) -> BTreeSet<Key> {
             }
             keys.extend(obstacle_reads(spec, bridge));
         }
-        Key::Sysctl(_)
+        Key::Vpn(_) => {
+            if let Some(Object::Vpn(server)) = spec.objects.get(key) {
+                keys.extend(reads(spec, &Key::Link(server.link.clone())));
+            }
+        }
+        Key::VpnNetns(_)
+        | Key::VpnUser(..)
+        | Key::Sysctl(_)
         | Key::Ruleset(_)
         | Key::DnsName(..)
         | Key::DnsRecord(..)
@@ -206,6 +214,9 @@ impl Planner<'_> {
             Key::Dnsmasq(network) => self.plan_dnsmasq(key, network),
             Key::Metadata(address) => self.plan_metadata(key, *address),
             Key::MetadataProxy(port) => self.plan_metadata_proxy(key, *port),
+            Key::VpnNetns(vpn) => self.plan_vpn_netns(key, vpn),
+            Key::Vpn(vpn) => self.plan_vpn(key, vpn),
+            Key::VpnUser(vpn, user) => self.plan_vpn_user(key, vpn, user),
             // Routes are never asked for; foreign ones move with their uplink. Neighbours are others.
             Key::Route(..) | Key::Neighbour(..) => {}
         }

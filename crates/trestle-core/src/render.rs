@@ -5,6 +5,7 @@
 //! anonymous set is ever made (creating sets is quadratic in the kernel).
 
 mod groups;
+mod vpn;
 
 use std::net::IpAddr;
 
@@ -12,6 +13,7 @@ use crate::spec::Table;
 use crate::types::{Cidr, Family, LinkName};
 use crate::world::{Ipv6Mode, Network};
 pub use groups::{rule, set_command};
+pub use vpn::{VPN_DEVICE, VpnPlace};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
 /// nothing: the guard fails closed. What is not allowed below is dropped. Tags are named, because

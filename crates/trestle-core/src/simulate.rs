@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ownership::Owner;
 use crate::plan::{LinkChange, Step};
-use crate::spec::{Key, Link, LinkKind, LinkMac, Object, Table};
+use crate::spec::{Key, Link, LinkKind, LinkMac, Object, Table, VpnServer};
 use crate::state::{HostState, Observed};
 use crate::types::{LinkName, Name};
 
@@ -121,7 +121,22 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         Step::StartMetadataProxy { service, .. } => {
             state.put_ours(step.key(), Object::MetadataProxy(service.clone()));
         }
-        Step::DeleteDnsName { .. }
+        Step::CreateVpnNetns { .. } => state.put_ours(step.key(), Object::VpnNetns),
+        Step::DeleteVpnNetns { vpn } => {
+            let is_its = |key: &Key| match key {
+                Key::VpnNetns(of) | Key::Vpn(of) | Key::VpnUser(of, _) => of == vpn,
+                _ => false,
+            };
+            state.objects.retain(|key, _| !is_its(key));
+        }
+        Step::PutVpnUser { text, .. } => state.put_ours(step.key(), Object::VpnUser(text.clone())),
+        Step::StartVpn { server, .. } => {
+            let link_index = state.link(&server.link).and_then(|(link, _)| link.index);
+            state.put_ours(step.key(), Object::Vpn(VpnServer { link_index, ..server.clone() }));
+        }
+        Step::DeleteVpnUser { .. }
+        | Step::StopVpn { .. }
+        | Step::DeleteDnsName { .. }
         | Step::DeleteDnsRecord { .. }
         | Step::DeleteMetadata { .. }
         | Step::StopMetadataProxy { .. }
@@ -154,6 +169,7 @@ fn create_link(state: &mut HostState, name: &LinkName, mut link: Link) {
     let indexes = state.objects.values().filter_map(|have| match &have.object {
         Object::Link(link) => link.index,
         Object::Dnsmasq(dnsmasq) => dnsmasq.bridge_index,
+        Object::Vpn(server) => server.link_index,
         _ => None,
     });
     link.index = Some(indexes.max().unwrap_or(0) + 1);

@@ -14,9 +14,12 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::step::Step;
-use crate::types::{InstanceId, LinkName, Mac, MetadataService, Name, ProjectId, VlanId, serde_as_text};
+use crate::types::{
+    InstanceId, LinkName, Mac, MetadataService, Name, ProjectId, VlanId, VpnKind, serde_as_text,
+};
 pub use flows::Flows;
 pub use set::{Set, Table};
 
@@ -70,6 +73,12 @@ pub enum Key {
     Metadata(Ipv4Addr),
     /// What answers for the metadata service on this TCP port.
     MetadataProxy(u16),
+    /// The network namespace that a VPN of this name lives in.
+    VpnNetns(Name),
+    /// The server of a VPN.
+    Vpn(Name),
+    /// A user that a VPN lets in, by the name of what the user shows.
+    VpnUser(Name, Name),
 }
 
 /// Where a route leads.
@@ -165,6 +174,13 @@ pub enum Object {
     },
     /// The service that is asked.
     MetadataProxy(MetadataService),
+    /// The namespace is there.
+    VpnNetns,
+    /// A VPN's server that runs.
+    Vpn(VpnServer),
+    /// What the server is told of the user, as text for it. The address that the user has is the first
+    /// one in it.
+    VpnUser(String),
 }
 
 /// A network device.
@@ -255,6 +271,30 @@ pub struct Dnsmasq {
     /// reloaded. Only in a state.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+}
+
+/// The server of a VPN, which runs in the VPN's own namespace. In all texts `%S` stands for the host's state
+/// folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct VpnServer {
+    /// What it speaks.
+    pub kind: VpnKind,
+    /// The device on the host whose other end is in the namespace.
+    pub link: LinkName,
+    /// The device in the namespace by which its clients come.
+    pub tunnel: LinkName,
+    /// Which keys it has: the host asks the controller for these.
+    pub identity: Uuid,
+    /// The commands that make the namespace's devices, addresses and routes, a line each, for `ip -batch`.
+    pub network: String,
+    /// What passes there, for nft.
+    pub filter: String,
+    /// The server's own configuration; WireGuard's has none.
+    pub config: String,
+    /// The number of the device it was started on, and nothing if it runs elsewhere than there; only in
+    /// a state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_index: Option<u32>,
 }
 
 /// Everything one host must have, at one generation.
@@ -354,6 +394,14 @@ impl HostSpec {
         matches!(self.objects.range(Key::Chain(String::new())..).next(), Some((Key::Chain(_), _)))
     }
 
+    /// The VPNs that run on the host.
+    pub fn vpns(&self) -> impl Iterator<Item = (&Name, &VpnServer)> {
+        self.objects.iter().filter_map(|(key, object)| match (key, object) {
+            (Key::Vpn(name), Object::Vpn(server)) => Some((name, server)),
+            _ => None,
+        })
+    }
+
     /// The physical devices that are to be in bridges, each with its bridge.
     pub fn uplinks(&self) -> impl Iterator<Item = (&LinkName, &LinkName)> {
         let first =
@@ -398,6 +446,9 @@ impl fmt::Display for Key {
             Self::Dnsmasq(network) => write!(f, "dnsmasq/{network}"),
             Self::Metadata(address) => write!(f, "metadata/{address}"),
             Self::MetadataProxy(port) => write!(f, "metadata-proxy/{port}"),
+            Self::VpnNetns(vpn) => write!(f, "vpn-netns/{vpn}"),
+            Self::Vpn(vpn) => write!(f, "vpn/{vpn}"),
+            Self::VpnUser(vpn, user) => write!(f, "vpn-user/{vpn}/{user}"),
         }
     }
 }
@@ -444,6 +495,9 @@ fn parse_key(text: &str) -> Option<Key> {
         "dnsmasq" => Key::Dnsmasq(rest.parse().ok()?),
         "metadata" => Key::Metadata(rest.parse().ok()?),
         "metadata-proxy" => Key::MetadataProxy(rest.parse().ok()?),
+        "vpn-netns" => Key::VpnNetns(rest.parse().ok()?),
+        "vpn" => Key::Vpn(rest.parse().ok()?),
+        "vpn-user" => Key::VpnUser(pair()?.0.parse().ok()?, pair()?.1.parse().ok()?),
         _ => return None,
     })
 }
@@ -525,6 +579,9 @@ mod tests {
             "dnsmasq/public",
             "metadata/10.0.0.5",
             "metadata-proxy/7118",
+            "vpn-netns/acme-vpn",
+            "vpn/acme-vpn",
+            "vpn-user/acme-vpn/alice-0f3a",
         ] {
             assert_eq!(text.parse::<Key>().unwrap().to_string(), text);
         }

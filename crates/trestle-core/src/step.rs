@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Dnsmasq, Flows, Key, Link, Route, Set, Table};
+use crate::spec::{Dnsmasq, Flows, Key, Link, Route, Set, Table, VpnServer};
 use crate::types::{InstanceId, LinkName, Mac, MetadataService, Name, ProjectId, Protocol};
 
 /// One change to a host. Every step is idempotent: doing it twice is doing it once.
@@ -19,6 +19,10 @@ use crate::types::{InstanceId, LinkName, Mac, MetadataService, Name, ProjectId, 
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are the words of the variant's own sentence")]
 pub enum Step {
+    /// Lets a user in by a VPN no more, and ends the connection there is.
+    DeleteVpnUser { vpn: Name, user: Name },
+    /// Stops the server of a VPN.
+    StopVpn { vpn: Name },
     /// Deletes a tap or veth of ours.
     DeletePort { link: LinkName },
     /// Lets a bridge learn where a MAC is again. Nothing if it does not hold it fast.
@@ -118,11 +122,20 @@ pub enum Step {
     ReleaseLease { network: Name, bridge: LinkName, address: Ipv4Addr, mac: Mac },
     /// The same of an IPv6 lease, with `dhcp_release6`.
     ReleaseLease6 { network: Name, bridge: LinkName, address: Ipv6Addr, client: String, iaid: u32 },
+    /// Makes the namespace that a VPN lives in.
+    CreateVpnNetns { vpn: Name },
     /// Makes a tap or veth, a port of its bridge, up.
     CreatePort { link: LinkName, port: Link },
     /// Holds fast which port of a bridge leads to a MAC, and tells its neighbours in its name
     /// that its addresses are there: switches and bridges learn where it came to.
     SetStation { bridge: LinkName, mac: Mac, port: LinkName, addresses: BTreeSet<IpAddr> },
+    /// Lets a user in by a VPN from now on. It comes before the server: who asks and is not known is told
+    /// so, and asks no more.
+    PutVpnUser { vpn: Name, user: Name, text: String },
+    /// Starts the server of a VPN, or another one in place of the one that runs.
+    StartVpn { vpn: Name, server: VpnServer },
+    /// Deletes the namespace that a VPN lived in, and its folder.
+    DeleteVpnNetns { vpn: Name },
     /// Deletes a bridge of ours.
     DeleteBridge { link: LinkName },
     /// Deletes an element from a set; of a map, with what it leads to. All adjacent steps from here
@@ -232,6 +245,11 @@ impl Step {
                 Key::Address(link.clone(), *address)
             }
             Self::ReleaseLease { network, mac, .. } => Key::Lease(network.clone(), *mac),
+            Self::CreateVpnNetns { vpn } | Self::DeleteVpnNetns { vpn } => Key::VpnNetns(vpn.clone()),
+            Self::StartVpn { vpn, .. } | Self::StopVpn { vpn } => Key::Vpn(vpn.clone()),
+            Self::PutVpnUser { vpn, user, .. } | Self::DeleteVpnUser { vpn, user } => {
+                Key::VpnUser(vpn.clone(), user.clone())
+            }
         }
     }
 }
@@ -329,6 +347,12 @@ impl fmt::Display for Step {
             Self::PutMetadata { address, instance, .. } => {
                 write!(f, "answer for the metadata of instance {instance} at {address}")
             }
+            Self::CreateVpnNetns { vpn } => write!(f, "make the namespace of VPN {vpn}"),
+            Self::DeleteVpnNetns { vpn } => write!(f, "delete the namespace of VPN {vpn}"),
+            Self::StartVpn { vpn, server } => write!(f, "start {} of VPN {vpn}", server.kind),
+            Self::StopVpn { vpn } => write!(f, "stop VPN {vpn}"),
+            Self::PutVpnUser { vpn, user, .. } => write!(f, "let {user} in by VPN {vpn}"),
+            Self::DeleteVpnUser { vpn, user } => write!(f, "let {user} in by VPN {vpn} no more"),
             Self::StopMetadataProxy { port } => write!(f, "stop answering for metadata on port {port}"),
             Self::StartMetadataProxy { port, service } => {
                 write!(f, "answer for the metadata of {service} on port {port}")

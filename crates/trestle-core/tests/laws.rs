@@ -16,12 +16,12 @@ use proptest::prelude::*;
 use trestle_core::compile::{Entity, affected, compile, compile_scope};
 use trestle_core::ownership::Owner;
 use trestle_core::plan::{Plan, plan, plan_keys, reads};
-use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Set, Table};
+use trestle_core::spec::{HostSpec, Key, Link, LinkKind, LinkMac, Object, Set, Table, VpnServer};
 use trestle_core::state::{HostState, Observed};
-use trestle_core::types::{Direction, DnsRecordId, LinkName, Mac, Mtu, Protocol};
+use trestle_core::types::{Direction, DnsRecordId, LinkName, Mac, Mtu, Protocol, VpnEndpoint, VpnKind};
 use trestle_core::world::{
     DnsRecord, FloatingIp, Forward, Gateways, Interface, Network, Plug, Remote, Security, SecurityGroup,
-    Target, Traffic, World,
+    Target, Traffic, Vpn, VpnUser, World,
 };
 
 /// Where an interface is plugged in, seen from the host that is compiled for.
@@ -53,6 +53,57 @@ struct Case {
     /// Of which kind the rules of groups 1 to 3 are.
     groups: [GroupRules; 3],
     addresses: bool,
+    vpn: Option<VpnCase>,
+}
+
+/// A VPN of the interfaces' project.
+#[derive(Clone, Debug)]
+struct VpnCase {
+    interface: (u8, u8),
+    kind: VpnKind,
+    identity: u8,
+    has_endpoint: bool,
+    users: BTreeMap<u8, u8>,
+}
+
+impl VpnCase {
+    fn vpn(&self) -> Vpn {
+        let (n, i) = self.interface;
+        let interface = common::interface(n, i);
+        let key = (self.kind == VpnKind::WireGuard).then(|| "AAAA".to_owned());
+        let address = |host: &u8| format!("10.0.{n}.{host}").parse().unwrap();
+        let user = |host: &u8| VpnUser { address: address(host), public_key: key.clone() };
+        Vpn {
+            project: PROJECT,
+            name: "acme-vpn".parse().unwrap(),
+            kind: self.kind,
+            interface: interface.id,
+            address: interface.addresses[0],
+            identity: uuid::Uuid::from_u128(self.identity.into()),
+            endpoint: self
+                .has_endpoint
+                .then(|| VpnEndpoint { ip: "198.51.100.1".parse().unwrap(), port: 1000 }),
+            users: self
+                .users
+                .iter()
+                .map(|(n, host)| (format!("u{n}").parse().unwrap(), user(host)))
+                .collect(),
+        }
+    }
+}
+
+fn vpn() -> impl Strategy<Value = Option<VpnCase>> {
+    let kind = prop_oneof![Just(VpnKind::OpenVpn), Just(VpnKind::WireGuard)];
+    let users = proptest::collection::btree_map(0..3u8, 100..103u8, 0..3);
+    let vpn = ((NETWORKS, 0..=5u8), kind, 0..2u8, any::<bool>(), users);
+    let vpn = vpn.prop_map(|(interface, kind, identity, has_endpoint, users)| VpnCase {
+        interface,
+        kind,
+        identity,
+        has_endpoint,
+        users,
+    });
+    proptest::option::of(vpn)
 }
 
 /// What an interface is held to.
@@ -148,6 +199,7 @@ impl Case {
         (1..).zip(self.groups).for_each(|(n, rules)| world.put_security_group(rules.group(n)));
         let ranges: &[&str] = if self.addresses { &["10.9.0.0/16", "fd09::/64"] } else { &["10.8.0.0/16"] };
         world.put_address_group(address_group(1, ranges));
+        self.vpn.iter().for_each(|vpn| world.put_vpn(vpn.vpn()));
         if self.shared_uplink {
             world.put_host(trestle_core::world::Host {
                 flat_interface: Some(link_name("eth1")),
@@ -234,8 +286,8 @@ fn case() -> impl Strategy<Value = Case> {
     });
     let floating = proptest::collection::vec(floating, 0..6);
     let records = proptest::collection::btree_map(0..3u8, any::<bool>(), 0..3);
-    (interfaces, gateways, flags, floating, records, security()).prop_map(
-        |(interfaces, gateways, flags, floating, records, (securities, groups, addresses))| {
+    (interfaces, gateways, flags, floating, records, security(), vpn()).prop_map(
+        |(interfaces, gateways, flags, floating, records, (securities, groups, addresses), vpn)| {
             let (shared_uplink, has_metadata, small_mtu, no_owner, tap_owner) = flags;
             Case {
                 interfaces,
@@ -250,6 +302,7 @@ fn case() -> impl Strategy<Value = Case> {
                 securities,
                 groups,
                 addresses,
+                vpn,
             }
         },
     )
@@ -450,6 +503,10 @@ fn unsatisfied(spec: &HostSpec, state: &HostState, problems: &BTreeSet<Key>) -> 
                 && bridge.is_some()
                 && !have.stale
         }
+        (Object::Vpn(wanted), Some(Object::Vpn(have))) => {
+            let link_index = state.link(&wanted.link).and_then(|(link, _)| link.index);
+            link_index.is_some() && *have == VpnServer { link_index, ..wanted.clone() }
+        }
         (wanted, have) => Some(wanted) == have,
     };
     let missing = spec.objects.iter().filter(|(key, object)| !problems.contains(key) && !met(key, object));
@@ -498,6 +555,7 @@ fn comparable(state: &HostState) -> BTreeMap<Key, Observed> {
         match &mut have.object {
             Object::Link(link) => link.index = None,
             Object::Dnsmasq(dnsmasq) => dnsmasq.bridge_index = None,
+            Object::Vpn(server) => server.link_index = None,
             _ => {}
         }
     }
@@ -642,6 +700,7 @@ proptest! {
         changes.extend(records.collect::<BTreeSet<_>>().into_iter().map(Entity::DnsRecord));
         changes.extend((1..=3).map(|n| Entity::SecurityGroup(group_id(n))));
         changes.push(Entity::AddressGroup(address_group_id(1)));
+        changes.push(Entity::Vpn(PROJECT));
         let turn = which.index(changes.len());
         changes.rotate_left(turn);
         for entity in changes {
@@ -671,6 +730,10 @@ proptest! {
                 Entity::AddressGroup(id) => {
                     world.remove_address_group(id);
                     target.address_group(id).cloned().into_iter().for_each(|g| world.put_address_group(g));
+                }
+                Entity::Vpn(project) => {
+                    world.remove_vpn(project);
+                    target.vpn(project).cloned().into_iter().for_each(|v| world.put_vpn(v));
                 }
             }
             scopes.extend(affected(&world, entity));

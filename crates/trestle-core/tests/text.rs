@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::{
     HOST, OTHER, at, converge, fresh_state, host, interface, lines, link_name, metadata_service, network,
     spec, world, world_with,
@@ -11,9 +13,11 @@ use common::{
 use trestle_core::compile::compile;
 use trestle_core::plan::{Plan, plan, reads};
 use trestle_core::spec::{HostSpec, Key, LinkMac, Object, Set, Table};
-use trestle_core::types::{METADATA_ADDRESS, Mac, Mtu, ProjectId, Protocol};
+use trestle_core::state::HostState;
+use trestle_core::types::{METADATA_ADDRESS, Mac, Mtu, Name, ProjectId, Protocol, VpnEndpoint, VpnKind};
 use trestle_core::world::{
-    Attachment, FloatingIp, Forward, Gateways, Host, Interface, Network, Plug, RoutingSourceIp, Target, World,
+    Attachment, FloatingIp, Forward, Gateways, Host, Interface, Network, Plug, RoutingSourceIp, Target, Vpn,
+    VpnUser, World,
 };
 
 #[test]
@@ -1049,4 +1053,196 @@ fn the_tables_are_these() {
     	}
     }
     ");
+}
+
+fn vpn(kind: VpnKind) -> World {
+    let mut world = world(&[(1, 0), (1, 1)]);
+    let interface = interface(1, 1);
+    let name: Name = "acme-vpn".parse().unwrap();
+    let key = (kind == VpnKind::WireGuard).then(|| "2Zx0Y1XZ2Yw7Zl3r0e9zT2dP0m5nR3yqKk1yJ4mXy0c=".to_owned());
+    let user = VpnUser { address: "10.0.1.77".parse().unwrap(), public_key: key };
+    let plug = Plug::Veth { netns: Vpn::netns(&name), name: link_name("eth0") };
+    let place = Attachment { plug, ..at(HOST) };
+    let mut addresses = interface.addresses.clone();
+    addresses.push(user.address);
+    world.put_vpn(Vpn {
+        project: interface.project,
+        name,
+        kind,
+        interface: interface.id,
+        address: interface.addresses[0],
+        identity: uuid::Uuid::from_u128(7),
+        endpoint: Some(VpnEndpoint { ip: "192.0.2.11".parse().unwrap(), port: 1000 }),
+        users: BTreeMap::from([("alice-0f3a".parse().unwrap(), user)]),
+    });
+    world.put_interface(Interface { attachment: Some(place), addresses, ..interface });
+    world
+}
+
+/// The steps that come with a VPN, on a host that has its network already.
+fn vpn_steps(kind: VpnKind) -> (String, String) {
+    let mut state = fresh_state();
+    let without = spec(&world(&[(1, 0)]));
+    converge(&without, &mut state);
+    let wanted = spec(&vpn(kind));
+    let steps = |wanted: &HostSpec, state: &HostState| {
+        plan(wanted, state).steps.iter().map(|step| format!("{step}\n")).collect::<String>()
+    };
+    let coming = steps(&wanted, &state);
+    converge(&wanted, &mut state);
+    (coming, steps(&without, &state))
+}
+
+#[test]
+fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
+    let (coming, going) = vpn_steps(VpnKind::OpenVpn);
+    insta::assert_snapshot!(coming, @"
+    add tr-000000001001 . fa:16:3e:00:01:01 to guard_mac
+    add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
+    add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.77 to guard_ip4
+    add tr-000000001001 . 0xfa163e000101 to guard_hardware
+    add tr-000000001001 : 1 to heard_by
+    add 192.0.2.11 . udp . 1000 : 10.0.1.11 . 1194 to forward_to
+    add 10.0.1.11 to guest4
+    add 10.0.1.77 to guest4
+    add 10.0.1.11 : jump out_1 to egress4
+    add 10.0.1.77 : jump out_1 to egress4
+    add 10.0.1.11 : jump in_1 to ingress4
+    add 10.0.1.77 : jump in_1 to ingress4
+    add 10.0.1.11 to members4_1
+    add 10.0.1.77 to members4_1
+    write DNS name vm1.trestle.internal on net1: 10.0.1.11
+    make the namespace of VPN acme-vpn
+    make veth to eth0 in %S/vpns/acme-vpn/netns tr-000000001001
+    hold fa:16:3e:00:01:01 fast at tr-000000001001 of br101 and announce it
+    let alice-0f3a in by VPN acme-vpn
+    start openvpn of VPN acme-vpn
+    end what goes astray of 192.0.2.11 udp 1000
+    ");
+    insta::assert_snapshot!(going, @"
+    let alice-0f3a in by VPN acme-vpn no more
+    stop VPN acme-vpn
+    delete device tr-000000001001
+    let br101 learn where fa:16:3e:00:01:01 is
+    delete DNS name vm1.trestle.internal on net1
+    end the flows between 192.0.2.11 udp 1000 and 10.0.1.11 1194
+    delete 10.0.1.11 from guest4
+    delete 10.0.1.77 from guest4
+    delete 10.0.1.11 : jump out_1 from egress4
+    delete 10.0.1.77 : jump out_1 from egress4
+    delete 10.0.1.11 : jump in_1 from ingress4
+    delete 10.0.1.77 : jump in_1 from ingress4
+    delete 10.0.1.11 from members4_1
+    delete 10.0.1.77 from members4_1
+    hold every connection to its security groups once more
+    delete the namespace of VPN acme-vpn
+    delete tr-000000001001 . fa:16:3e:00:01:01 from guard_mac
+    delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 from guard_ip4
+    delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.77 from guard_ip4
+    delete tr-000000001001 . 0xfa163e000101 from guard_hardware
+    delete tr-000000001001 : 1 from heard_by
+    delete 192.0.2.11 . udp . 1000 : 10.0.1.11 . 1194 from forward_to
+    end what began late between 192.0.2.11 udp 1000 and 10.0.1.11 1194
+    ");
+}
+
+#[test]
+fn the_server_of_a_vpn_is_told_this() {
+    let server = |kind| {
+        let spec = spec(&vpn(kind));
+        let (_, server) = spec.vpns().next().unwrap();
+        let users = spec.objects.iter().filter_map(|(key, object)| match object {
+            Object::VpnUser(text) => Some(format!("{key}\n{text}")),
+            _ => None,
+        });
+        let users: String = users.collect();
+        format!("{}\n{}\n{}\n{users}", server.network, server.filter, server.config)
+    };
+    insta::assert_snapshot!(server(VpnKind::OpenVpn), @r#"
+    link set lo up
+    address replace 10.0.1.11/24 dev eth0
+    link set eth0 up
+    route replace default via 10.0.1.1
+    tuntap add dev tun0 mode tun
+    link set tun0 mtu 1500 up
+
+    table inet trestle_vpn {
+    	chain input {
+    		type filter hook input priority filter; policy drop;
+    		iifname "lo" accept
+    		iifname "eth0" udp dport 1194 accept
+    		iifname "eth0" meta l4proto icmp accept
+    	}
+    	chain forward {
+    		type filter hook forward priority filter; policy drop;
+    		iifname "tun0" oifname "eth0" ip daddr 10.0.1.0/24 accept
+    		iifname "eth0" oifname "tun0" ip saddr 10.0.1.0/24 accept
+    	}
+    }
+
+    mode server
+    tls-server
+    proto udp
+    port 1194
+    dev tun0
+    dev-type tun
+    topology subnet
+    ifconfig 10.0.1.11 255.255.255.0
+    ifconfig-noexec
+    route-noexec
+    tun-mtu 1500
+    push "topology subnet"
+    push "dhcp-option DNS 10.0.1.1"
+    push "dhcp-option DOMAIN trestle.internal"
+    keepalive 5 15
+    explicit-exit-notify 1
+    client-config-dir clients
+    ccd-exclusive
+    ca ca.crt
+    cert server.crt
+    key server.key
+    tls-crypt tls-crypt.key
+    dh none
+    tls-version-min 1.2
+    remote-cert-tls client
+    data-ciphers AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305
+    user nobody
+    group nogroup
+    persist-key
+    persist-tun
+    management management unix
+    management-client-user root
+    writepid pid
+    verb 3
+
+    vpn-user/acme-vpn/alice-0f3a
+    ifconfig-push 10.0.1.77 255.255.255.0
+    "#);
+    insta::assert_snapshot!(server(VpnKind::WireGuard), @r#"
+    link set lo up
+    address replace 10.0.1.11/24 dev eth0
+    link set eth0 up
+    route replace default via 10.0.1.1
+    link set wg-000000001001 mtu 1420 up
+
+    table inet trestle_vpn {
+    	chain input {
+    		type filter hook input priority filter; policy drop;
+    		iifname "lo" accept
+    		iifname "eth0" udp dport 1194 accept
+    		iifname "eth0" meta l4proto icmp accept
+    	}
+    	chain forward {
+    		type filter hook forward priority filter; policy drop;
+    		iifname "wg-000000001001" oifname "eth0" ip daddr 10.0.1.0/24 accept
+    		iifname "eth0" oifname "wg-000000001001" ip saddr 10.0.1.0/24 accept
+    	}
+    }
+
+
+    vpn-user/acme-vpn/alice-0f3a
+    [Peer]
+    AllowedIPs = 10.0.1.77/32
+    PublicKey = 2Zx0Y1XZ2Yw7Zl3r0e9zT2dP0m5nR3yqKk1yJ4mXy0c=
+    "#);
 }

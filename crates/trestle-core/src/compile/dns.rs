@@ -69,11 +69,14 @@ pub(super) fn compile(
     Some(Objects::from([(key, Object::DnsName(record.addresses.clone()))]))
 }
 
-/// The name that an interface has by itself.
-pub(super) fn put_name(interface: &Interface, network: &Network, objects: &mut Objects) {
-    if !interface.addresses.is_empty() {
+/// The name that an interface has by itself; of a VPN's addresses one alone is its own.
+pub(super) fn put_name(world: &World, interface: &Interface, network: &Network, objects: &mut Objects) {
+    let addresses: BTreeSet<_> = match world.vpn_of(interface.id) {
+        Some(vpn) => BTreeSet::from([vpn.address]),
+        None => interface.addresses.iter().copied().collect(),
+    };
+    if !addresses.is_empty() {
         let name = format!("{}.{}", interface.hostname, network.domain);
-        let addresses = interface.addresses.iter().copied().collect();
         objects.insert(Key::DnsName(network.name.clone(), name), Object::DnsName(addresses));
     }
 }

@@ -178,7 +178,7 @@ impl Planner<'_> {
     }
 
     /// Whether the link is there and will not be made anew.
-    fn is_as_wanted(&self, name: &LinkName) -> bool {
+    pub(super) fn is_as_wanted(&self, name: &LinkName) -> bool {
         let kind = self.spec.link(name).map(|wanted| &wanted.kind);
         self.state.link(name).is_some_and(|(have, _)| kind.is_none_or(|wanted| *wanted == have.kind))
     }
