@@ -72,7 +72,8 @@ pub async fn serve(config: &AgentConfig, shutdown: impl Future<Output = ()>) -> 
     let secret = secret.transpose().map_err(AgentError::MetadataSecret)?;
     make_state_dir(&config.state_dir)?;
     let controller = RemoteController::new(config).map_err(AgentError::Controller)?;
-    let host = LinuxHost::open(&config.state_dir, secret).map_err(AgentError::Host)?;
+    let mut host = LinuxHost::open(&config.state_dir, secret).map_err(AgentError::Host)?;
+    host.take_vpn_keys_from(Arc::new(controller.clone()));
     run(config, host, controller, shutdown).await
 }
 

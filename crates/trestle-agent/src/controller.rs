@@ -15,6 +15,8 @@ use tokio::time::Instant;
 use trestle_api::agent::{Report, SpecQuery};
 use trestle_api::local::ControllerLink;
 use trestle_api::spec::SpecUpdate;
+use trestle_api::types::Name;
+use trestle_api::vpn::VpnIdentity;
 use trestle_api::{ApiError, AttachRequest, Attached, Client, ClientConfig, ClientError};
 
 use crate::backoff::Backoff;
@@ -98,6 +100,13 @@ impl RemoteController {
             ca_cert: config.ca.clone(),
         });
         Ok(Self { client: client.map_err(ConnectError::Client)?, host: config.host.clone() })
+    }
+}
+
+impl RemoteController {
+    /// The keys of a VPN that runs on this host.
+    pub(crate) async fn vpn_identity(&self, vpn: &Name) -> Result<VpnIdentity, ControllerError> {
+        Ok(self.client.vpn_identity(&self.host, vpn.as_str()).await?)
     }
 }
 

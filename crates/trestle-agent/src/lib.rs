@@ -18,11 +18,13 @@ mod news;
 mod reconcile;
 mod schedule;
 mod socket;
+mod vpn_keys;
 
 pub use agent::{AgentError, run, serve};
 pub use config::{AgentConfig, DEFAULT_CONTROLLER, DEFAULT_STATE_DIR};
 pub use controller::{ConnectError, Controller, ControllerError, RemoteController};
 pub use metadata::{MetadataSecret, SecretError};
+pub use vpn_keys::VpnKeys;
 
 /// An error and its causes on one line, for reports and logs.
 fn error_chain(error: &dyn std::error::Error) -> String {

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tokio::sync::watch;
-use trestle_api::ApiError;
 use trestle_api::agent::{Drift, Feature, Report, ReportedLease, RuleCounter};
+use trestle_api::{ApiError, VpnConnection};
 use trestle_core::ownership::DEVICE_PREFIX;
 use trestle_core::plan::{Plan, Problem, ProblemCode, Step};
 use trestle_core::spec::{HostSpec, Key, Object};
@@ -110,6 +110,18 @@ pub(crate) fn note_counters(report: &watch::Sender<Report>, counters: BTreeMap<u
     report.send_if_modified(|report| {
         let changed = report.rule_counters != counters;
         report.rule_counters = counters;
+        changed
+    });
+}
+
+/// Notes who is connected to VPNs.
+pub(crate) fn note_connections(
+    report: &watch::Sender<Report>,
+    connections: BTreeMap<Name, BTreeMap<Name, VpnConnection>>,
+) {
+    report.send_if_modified(|report| {
+        let changed = report.vpn_connections != connections;
+        report.vpn_connections = connections;
         changed
     });
 }

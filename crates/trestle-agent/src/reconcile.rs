@@ -193,9 +193,12 @@ impl<H: Host> Loop<H> {
         }
     }
 
-    /// Tells what rules have counted, where there are any. What cannot be told now is told later.
+    /// Tells what rules have counted and who is connected, where there are any. What cannot be told now is
+    /// told later.
     async fn count(&self) {
-        if !self.spec.as_ref().is_some_and(HostSpec::has_groups) {
+        let Some(spec) = &self.spec else { return };
+        news::note_connections(&self.outputs.report, self.host.vpn_connections(spec).await);
+        if !spec.has_groups() {
             return;
         }
         match self.host.rule_counters().await {

@@ -174,8 +174,11 @@ pub enum Object {
     },
     /// The service that is asked.
     MetadataProxy(MetadataService),
-    /// The namespace is there.
-    VpnNetns,
+    /// The namespace.
+    VpnNetns {
+        /// Whether it is there; in a state it may be that its folder alone is.
+        mounted: bool,
+    },
     /// A VPN's server that runs.
     Vpn(VpnServer),
     /// What the server is told of the user, as text for it. The address that the user has is the first
@@ -285,6 +288,8 @@ pub struct VpnServer {
     pub tunnel: LinkName,
     /// Which keys it has: the host asks the controller for these.
     pub identity: Uuid,
+    /// The namespace's kernel settings, by their dotted names.
+    pub settings: BTreeMap<String, String>,
     /// The commands that make the namespace's devices, addresses and routes, a line each, for `ip -batch`.
     pub network: String,
     /// What passes there, for nft.

@@ -8,6 +8,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use trestle_core::spec::{Flows, Set};
 use trestle_core::types::{LinkName, Mac, Name, VlanId};
 
@@ -243,6 +244,14 @@ pub enum ApplyError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A VPN cannot be run.
+    #[error("cannot run VPN {vpn}")]
+    Vpn {
+        /// Which.
+        vpn: Name,
+        /// Why.
+        source: VpnError,
+    },
     /// dnsmasq ended at once.
     #[error("the dnsmasq of {network} ended at once; its log ends:\n{log}")]
     DnsmasqDied {
@@ -294,6 +303,94 @@ pub enum ApplyError {
         network: Name,
         /// The leased address.
         address: Ipv6Addr,
+    },
+}
+
+/// Why a VPN cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum VpnError {
+    /// A program that it takes is not there.
+    #[error("{program} is not installed on this host: install the package {package}")]
+    NotInstalled {
+        /// The program.
+        program: &'static str,
+        /// The Debian package that brings it.
+        package: &'static str,
+    },
+    /// Nobody gives its keys.
+    #[error("its keys cannot be had")]
+    Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Certificates would be taken for not yet good, or for ended.
+    #[error(
+        "the clock of this host says {here}, the controller's {there}: certificates would be refused, so set the clock"
+    )]
+    Clock {
+        /// This host's.
+        here: Timestamp,
+        /// The controller's.
+        there: Timestamp,
+    },
+    /// Its namespace cannot be made or entered.
+    #[error("cannot {operation} its network namespace")]
+    Netns {
+        /// `make`, `enter`, …
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A kernel setting there cannot be set.
+    #[error("cannot set {name} in its network namespace")]
+    Setting {
+        /// The setting's dotted name.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A program cannot be run.
+    #[error("cannot run {program}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A program did not do what it was told.
+    #[error("{program} says: {output}")]
+    Refused {
+        /// Which.
+        program: &'static str,
+        /// Its own words.
+        output: String,
+    },
+    /// The server ended at once.
+    #[error("its server ended at once; its log ends:\n{log}")]
+    Died {
+        /// The last lines of its log.
+        log: String,
+    },
+    /// The server runs and does not get ready.
+    #[error("its server is not ready after {waited:?}; its log ends:\n{log}")]
+    NotServing {
+        /// How long it was waited for.
+        waited: Duration,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// The server does not answer questions about its clients.
+    #[error("its server does not answer at {path}")]
+    Silent {
+        /// Where it is asked.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The server does not end.
+    #[error("cannot stop its server (pid {pid})")]
+    Stop {
+        /// The process.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
     },
 }
 

@@ -13,11 +13,12 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use trestle_api::VpnConnection;
 use trestle_api::agent::{Feature, RuleCounter};
 use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key};
 use trestle_core::state::HostState;
-use trestle_core::types::LinkName;
+use trestle_core::types::{LinkName, Name};
 
 pub use error::{ApplyError, ObserveError, OpenError};
 pub use linux::LinuxHost;
@@ -52,6 +53,12 @@ pub trait Host: Send + Sync + 'static {
 
     /// What each rule of security groups has decided on since it was made here, by the rule's number.
     fn rule_counters(&self) -> impl Future<Output = Result<BTreeMap<u32, RuleCounter>, ObserveError>> + Send;
+
+    /// Who is connected to the VPNs of this spec that run here: of each, by its name, its users.
+    fn vpn_connections(
+        &self,
+        spec: &HostSpec,
+    ) -> impl Future<Output = BTreeMap<Name, BTreeMap<Name, VpnConnection>>> + Send;
 
     /// The names of the network devices that it has now; `None` if it cannot be told.
     fn devices(&self) -> Option<BTreeSet<LinkName>>;

@@ -7,12 +7,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
+use trestle_api::VpnConnection;
 use trestle_api::agent::{Feature, RuleCounter};
 use trestle_core::plan::Step;
 use trestle_core::simulate::simulate;
 use trestle_core::spec::{HostSpec, Key, Set};
 use trestle_core::state::HostState;
-use trestle_core::types::LinkName;
+use trestle_core::types::{LinkName, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, StepFailure};
 
@@ -148,6 +149,10 @@ impl Host for SimHost {
 
     async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
         Ok(BTreeMap::new())
+    }
+
+    async fn vpn_connections(&self, _spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+        BTreeMap::new()
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

@@ -13,12 +13,12 @@ use tokio::task::JoinHandle;
 use trestle_agent::host::{Change, Host, ObserveError, SimHost, StepFailure};
 use trestle_agent::{AgentConfig, AgentError, Controller, ControllerError};
 use trestle_api::agent::{Drift, Feature, Report, RuleCounter, SpecQuery};
-use trestle_api::{ApiError, AttachRequest, Attached};
+use trestle_api::{ApiError, AttachRequest, Attached, VpnConnection};
 use trestle_core::compile::compile;
 use trestle_core::plan::Step;
 use trestle_core::spec::{HostSpec, Key, SpecUpdate};
 use trestle_core::state::HostState;
-use trestle_core::types::LinkName;
+use trestle_core::types::{LinkName, Name};
 use trestle_core::world::World;
 
 use crate::cloud;
@@ -356,6 +356,10 @@ impl Host for Machine {
 
     async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
         self.host.rule_counters().await
+    }
+
+    async fn vpn_connections(&self, spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+        self.host.vpn_connections(spec).await
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

@@ -114,12 +114,14 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let Ok(networks) = std::fs::read_dir(self.path("networks")) else { return };
-        for network in networks.flatten() {
-            let pid = std::fs::read_to_string(network.path().join("pid")).unwrap_or_default();
+        let folders = ["networks", "vpns"].map(|all| std::fs::read_dir(self.path(all)));
+        for folder in folders.into_iter().flatten().flatten().flatten() {
+            let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
             if let Ok(pid) = pid.trim().parse() {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
             }
+            // A VPN's folder cannot be deleted before.
+            let _ = nix::mount::umount2(&folder.path().join("netns"), nix::mount::MntFlags::MNT_DETACH);
         }
     }
 }

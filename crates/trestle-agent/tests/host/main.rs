@@ -17,3 +17,4 @@ mod sees;
 mod station;
 mod steps;
 mod turmoil;
+mod vpn;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Objects, Scope, put_mapping};
 use crate::ownership::DEVICE_PREFIX;
-use crate::render::VpnPlace;
+use crate::render::{self, VpnPlace};
 use crate::spec::{Key, Object, Set, VpnServer};
 use crate::types::{HostId, InterfaceId, LinkName, ProjectId, VpnEndpoint, VpnKind};
 use crate::world::{Host, Interface, Network, VPN_PORT, Vpn, World};
@@ -37,7 +37,7 @@ pub(super) fn compile(world: &World, host: &Host, project: ProjectId) -> Option<
         put_endpoint(vpn, &mut objects);
     }
     if interface.places().any(|place| place.host == host.id) {
-        objects.insert(Key::VpnNetns(vpn.name.clone()), Object::VpnNetns);
+        objects.insert(Key::VpnNetns(vpn.name.clone()), Object::VpnNetns { mounted: true });
         put_server(host, network, (vpn, interface), &mut objects);
     }
     Some(objects)
@@ -68,6 +68,7 @@ fn put_server(host: &Host, network: &Network, (vpn, interface): (&Vpn, &Interfac
         kind: vpn.kind,
         link: interface.device.clone(),
         identity: vpn.identity,
+        settings: render::vpn_settings(),
         network: place.network_commands(vpn.kind),
         filter: place.filter(),
         config: match vpn.kind {

@@ -7,8 +7,9 @@ use crate::types::{LinkName, Name};
 impl Planner<'_> {
     pub(super) fn plan_vpn_netns(&mut self, key: &Key, vpn: &Name) {
         let vpn = vpn.clone();
-        match (self.wanted(key), self.state.get(key)) {
-            (Some(_), None) => self.step(Step::CreateVpnNetns { vpn }),
+        let have = self.state.get(key).map(|have| &have.object);
+        match (self.wanted(key), have) {
+            (Some(wanted), have) if have != Some(wanted) => self.step(Step::CreateVpnNetns { vpn }),
             (None, Some(_)) => self.step(Step::DeleteVpnNetns { vpn }),
             _ => {}
         }

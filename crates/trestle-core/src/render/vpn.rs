@@ -1,5 +1,6 @@
 //! The text that a VPN's namespace, and its server, are given.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -9,6 +10,18 @@ use crate::world::{Network, VPN_PORT, VpnUser};
 
 /// What the end of a VPN's veth is called in its namespace.
 pub const VPN_DEVICE: &str = "eth0";
+
+/// The kernel settings of a VPN's namespace. It answers for its clients' addresses (ARP, RFC 1027) at once,
+/// as they would themselves, and has no IPv6, by which nothing is looked at.
+pub fn vpn_settings() -> BTreeMap<String, String> {
+    let settings = [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv4.conf.eth0.proxy_arp", "1"),
+        ("net.ipv4.neigh.eth0.proxy_delay", "0"),
+        ("net.ipv6.conf.all.disable_ipv6", "1"),
+    ];
+    settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
 
 /// A VPN's place in its network.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,6 @@
 //! dnsmasq processes: one per network, each of which outlives us.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -32,10 +30,6 @@ const START_PATIENCE: Duration = Duration::from_secs(8);
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// How long between two looks at what nothing announces.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
-/// A log longer than this is begun anew when dnsmasq starts.
-const LOG_LIMIT: u64 = 1 << 20;
-/// How much of the end of a log an error shows.
-const LOG_TAIL: u64 = 1024;
 
 /// A dnsmasq of ours that runs.
 #[derive(Clone, Debug)]
@@ -135,15 +129,9 @@ fn all_of(files: &Files, network: &Name) -> io::Result<Vec<Running>> {
     Ok(found)
 }
 
-/// Starts the process apart from us: no terminal, no pipe, a session of its own, so that it
-/// serves on when we end. Gives its number and where its part of the log begins.
+/// Starts the process apart from us. Gives its number and where its part of the log begins.
 fn spawn(files: &Files, network: &Name, dnsmasq: &Dnsmasq) -> io::Result<(i32, u64)> {
-    let path = files.log(network);
-    let log = File::options().create(true).append(true).open(&path)?;
-    if log.metadata()?.len() > LOG_LIMIT {
-        log.set_len(0)?;
-    }
-    let log_start = log.metadata()?.len();
+    let (log, log_start) = process::open_log(&files.log(network))?;
     let state_dir = files.state_dir().display().to_string();
     // Noted before it listens: a folder that is replaced in between is seen as another.
     let folders = files.folders(network)?;
@@ -156,12 +144,7 @@ fn spawn(files: &Files, network: &Name, dnsmasq: &Dnsmasq) -> io::Result<(i32, u
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
-    // SAFETY: setsid(2) may be called between fork and exec.
-    unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
-    }
-    let child = command.spawn()?;
-    Ok((child.id().try_into().map_err(io::Error::other)?, log_start))
+    Ok((process::spawn_apart(&mut command)?, log_start))
 }
 
 /// dnsmasq writes its number when its sockets are open and its files are read.
@@ -182,7 +165,7 @@ async fn serving(
             return Err(died(files, network, log_start));
         }
         if Instant::now() > deadline {
-            let log = log_tail(files, network, log_start);
+            let log = process::log_tail(&files.log(network), log_start);
             let waited = START_PATIENCE;
             return Err(ApplyError::DnsmasqNotServing { network: network.clone(), waited, log });
         }
@@ -190,20 +173,10 @@ async fn serving(
 }
 
 fn died(files: &Files, network: &Name, log_start: u64) -> ApplyError {
-    ApplyError::DnsmasqDied { network: network.clone(), log: log_tail(files, network, log_start) }
-}
-
-/// The end of what was logged since `start`; a log that cannot be read says why.
-fn log_tail(files: &Files, network: &Name, start: u64) -> String {
-    let read = || {
-        let mut log = File::open(files.log(network))?;
-        let length = log.metadata()?.len();
-        log.seek(SeekFrom::Start(start.max(length.saturating_sub(LOG_TAIL))))?;
-        let mut bytes = Vec::new();
-        log.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
-    read().unwrap_or_else(|error: io::Error| format!("(the log cannot be read: {error})"))
+    ApplyError::DnsmasqDied {
+        network: network.clone(),
+        log: process::log_tail(&files.log(network), log_start),
+    }
 }
 
 /// Stops a network's dnsmasq, if it runs.

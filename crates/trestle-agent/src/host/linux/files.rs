@@ -59,6 +59,16 @@ impl Files {
         &self.state_dir
     }
 
+    /// What stands in a spec for this state folder, with its path.
+    pub(super) fn expand(&self, text: &str) -> String {
+        text.replace("%S", &self.state_dir.display().to_string())
+    }
+
+    /// The folder that has one folder for each VPN.
+    pub(super) fn vpns_dir(&self) -> PathBuf {
+        self.state_dir.join("vpns")
+    }
+
     /// The folder that has one folder for each network.
     pub(super) fn networks_dir(&self) -> PathBuf {
         self.state_dir.join("networks")
@@ -406,7 +416,7 @@ fn folder_identity(path: &Path) -> io::Result<String> {
     Ok(format!("{}@{}", metadata.ino(), born.unwrap_or_default().as_nanos()))
 }
 
-fn create_folder(path: &Path) -> Result<(), ApplyError> {
+pub(super) fn create_folder(path: &Path) -> Result<(), ApplyError> {
     let failed = |source| ApplyError::File { operation: "make", path: path.to_owned(), source };
     match fs::create_dir(path) {
         Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(failed),
@@ -415,7 +425,7 @@ fn create_folder(path: &Path) -> Result<(), ApplyError> {
     }
 }
 
-fn write_whole(folder: &Path, name: &str, text: &str) -> Result<(), ApplyError> {
+pub(super) fn write_whole(folder: &Path, name: &str, text: &str) -> Result<(), ApplyError> {
     let (draft, path) = (folder.join(format!(".{name}")), folder.join(name));
     let write = || {
         fs::write(&draft, text)?;
@@ -425,7 +435,7 @@ fn write_whole(folder: &Path, name: &str, text: &str) -> Result<(), ApplyError> 
     write().map_err(|source| ApplyError::File { operation: "write", path: path.clone(), source })
 }
 
-fn delete_file(path: PathBuf) -> Result<(), ApplyError> {
+pub(super) fn delete_file(path: PathBuf) -> Result<(), ApplyError> {
     match fs::remove_file(&path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(ApplyError::File { operation: "delete", path, source })
@@ -434,7 +444,7 @@ fn delete_file(path: PathBuf) -> Result<(), ApplyError> {
     }
 }
 
-fn read(path: PathBuf) -> Result<Option<String>, ObserveError> {
+pub(super) fn read(path: PathBuf) -> Result<Option<String>, ObserveError> {
     match fs::read(&path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -451,7 +461,7 @@ fn last_change(path: &Path) -> Result<Option<SystemTime>, ObserveError> {
     }
 }
 
-fn file_names(folder: &Path) -> Result<Vec<String>, ObserveError> {
+pub(super) fn file_names(folder: &Path) -> Result<Vec<String>, ObserveError> {
     let failed = |source| ObserveError::File { path: folder.to_owned(), source };
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -381,15 +381,21 @@ pub(super) async fn change_all(
     Ok(())
 }
 
-/// Makes a tap or veth, then a port of its bridge, then sets it up.
-pub(super) async fn create_port(netlink: &Netlink, name: &LinkName, port: &Link) -> Result<(), ApplyError> {
+/// Makes a tap or veth, then a port of its bridge, then sets it up. `expand` makes a path of what names the
+/// namespace of a veth.
+pub(super) async fn create_port(
+    netlink: &Netlink,
+    name: &LinkName,
+    port: &Link,
+    expand: impl FnOnce(&str) -> String,
+) -> Result<(), ApplyError> {
     let alias = match &port.kind {
         LinkKind::Tap { owner } => {
             create_tap(netlink, name, *owner).await?;
             None
         }
         LinkKind::Veth { netns, name: inner, mac } => {
-            let other_end = OtherEnd { netns, name: inner, mac: *mac };
+            let other_end = OtherEnd { netns: &expand(netns), name: inner, mac: *mac };
             create_veth(netlink, name, port, &other_end).await?;
             Some(alias(netns, inner, *mac))
         }

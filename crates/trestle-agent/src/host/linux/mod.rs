@@ -27,6 +27,7 @@ mod station;
 mod sysctl;
 mod tap;
 mod vlan;
+mod vpn;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use ipnet::IpNet;
+use trestle_api::VpnConnection;
 use trestle_api::agent::{Feature, RuleCounter};
 use trestle_core::ownership::{DEVICE_PREFIX, Owner};
 use trestle_core::plan::Step;
@@ -46,12 +48,14 @@ use trestle_core::types::{LinkName, Mac, Name};
 
 use super::{ApplyError, Change, Host, ObserveError, OpenError, StepFailure};
 use crate::metadata::{Identity, Metadata, MetadataSecret};
+use crate::vpn_keys::VpnKeys;
 use announce::{Announcer, Role};
 use dnsmasq::DNSMASQ;
 use files::{Files, record_file};
 use netlink::Netlink;
 use nftables::Nftables;
 use release::{DHCP_RELEASE, DHCP_RELEASE6, Lease4, Lease6};
+use vpn::Vpns;
 use watch::{Touched, Watch};
 
 /// How often a floating IP is announced: the wire is others', and who misses it sends to the host
@@ -67,6 +71,7 @@ pub struct LinuxHost {
     files: Files,
     watch: Watch,
     metadata: Metadata,
+    vpns: Vpns,
     missing_features: BTreeSet<Feature>,
 }
 
@@ -89,7 +94,13 @@ impl LinuxHost {
         let announcer = Announcer::open().map_err(announcing)?;
         let watch = Watch::open(netlink.port(), files.clone())?;
         let (metadata, missing_features) = (Metadata::new(secret), features::missing()?);
-        Ok(Self { netlink, nftables, announcer, files, watch, metadata, missing_features })
+        let vpns = Vpns::default();
+        Ok(Self { netlink, nftables, announcer, files, watch, metadata, vpns, missing_features })
+    }
+
+    /// Has the keys of VPNs from there; without it no VPN is started.
+    pub fn take_vpn_keys_from(&mut self, keys: Arc<dyn VpnKeys>) {
+        self.vpns.keys = Some(keys);
     }
 
     async fn apply_batch(&self, batch: &[&Step]) -> Vec<StepFailure> {
@@ -262,7 +273,16 @@ impl LinuxHost {
                 Ok(())
             }
             Step::CreateVlan { link, vlan } => vlan::create(netlink, link, vlan).await,
-            Step::CreatePort { link, port } => link::create_port(netlink, link, port).await,
+            Step::CreatePort { link, port } => {
+                let expanded = |path: &str| files.expand(path);
+                link::create_port(netlink, link, port, expanded).await
+            }
+            Step::CreateVpnNetns { .. }
+            | Step::DeleteVpnNetns { .. }
+            | Step::PutVpnUser { .. }
+            | Step::DeleteVpnUser { .. }
+            | Step::StartVpn { .. }
+            | Step::StopVpn { .. } => self.apply_vpn(step).await,
             Step::SetStation { bridge, mac, port, addresses } => {
                 let index = station::hold(netlink, station::Place { bridge, mac: *mac, port }).await?;
                 self.announce(bridge, index, *mac, (Role::Guest, addresses))
@@ -316,16 +336,17 @@ impl LinuxHost {
     }
 
     async fn stop_dnsmasq(&self, network: &Name) -> Result<(), ApplyError> {
-        self.watch.remove_process(network);
+        self.watch.remove_process(&Key::Dnsmasq(network.clone()));
         dnsmasq::stop(&self.files, network).await
     }
 
     async fn start_dnsmasq(&self, network: &Name, wanted: &Dnsmasq) -> Result<(), ApplyError> {
         let bridge = link::existing(&self.netlink, &wanted.bridge).await?;
-        self.watch.remove_process(network);
+        let key = Key::Dnsmasq(network.clone());
+        self.watch.remove_process(&key);
         let pid = dnsmasq::start(&self.files, network, wanted, bridge.index).await?;
         self.watch.add_network(network);
-        self.watch.add_process(network, pid);
+        self.watch.add_process(&key, pid);
         Ok(())
     }
 
@@ -544,6 +565,10 @@ impl Host for LinuxHost {
     async fn rule_counters(&self) -> Result<BTreeMap<u32, RuleCounter>, ObserveError> {
         let counters = self.nftables.counters().await;
         counters.map_err(|source| ObserveError::Nftables { what: "what rules have counted".into(), source })
+    }
+
+    async fn vpn_connections(&self, spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+        self.connections(spec).await
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

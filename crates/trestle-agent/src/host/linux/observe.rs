@@ -173,6 +173,7 @@ impl LinuxHost {
         for (key, object) in self.metadata.all() {
             state.put_ours(key, object);
         }
+        self.put_vpns(&mut state)?;
         let missing = |key: &&Key| matches!(key, Key::Address(..)) && !state.objects.contains_key(key);
         let missing: Vec<&Key> = spec.objects.keys().filter(missing).collect();
         let asked = missing.into_iter().flat_map(|key| reads(spec, key)).collect();
@@ -230,7 +231,7 @@ impl LinuxHost {
             Key::Lease(network, mac) => self.files.lease(network, *mac, Reading::Glance)?.map(Object::Lease),
             Key::Lease6(network, address) => self.files.lease6(network, *address, Reading::Glance)?,
             Key::Dnsmasq(network) => dnsmasq::running(&self.files, network)?.map(|running| {
-                self.watch.add_process(network, running.pid);
+                self.watch.add_process(key, running.pid);
                 Object::Dnsmasq(running.dnsmasq)
             }),
             _ => None,
@@ -252,6 +253,7 @@ impl LinuxHost {
             if let Some(object) = self.metadata.get(key) {
                 state.put_ours(key.clone(), object);
             }
+            self.put_vpn(&mut state, key)?;
         }
         Ok(state)
     }

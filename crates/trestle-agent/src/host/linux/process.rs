@@ -1,8 +1,11 @@
 //! Processes by pidfd: they may be ours to wait for, or started by an agent before this one.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -12,6 +15,11 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// A log longer than this is begun anew when its program starts.
+const LOG_LIMIT: u64 = 1 << 20;
+/// How much of the end of a log an error shows.
+const LOG_TAIL: u64 = 1024;
 
 /// A process that was alive when it was opened. Its number cannot come to mean another process as
 /// long as nobody reaps it, which only its parent can.
@@ -61,6 +69,39 @@ impl Process {
     fn signal(&self, signal: Signal) -> io::Result<()> {
         signal_pid(self.pid, signal)
     }
+}
+
+/// Starts a program with a session of its own, so that it serves on when we end; no terminal and no pipe may
+/// lead to it either. Gives its number.
+pub(super) fn spawn_apart(command: &mut Command) -> io::Result<i32> {
+    // SAFETY: setsid(2) may be called between fork and exec.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(io::Error::from));
+    }
+    command.spawn()?.id().try_into().map_err(io::Error::other)
+}
+
+/// Opens what a program logs to, and gives where its part begins.
+pub(super) fn open_log(path: &Path) -> io::Result<(File, u64)> {
+    let log = File::options().create(true).append(true).open(path)?;
+    if log.metadata()?.len() > LOG_LIMIT {
+        log.set_len(0)?;
+    }
+    let start = log.metadata()?.len();
+    Ok((log, start))
+}
+
+/// The end of what was logged since `start`; a log that cannot be read says why.
+pub(super) fn log_tail(path: &Path, start: u64) -> String {
+    let read = || {
+        let mut log = File::open(path)?;
+        let length = log.metadata()?.len();
+        log.seek(SeekFrom::Start(start.max(length.saturating_sub(LOG_TAIL))))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    read().unwrap_or_else(|error: io::Error| format!("(the log cannot be read: {error})"))
 }
 
 /// Sends a signal; a process that is gone needs none.

@@ -17,8 +17,12 @@ pub(super) fn read(name: &str) -> Result<Option<String>, ObserveError> {
 
 /// Sets the value.
 pub(super) fn write(name: &str, value: &str) -> Result<(), ApplyError> {
-    let path = path(name);
-    std::fs::write(&path, value).map_err(|source| ApplyError::File { operation: "write", path, source })
+    set(name, value).map_err(|source| ApplyError::File { operation: "write", path: path(name), source })
+}
+
+/// The same, without the words for it.
+pub(super) fn set(name: &str, value: &str) -> io::Result<()> {
+    std::fs::write(path(name), value)
 }
 
 /// A `/` in a name stands for a `.` that separates nothing, as in sysctl(8).

@@ -31,7 +31,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use trestle_core::ownership::Owner;
-use trestle_core::spec::Table;
+use trestle_core::spec::{Key, Table};
 use trestle_core::types::Name;
 
 use super::address::Held;
@@ -94,7 +94,8 @@ struct Inner {
     /// What our steps are changing.
     own: BTreeSet<Touched>,
     folders: BTreeMap<WatchDescriptor, PathBuf>,
-    processes: BTreeMap<Name, (i32, AbortHandle)>,
+    /// The programs of ours, by the key of what they are.
+    processes: BTreeMap<Key, (i32, AbortHandle)>,
 }
 
 #[derive(Debug)]
@@ -220,21 +221,21 @@ impl Watch {
         folders.iter().for_each(|folder| self.shared.watch_folder(folder));
     }
 
-    /// Listens for the end of the network's dnsmasq from now on.
-    pub(super) fn add_process(&self, network: &Name, pid: i32) {
+    /// Listens for the end of the program under this key from now on.
+    pub(super) fn add_process(&self, key: &Key, pid: i32) {
         let mut inner = self.shared.lock();
-        if inner.processes.get(network).is_some_and(|(watched, _)| *watched == pid) {
+        if inner.processes.get(key).is_some_and(|(watched, _)| *watched == pid) {
             return;
         }
-        let task = tokio::spawn(watch_process(self.shared.clone(), network.clone(), pid));
-        if let Some((_, old)) = inner.processes.insert(network.clone(), (pid, task.abort_handle())) {
+        let task = tokio::spawn(watch_process(self.shared.clone(), key.clone(), pid));
+        if let Some((_, old)) = inner.processes.insert(key.clone(), (pid, task.abort_handle())) {
             old.abort();
         }
     }
 
-    /// We are about to end the network's dnsmasq.
-    pub(super) fn remove_process(&self, network: &Name) {
-        if let Some((_, task)) = self.shared.lock().processes.remove(network) {
+    /// We are about to end the program under this key.
+    pub(super) fn remove_process(&self, key: &Key) {
+        if let Some((_, task)) = self.shared.lock().processes.remove(key) {
             task.abort();
         }
     }
@@ -534,18 +535,23 @@ fn our_table(family: u8, name: &str) -> Option<Table> {
     Table::ALL.into_iter().find(|table| nftables::protocol(*table) == family && name == table.name())
 }
 
-async fn watch_process(shared: Arc<Shared>, network: Name, pid: i32) {
+async fn watch_process(shared: Arc<Shared>, key: Key, pid: i32) {
     let ended = match Process::open(pid) {
         Ok(Some(process)) => process.ended().await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
     if let Err(error) = ended {
-        return tracing::error!(%error, %network, pid, "the end of a dnsmasq will not be noticed");
+        return tracing::error!(%error, %key, pid, "the end of a program will not be noticed");
     }
-    let watched = shared.lock().processes.remove(&network);
+    let watched = shared.lock().processes.remove(&key);
     if watched.is_some() {
-        shared.report(format!("the dnsmasq of {network} (pid {pid}) ended"), None);
+        let what = match key {
+            Key::Dnsmasq(network) => format!("the dnsmasq of {network}"),
+            Key::Vpn(vpn) => format!("the server of VPN {vpn}"),
+            key => key.to_string(),
+        };
+        shared.report(format!("{what} (pid {pid}) ended"), None);
     }
 }
 
