@@ -6,6 +6,7 @@ mod dns;
 mod event_stream;
 mod floating_ip;
 mod security_group;
+mod vpn;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -54,7 +54,10 @@ pub use security_group::{
     SecurityGroupPatch, SecurityGroupRule,
 };
 pub use token::{NewToken, Role, Token, TokenCreated};
-pub use vpn::{NewVpn, NewVpnUser, Vpn, VpnConnection, VpnCredentials, VpnPatch, VpnState, VpnUser};
+pub use vpn::{
+    NewVpn, NewVpnUser, Vpn, VpnCaRenewed, VpnConnection, VpnCredentials, VpnFilter, VpnPatch, VpnState,
+    VpnUser, VpnUserRenewal,
+};
 
 /// Core's types that appear on the wire.
 pub use trestle_core::{plan, spec, types};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trestle_core::types::Name;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 /// A VPN to be made for a project.
@@ -47,6 +47,15 @@ pub struct VpnPatch {
     /// The host it runs on, by name or id, of a network that has no single gateway host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+}
+
+/// Which VPNs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct VpnFilter {
+    /// Of this project, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
 }
 
 /// Where a VPN stands.
@@ -114,6 +123,25 @@ pub struct NewVpnUser {
     pub days: Option<u32>,
 }
 
+/// How a user is let in anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VpnUserRenewal {
+    /// For how many days; the installation's `vpn_user_days` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub days: Option<u32>,
+}
+
+/// What came of a new certificate authority.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VpnCaRenewed {
+    /// The VPN.
+    pub vpn: Vpn,
+    /// The users whose files are void: each needs another, by `renew`.
+    #[schema(value_type = Vec<String>)]
+    pub void: Vec<Name>,
+}
+
 /// A user of a VPN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VpnUser {
@@ -129,6 +157,8 @@ pub struct VpnUser {
     /// When what the user shows ends to be good.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// Whether that is over: the user is not let in until `renew`.
+    pub expired: bool,
     /// The connection there is now, as the host last said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<VpnConnection>,

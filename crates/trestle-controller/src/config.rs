@@ -3,8 +3,8 @@
 
 use std::fs::DirBuilder;
 use std::io;
-use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroU32};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -135,6 +135,22 @@ pub struct ControllerConfig {
     /// After how many seconds a given back address may be given out again whatever its host
     /// says. Default: 600.
     pub fixed_ip_disassociate_timeout: u32,
+    /// The address that clients of VPNs send to that name none. Default: none, so a floating IP is reserved
+    /// for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpn_ip: Option<IpAddr>,
+    /// Where to begin to look for a free UDP port of that address. Default: 1000.
+    pub vpn_start: NonZeroU16,
+    /// Whether a project gets a VPN with the first instance that is plugged in on a network of its own.
+    /// Default: false.
+    pub vpn_autostart: bool,
+    /// For how many days a VPN's user is let in, unless told otherwise. Default: 365.
+    pub vpn_user_days: NonZeroU32,
+    /// The file of the key that the private keys of VPNs are kept encrypted with: 32 bytes in base64, made
+    /// when it is first needed. All controllers of one database need the same.
+    /// Default: `<state_dir>/secret.key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key_file: Option<PathBuf>,
     /// For how many days it is kept who had which address, after it was over; 0 for ever.
     /// Default: 365.
     pub address_history_days: u32,
@@ -169,6 +185,11 @@ impl Default for ControllerConfig {
             metadata_port: NonZeroU16::new(8775).expect("a constant port is one"),
             force_dhcp_release: true,
             fixed_ip_disassociate_timeout: 600,
+            vpn_ip: None,
+            vpn_start: NonZeroU16::new(1000).expect("a constant port is one"),
+            vpn_autostart: false,
+            vpn_user_days: NonZeroU32::new(365).expect("a constant number of days is not 0"),
+            secret_key_file: None,
             address_history_days: 365,
         }
     }
@@ -176,8 +197,7 @@ impl Default for ControllerConfig {
 
 impl ControllerConfig {
     /// The address that is listened on unless told otherwise: loopback, port 7117.
-    pub const DEFAULT_ADDRESS: SocketAddr =
-        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7117);
+    pub const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7117);
 
     /// The options with every default under this state folder.
     pub fn in_state_dir(state_dir: impl Into<PathBuf>) -> Self {
@@ -207,6 +227,11 @@ impl ControllerConfig {
     /// The local socket that is listened on unless told otherwise.
     pub fn socket_path(&self) -> PathBuf {
         self.state_dir.join("trestle.sock")
+    }
+
+    /// The file of the key that private keys are kept encrypted with, the default filled in.
+    pub fn secret_key_path(&self) -> PathBuf {
+        self.secret_key_file.clone().unwrap_or_else(|| self.state_dir.join("secret.key"))
     }
 
     /// Where to listen, the default filled in.

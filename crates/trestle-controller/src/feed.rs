@@ -19,12 +19,13 @@ use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
 use trestle_core::types::{AddressGroupId, HostId, SecurityGroupId};
 use trestle_core::world::{
-    AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, World,
+    AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, Vpn, World,
 };
 
 use crate::store::change::{self, Batch};
 use crate::store::{
     Backend, Store, StoreError, address_group, dns, floating_ip, host, interface, network, security_group,
+    vpn,
 };
 
 /// An agent that was not heard of for this long is not connected. It polls or reports more often.
@@ -87,6 +88,7 @@ enum Loaded {
     DnsRecord(DnsRecord),
     SecurityGroup(SecurityGroup),
     AddressGroup(AddressGroup),
+    Vpn(Vpn),
     Gone(Entity),
 }
 
@@ -116,6 +118,9 @@ impl Feed {
         }
         for record in address_group::list(&mut snapshot, (None, None), "", i64::MAX).await? {
             world.put_address_group(record.group);
+        }
+        for record in vpn::all(&mut snapshot).await? {
+            world.put_vpn(record.vpn);
         }
         drop(snapshot);
         let hosts = world.hosts().map(|host| (host.id, HostFeed::new(revision))).collect();
@@ -342,6 +347,7 @@ impl State {
             Entity::DnsRecord(id) => self.world.dns_record(id).cloned().map(Loaded::DnsRecord),
             Entity::SecurityGroup(id) => self.world.security_group(id).cloned().map(Loaded::SecurityGroup),
             Entity::AddressGroup(id) => self.world.address_group(id).cloned().map(Loaded::AddressGroup),
+            Entity::Vpn(project) => self.world.vpn(project).cloned().map(Loaded::Vpn),
         };
         loaded.unwrap_or(Loaded::Gone(entity))
     }
@@ -432,6 +438,7 @@ impl Loaded {
             Self::DnsRecord(record) => Entity::DnsRecord(record.id),
             Self::SecurityGroup(group) => Entity::SecurityGroup(group.id),
             Self::AddressGroup(group) => Entity::AddressGroup(group.id),
+            Self::Vpn(vpn) => Entity::Vpn(vpn.project),
             Self::Gone(entity) => *entity,
         }
     }
@@ -445,6 +452,7 @@ impl Loaded {
             Self::DnsRecord(record) => world.put_dns_record(record),
             Self::SecurityGroup(group) => world.put_security_group(group),
             Self::AddressGroup(group) => world.put_address_group(group),
+            Self::Vpn(vpn) => world.put_vpn(vpn),
             Self::Gone(Entity::Host(id)) => drop(world.remove_host(id)),
             Self::Gone(Entity::Network(id)) => drop(world.remove_network(id)),
             Self::Gone(Entity::Interface(id)) => drop(world.remove_interface(id)),
@@ -452,6 +460,7 @@ impl Loaded {
             Self::Gone(Entity::DnsRecord(id)) => drop(world.remove_dns_record(id)),
             Self::Gone(Entity::SecurityGroup(id)) => drop(world.remove_security_group(id)),
             Self::Gone(Entity::AddressGroup(id)) => drop(world.remove_address_group(id)),
+            Self::Gone(Entity::Vpn(project)) => drop(world.remove_vpn(project)),
         }
     }
 }
@@ -496,6 +505,11 @@ async fn load(connection: &mut AnyConnection, batch: &Batch, last: i64) -> Resul
     if has(|entity| matches!(entity, Entity::AddressGroup(_))) {
         for record in address_group::changed_after(connection, last).await? {
             put(Loaded::AddressGroup(record.group));
+        }
+    }
+    if has(|entity| matches!(entity, Entity::Vpn(_))) {
+        for record in vpn::changed_after(connection, last).await? {
+            put(Loaded::Vpn(record.vpn));
         }
     }
     let loaded = |entity: &Entity| there.remove(entity).unwrap_or(Loaded::Gone(*entity));

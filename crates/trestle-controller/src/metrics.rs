@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::app::Counts;
+use crate::app::{Counts, VpnCounts};
 
 /// The media type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -127,7 +127,27 @@ fn gauges(counts: Option<&Counts>) -> Registry {
     let floating_ips =
         [("reserved", counts.floating_ips_reserved), ("associated", counts.floating_ips_associated)];
     register_by_state(&mut registry, "floating_ips", "Floating IPs that projects have", &floating_ips);
+    register_vpns(&mut registry, &counts.vpns);
     registry
+}
+
+/// One of each for every VPN, by its project.
+fn register_vpns(registry: &mut Registry, vpns: &[VpnCounts]) {
+    type OfVpn = fn(&VpnCounts) -> u64;
+    let gauges: [(&str, &str, OfVpn); 4] = [
+        ("vpn_users", "Users that a project's VPN lets in", |vpn| vpn.users),
+        ("vpn_users_connected", "Users that are connected", |vpn| vpn.connected),
+        ("vpn_received_bytes", "Bytes from the users that are connected", |vpn| vpn.received_bytes),
+        ("vpn_sent_bytes", "Bytes to the users that are connected", |vpn| vpn.sent_bytes),
+    ];
+    for (name, help, value) in gauges {
+        let family = Family::<[(&'static str, String); 1], Gauge>::default();
+        for vpn in vpns {
+            let gauge = family.get_or_create(&[("project", vpn.project.clone())]);
+            gauge.set(i64::try_from(value(vpn)).unwrap_or(i64::MAX));
+        }
+        registry.register(name, help, family);
+    }
 }
 
 fn register_by_state(registry: &mut Registry, name: &str, help: &str, states: &[(&'static str, u64)]) {

@@ -79,6 +79,8 @@ pub(crate) enum Command {
     #[command(subcommand, name = "address-group")]
     AddressGroup(commands::address_group::AddressGroupCommand),
     #[command(subcommand)]
+    Vpn(commands::vpn::VpnCommand),
+    #[command(subcommand)]
     Dns(commands::dns::DnsCommand),
     #[command(subcommand)]
     Address(commands::address::AddressCommand),

@@ -66,6 +66,20 @@ pub(crate) enum CommandError {
         /// Where it was looked for.
         path: PathBuf,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}", path = .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// There is no VPN that could be meant.
+    #[error("there is no VPN")]
+    NoVpn,
+    /// It is not said which VPN is meant.
+    #[error("there are several VPNs: say whose")]
+    SeveralVpns,
     /// The words are no rule of a security group.
     #[error(transparent)]
     Rule(#[from] InvalidRuleText),
@@ -116,6 +130,9 @@ impl CommandError {
             Self::NoNamespace { .. } => "`ip netns list` shows the named ones; any path works too",
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
+            Self::Write { .. } => "nothing was asked for yet; name a file that does not exist",
+            Self::NoVpn => "`trestle vpn create` makes one",
+            Self::SeveralVpns => "give --project; `trestle vpn list` shows them",
             Self::Rule(_) => "`trestle security-group rule add --help` shows examples",
             Self::SaidNo | Self::Broken { .. } | Self::DoesNotPass(_) | Self::CannotSay(_) => return None,
         })

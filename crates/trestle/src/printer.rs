@@ -224,6 +224,9 @@ pub(crate) const DELETE: Verb = Verb { to_do: "delete", doing: "deleting" };
 /// For parts that are taken off something.
 pub(crate) const REMOVE: Verb = Verb { to_do: "remove", doing: "removing" };
 
+/// For what takes the place of what others hold.
+pub(crate) const RENEW: Verb = Verb { to_do: "renew", doing: "renewing" };
+
 /// The flag of every command that cannot be undone.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Confirmation {

@@ -124,7 +124,7 @@ const fn option(name: &'static str, meaning: &'static str, unset: &'static str) 
     OptionText { name, meaning, unset }
 }
 
-const SERVER: [OptionText; 27] = [
+const SERVER: [OptionText; 32] = [
     option("state_dir", "The folder of the database, the first admin token and the local socket.", ""),
     option(
         "database",
@@ -208,6 +208,23 @@ const SERVER: [OptionText; 27] = [
         "",
     ),
     option(
+        "vpn_ip",
+        "The address that clients of VPNs send to that name none. If not set: a floating IP is reserved\nfor each.",
+        "\"203.0.113.1\"",
+    ),
+    option("vpn_start", "Where to begin to look for a free UDP port of that address.", ""),
+    option(
+        "vpn_autostart",
+        "Whether a project gets a VPN with the first instance that is plugged in on a network of its own.",
+        "",
+    ),
+    option("vpn_user_days", "For how many days a VPN's user is let in, unless told otherwise.", ""),
+    option(
+        "secret_key_file",
+        "The file of the key that the private keys of VPNs are kept encrypted with, made when it is first\nneeded. All controllers of one database need the same. If not set: secret.key in state_dir.",
+        "\"/var/lib/trestle/secret.key\"",
+    ),
+    option(
         "address_history_days",
         "For how many days it is kept who had which address, after it was over; 0 for ever.",
         "",
@@ -280,6 +297,8 @@ mod tests {
             tls_key: Some("b".into()),
             flat_network_bridge: Some("br0".parse().unwrap()),
             metadata_host: Some("meta".parse().unwrap()),
+            vpn_ip: Some("192.0.2.1".parse().unwrap()),
+            secret_key_file: Some("c".into()),
             ..ControllerConfig::default()
         };
         let agent = AgentConfig {

@@ -25,6 +25,7 @@ mod quota;
 mod report;
 mod security_group;
 mod token;
+mod vpn;
 
 use std::error::Error;
 use std::fmt::Display;
@@ -43,6 +44,7 @@ pub use self::caller::Caller;
 use self::history::Sweep;
 use self::presence::Presence;
 use self::security_group::{Expiry, RuleWish, read_default_rules};
+use self::vpn::{Sealing, Upkeep};
 use crate::config::ControllerConfig;
 use crate::error::AppError;
 use crate::feed::{self, Feed};
@@ -62,7 +64,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     config: ControllerConfig,
     default_rules: Vec<RuleWish>,
-    tasks: [AbortHandle; 4],
+    sealing: Sealing,
+    tasks: [AbortHandle; 5],
 }
 
 impl Drop for Inner {
@@ -110,6 +113,23 @@ pub struct Counts {
     pub problems: u64,
     /// The store's revision.
     pub revision: u64,
+    /// What goes by each VPN.
+    pub vpns: Vec<VpnCounts>,
+}
+
+/// How many come in by a project's VPN, and what goes by it, for metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VpnCounts {
+    /// The project's name.
+    pub project: String,
+    /// Users it has.
+    pub users: u64,
+    /// Users that are connected.
+    pub connected: u64,
+    /// Bytes that came from these since they connected.
+    pub received_bytes: u64,
+    /// Bytes that went to them.
+    pub sent_bytes: u64,
 }
 
 /// Tells the time; tests have their own.
@@ -207,8 +227,11 @@ impl App {
         let sweeper = tokio::spawn(sweep.sweep()).abort_handle();
         let expiry = Expiry::new(Arc::clone(&store), Arc::clone(&clock));
         let ender = tokio::spawn(expiry.sweep()).abort_handle();
-        let tasks = [follower, watcher, sweeper, ender];
-        let inner = Inner { store, feed, clock, config: config.clone(), default_rules, tasks };
+        let sealing = Sealing::new(config.secret_key_path());
+        let upkeep = Upkeep::new(Arc::clone(&store), Arc::clone(&clock), sealing.clone());
+        let keeper = tokio::spawn(upkeep.keep()).abort_handle();
+        let tasks = [follower, watcher, sweeper, ender, keeper];
+        let inner = Inner { store, feed, clock, config: config.clone(), default_rules, sealing, tasks };
         let app = Self { inner: Arc::new(inner) };
         app.ensure_admin_token(&config.admin_token_path()).await?;
         Ok(app)
@@ -238,6 +261,7 @@ impl App {
         let (floating_ips_reserved, floating_ips_associated) = floating_ip_store::counts(&mut read).await?;
         let (_, revision) = change::position(&mut read).await?;
         let hosts = host_store::list(&mut read, (None, None), "", i64::MAX).await?;
+        let vpns = self.vpn_counts(&mut read).await?;
         let connected = hosts.iter().filter(|host| self.is_connected(host));
         Ok(Counts {
             projects,
@@ -255,6 +279,7 @@ impl App {
             hosts: hosts.len() as u64,
             problems,
             revision,
+            vpns,
         })
     }
 
@@ -295,6 +320,11 @@ impl App {
 
     fn config(&self) -> &ControllerConfig {
         &self.inner.config
+    }
+
+    /// What keeps private keys encrypted.
+    fn sealing(&self) -> &Sealing {
+        &self.inner.sealing
     }
 
     /// What each new project's default security group allows.

@@ -6,7 +6,7 @@ use trestle_core::types::ProjectId;
 use uuid::Uuid;
 
 use crate::app::check::{self, Checks};
-use crate::app::{App, Caller, address_group, pool, security_group};
+use crate::app::{App, Caller, address_group, pool, security_group, vpn};
 use crate::config::Limit;
 use crate::error::AppError;
 use crate::store::Write;
@@ -102,11 +102,12 @@ impl App {
         Ok(self.project_answer(record, usage))
     }
 
-    /// Deletes a project that owns nothing but its security and address groups. Admins only.
+    /// Deletes a project that owns nothing but its VPN and its security and address groups. Admins only.
     pub async fn delete_project(&self, caller: &Caller, project: &str) -> Result<(), AppError> {
         caller.must_be_admin("deleting a project")?;
         let mut write = self.write().await?;
         let project = find(write.connection(), caller, project).await?;
+        vpn::end_of_project(&mut write, project.id).await?;
         let uses = project::uses(write.connection(), project.id).await?;
         if !uses.is_empty() {
             let error = AppError::in_use(&format!("project `{}` still owns", project.name), &uses);

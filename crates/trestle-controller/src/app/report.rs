@@ -3,11 +3,11 @@
 //! Whoever holds an agent's token can say anything, and what is kept of it reaches terminals and
 //! logs: it is made harmless and short at this door.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use sqlx::AnyConnection;
-use trestle_api::ApiError;
-use trestle_api::agent::{Drift, Report, RuleCounter};
+use trestle_api::agent::{Drift, Report};
+use trestle_api::{ApiError, VpnConnection};
 use trestle_core::plan::Problem;
 use trestle_core::types::HostId;
 use trestle_core::world::Host;
@@ -17,7 +17,7 @@ use crate::app::{App, Caller, host};
 use crate::error::AppError;
 use crate::store::StoreError;
 use crate::store::change::Change;
-use crate::store::observed::{self, Status};
+use crate::store::observed::{self, Connections, Status};
 
 /// How many repaired things an event tells of.
 const REPAIRS_TOLD: usize = 5;
@@ -36,6 +36,9 @@ const DEVICES: usize = 1024;
 
 /// How many rules' counters are kept of one report.
 const COUNTERS: usize = 20_000;
+
+/// How many connections to VPNs are.
+const CONNECTIONS: usize = 20_000;
 
 impl App {
     /// Takes in what an agent saw. The host's agent only.
@@ -71,12 +74,12 @@ impl App {
         let what = (!same).then_some(&report);
         if news.is_empty() {
             let mut transaction = self.store().observe().await?;
-            put(&mut transaction, host.id, (&status, &report.rule_counters), what).await?;
+            put(&mut transaction, host.id, (&status, &report), what).await?;
             let committed = transaction.commit().await;
             committed.map_err(|source| StoreError::Query { operation: "commit a report", source })?;
         } else {
             let mut write = self.write().await?;
-            put(write.connection(), host.id, (&status, &report.rule_counters), what).await?;
+            put(write.connection(), host.id, (&status, &report), what).await?;
             for change in news {
                 write.log(change);
             }
@@ -103,6 +106,7 @@ fn tidied(report: Report, asked_for: u64) -> Report {
         devices: report.devices.into_iter().take(DEVICES).collect(),
         addresses: report.addresses.into_iter().take(DEVICES).collect(),
         rule_counters: report.rule_counters.into_iter().take(COUNTERS).collect(),
+        vpn_connections: report.vpn_connections,
     }
 }
 
@@ -146,17 +150,29 @@ fn tidied_text(text: &str, longest: usize) -> String {
 async fn put(
     connection: &mut AnyConnection,
     host: HostId,
-    (status, counters): (&Status<'_>, &BTreeMap<u32, RuleCounter>),
+    (status, always): (&Status<'_>, &Report),
     changed: Option<&Report>,
 ) -> Result<(), StoreError> {
     observed::put_status(connection, host, status).await?;
-    observed::put_counters(connection, host, counters).await?;
+    observed::put_counters(connection, host, &always.rule_counters).await?;
+    observed::put_connections(connection, host, &connections(always)).await?;
     if let Some(report) = changed {
         observed::put_problems(connection, host, &report.problems).await?;
         let leases = report.leases.iter().map(|lease| (lease.address, lease.mac)).collect();
         observed::put_leases(connection, host, &leases).await?;
     }
     Ok(())
+}
+
+/// Who is connected to which VPN, made harmless.
+fn connections(report: &Report) -> Connections {
+    let all = report.vpn_connections.iter().flat_map(|(vpn, users)| {
+        users.iter().map(move |(user, said)| {
+            let said = VpnConnection { remote: tidied_text(&said.remote, NAME), ..said.clone() };
+            ((vpn.clone(), user.clone()), said)
+        })
+    });
+    all.take(CONNECTIONS).collect()
 }
 
 /// What a report tells that was not so before.

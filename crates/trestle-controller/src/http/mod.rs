@@ -23,6 +23,7 @@ mod projects;
 mod security_groups;
 mod service;
 mod tokens;
+mod vpns;
 
 use std::sync::Arc;
 
@@ -78,6 +79,7 @@ fn routes() -> OpenApiRouter<Front> {
         .merge(fixed_ips::routes())
         .merge(pools::routes())
         .merge(floating_ips::routes())
+        .merge(vpns::routes())
         .merge(dns::routes())
         .merge(security_groups::routes())
         .merge(address_groups::routes())

@@ -110,6 +110,7 @@ fn entity_columns(entity: Entity) -> (&'static str, String) {
         Entity::DnsRecord(id) => ("dns_record", id.to_string()),
         Entity::SecurityGroup(id) => ("security_group", id.to_string()),
         Entity::AddressGroup(id) => ("address_group", id.to_string()),
+        Entity::Vpn(project) => ("vpn", project.to_string()),
     }
 }
 
@@ -149,6 +150,7 @@ pub(crate) async fn after(connection: &mut AnyConnection, last: i64) -> Result<B
             Some("dns_record") => Entity::DnsRecord(columns.parse()?),
             Some("security_group") => Entity::SecurityGroup(columns.parse()?),
             Some("address_group") => Entity::AddressGroup(columns.parse()?),
+            Some("vpn") => Entity::Vpn(columns.parse()?),
             Some(kind) => return Err(columns.corrupt(kind)),
         };
         batch.entities.insert(entity);

@@ -201,40 +201,71 @@ pub(crate) async fn give_host(
 /// Gives an interface's addresses back. Every host that ever served them must have taken them down
 /// before they go to anyone else.
 pub(crate) async fn release(write: &mut Write, record: &InterfaceRecord) -> Result<(), StoreError> {
-    let (at, revision) = (write.at(), write.revision());
-    let id = record.interface.id.to_string();
-    // What was never plugged in was never served.
-    if record.last_host.is_some() {
-        for address in &record.interface.addresses {
-            let [link, entry, lease] = interface_keys(record, *address).map(|key| key.to_string());
-            // Who serves it until now takes it down at this revision; the others were told earlier.
-            sqlx::query(
-                "INSERT INTO releases (address, host, generation, link_key, entry_key, lease_key)
-                 SELECT $1, s.host,
-                        CASE WHEN s.host IN (i.host, i.next_host)
-                               OR (i.host IS NOT NULL AND s.host = n.gateway_host) THEN $3
-                             ELSE s.generation END,
-                        $4, $5, $6
-                 FROM interface_hosts s JOIN interfaces i ON i.id = s.interface
-                 JOIN networks n ON n.id = i.network WHERE s.interface = $2",
-            )
-            .bind(address_text(*address))
-            .bind(id.as_str())
-            .bind(revision.cast_signed())
-            .bind(link)
-            .bind(entry)
-            .bind(lease)
-            .execute(write.connection())
-            .await
-            .during("note who may still serve an address")?;
-        }
+    for address in &record.interface.addresses {
+        note_who_serves(write, record, *address).await?;
     }
+    let at = write.at().as_microsecond();
     sqlx::query("UPDATE fixed_ips SET interface = NULL, released_at = $2 WHERE interface = $1")
-        .bind(id)
-        .bind(at.as_microsecond())
+        .bind(record.interface.id.to_string())
+        .bind(at)
         .execute(write.connection())
         .await
         .during("release an address")?;
+    Ok(())
+}
+
+/// Gives one address of an interface back, as [`release`] does; it keeps the others.
+pub(crate) async fn release_one(
+    write: &mut Write,
+    record: &InterfaceRecord,
+    address: IpAddr,
+) -> Result<(), StoreError> {
+    note_who_serves(write, record, address).await?;
+    let at = write.at().as_microsecond();
+    sqlx::query(
+        "UPDATE fixed_ips SET interface = NULL, released_at = $3 WHERE interface = $1 AND address = $2",
+    )
+    .bind(record.interface.id.to_string())
+    .bind(address_text(address))
+    .bind(at)
+    .execute(write.connection())
+    .await
+    .during("release one address")?;
+    Ok(())
+}
+
+/// Notes which hosts may still serve an address that is given back. Who serves it until now takes it
+/// down at this revision; the others were told earlier.
+async fn note_who_serves(
+    write: &mut Write,
+    record: &InterfaceRecord,
+    address: IpAddr,
+) -> Result<(), StoreError> {
+    // What was never plugged in was never served.
+    if record.last_host.is_none() {
+        return Ok(());
+    }
+    let revision = write.revision().cast_signed();
+    let [link, entry, lease] = interface_keys(record, address).map(|key| key.to_string());
+    sqlx::query(
+        "INSERT INTO releases (address, host, generation, link_key, entry_key, lease_key)
+         SELECT $1, s.host,
+                CASE WHEN s.host IN (i.host, i.next_host)
+                       OR (i.host IS NOT NULL AND s.host = n.gateway_host) THEN $3
+                     ELSE s.generation END,
+                $4, $5, $6
+         FROM interface_hosts s JOIN interfaces i ON i.id = s.interface
+         JOIN networks n ON n.id = i.network WHERE s.interface = $2",
+    )
+    .bind(address_text(address))
+    .bind(record.interface.id.to_string())
+    .bind(revision)
+    .bind(link)
+    .bind(entry)
+    .bind(lease)
+    .execute(write.connection())
+    .await
+    .during("note who may still serve an address")?;
     Ok(())
 }
 

@@ -184,6 +184,7 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: HostId) -> Result
         "DELETE FROM observed_leases WHERE host = $1",
         "DELETE FROM observed_problems WHERE host = $1",
         "DELETE FROM observed_rule_counters WHERE host = $1",
+        "DELETE FROM observed_vpn_connections WHERE host = $1",
         "DELETE FROM observed_hosts WHERE host = $1",
         "DELETE FROM hosts WHERE id = $1",
     ] {

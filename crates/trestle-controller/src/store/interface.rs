@@ -1,6 +1,6 @@
 //! Interfaces, with their fixed IPs and what their host says of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sqlx::any::AnyRow;
@@ -129,6 +129,45 @@ pub(crate) async fn ports(
     .await
     .during("count a bridge's ports")?;
     Columns::of(&row).count()
+}
+
+/// How many of a project's interfaces are plugged in on a network.
+pub(crate) async fn plugged_in(
+    connection: &mut AnyConnection,
+    project: ProjectId,
+    network: NetworkId,
+) -> Result<u64, StoreError> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) FROM interfaces i JOIN instances v ON v.id = i.instance
+         WHERE v.project = $1 AND i.network = $2 AND i.host IS NOT NULL",
+    )
+    .bind(project.to_string())
+    .bind(network.to_string())
+    .fetch_one(connection)
+    .await
+    .during("count what of a project is plugged in")?;
+    Columns::of(&row).count()
+}
+
+/// How many instances of a project are plugged in on each host that has some.
+pub(crate) async fn per_host(
+    connection: &mut AnyConnection,
+    project: ProjectId,
+) -> Result<BTreeMap<HostId, u64>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT i.host, COUNT(DISTINCT i.instance) FROM interfaces i JOIN instances v ON v.id = i.instance
+         WHERE v.project = $1 AND i.host IS NOT NULL GROUP BY i.host",
+    )
+    .bind(project.to_string())
+    .fetch_all(connection)
+    .await
+    .during("count a project's instances by host")?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.parse()?, columns.count()?))
+        })
+        .collect()
 }
 
 /// Whose an address is.

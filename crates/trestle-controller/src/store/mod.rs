@@ -25,6 +25,7 @@ mod schema;
 pub(crate) mod security_group;
 pub(crate) mod subnet;
 pub(crate) mod token;
+pub(crate) mod vpn;
 
 use std::path::Path;
 use std::str::FromStr;

@@ -1,5 +1,6 @@
 //! What hosts say. Nothing here is intent, and none of it is in the change log.
 
+mod connections;
 mod counters;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use trestle_core::types::{HostId, LinkName, Mac};
 use crate::store::columns::{Columns, address_text};
 use crate::store::error::{During, StoreError};
 
+pub(crate) use connections::{Connections, put_connections};
 pub(crate) use counters::put_counters;
 
 /// A lease as a host reports it.

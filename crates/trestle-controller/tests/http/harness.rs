@@ -181,6 +181,7 @@ impl TestServer {
             "fixed-ips",
             "pools",
             "floating-ips",
+            "vpns",
             "dns/domains",
             "security-groups",
             "address-groups",

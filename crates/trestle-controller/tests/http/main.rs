@@ -27,3 +27,4 @@ mod reserving;
 mod security_groups;
 mod service;
 mod settings;
+mod vpns;

@@ -23,6 +23,7 @@ pub(crate) mod security_group;
 pub(crate) mod server;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod vpn;
 
 use trestle_api::client::Client;
 
@@ -55,6 +56,7 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
         Command::FloatingIp(command) => floating_ip::run(command, context).await,
         Command::SecurityGroup(command) => security_group::run(command, context).await,
         Command::AddressGroup(command) => address_group::run(command, context).await,
+        Command::Vpn(command) => vpn::run(command, context).await,
         Command::Dns(command) => dns::run(command, context).await,
         Command::Address(command) => address::run(command, context).await,
         Command::Token(command) => token::run(command, context).await,

@@ -121,6 +121,18 @@ fn every_command_has_a_man_page() {
     trestle-token-delete.1
     trestle-token-list.1
     trestle-token.1
+    trestle-vpn-create.1
+    trestle-vpn-delete.1
+    trestle-vpn-list.1
+    trestle-vpn-renew-ca.1
+    trestle-vpn-set.1
+    trestle-vpn-show.1
+    trestle-vpn-user-add.1
+    trestle-vpn-user-list.1
+    trestle-vpn-user-renew.1
+    trestle-vpn-user-revoke.1
+    trestle-vpn-user.1
+    trestle-vpn.1
     trestle.1
     ");
 }

@@ -18,7 +18,7 @@ use self::plug::read_plug;
 use crate::app::check::{self, Checks};
 use crate::app::floating_ip::device::refuse_without_devices;
 use crate::app::network::gateway::{refuse_cut_off, refuse_unfit, uplink};
-use crate::app::{App, Caller, host, instance};
+use crate::app::{App, Caller, host, instance, vpn};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::change::Change;
@@ -48,6 +48,7 @@ impl App {
         let (host, plug) = read_request(caller, &request)?;
         let mut write = self.write().await?;
         let owner = instance::find(write.connection(), caller, instance, project).await?;
+        vpn::refuse_instance(write.connection(), owner.id, "plugged in by hand").await?;
         let target = host::find(write.connection(), caller, &host).await?;
         let host = &target.host;
         let (record, network) = choose(&mut write, &owner, request.network.as_deref()).await?;
@@ -75,6 +76,7 @@ impl App {
         let message = format!("instance `{}` is plugged in on host `{}`", owner.name, host.name);
         write.log(change("interface.attached", message, &owner, &record).host(host.id, &host.name));
         write.commit().await?;
+        self.autostart_vpn(&owner, &network).await;
         if let Some(gateway) = elsewhere {
             self.wait_for_gateway(gateway, (&owner, &record), revision).await?;
         }
@@ -139,6 +141,7 @@ impl App {
     ) -> Result<Attached, AppError> {
         let mut write = self.write().await?;
         let owner = instance::find(write.connection(), caller, instance, project).await?;
+        vpn::refuse_instance(write.connection(), owner.id, "taken out by hand").await?;
         let (record, network) = choose(&mut write, &owner, network).await?;
         let Some(last_host) = record.last_host else {
             let message = format!(
@@ -175,7 +178,7 @@ fn server(network: &Network, host: HostId) -> Option<HostId> {
 }
 
 /// Fails if a host cannot take one more interface of a network. Nothing is asked of it for this.
-async fn refuse_no_place(
+pub(in crate::app) async fn refuse_no_place(
     write: &mut Write,
     target: &HostRecord,
     network: &NetworkRecord,

@@ -20,7 +20,7 @@ use crate::app::attachment::{change, network_of, refuse_no_place, server};
 use crate::app::check::{self, Checks};
 use crate::app::floating_ip::device::refuse_without_devices;
 use crate::app::network::gateway::network_keys;
-use crate::app::{App, Caller, host, instance};
+use crate::app::{App, Caller, host, instance, vpn};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::change::last_kind;
@@ -379,6 +379,7 @@ async fn find_moved(
     (text, project): (&str, Option<&str>),
 ) -> Result<Moved, AppError> {
     let owner = instance::find(connection, &Caller::Admin, text, project).await?;
+    vpn::refuse_instance(connection, owner.id, "moved by hand").await?;
     let mut interfaces = interface::of_instance(connection, owner.id).await?;
     interfaces.retain(|record| record.interface.attachment.is_some());
     if interfaces.is_empty() {

@@ -7,6 +7,7 @@ use trestle_core::world::Forward;
 use crate::app::check::Checks;
 use crate::app::floating_ip::associate::{apart, refuse_unfit, served_elsewhere};
 use crate::app::floating_ip::confirm::Undo;
+use crate::app::floating_ip::endpoint::refuse_vpn;
 use crate::app::floating_ip::target::choose;
 use crate::app::floating_ip::{change, find, shown};
 use crate::app::{App, Caller};
@@ -34,6 +35,7 @@ impl App {
             if known.forward() == forward {
                 return shown(write.connection(), record).await;
             }
+            refuse_vpn(write.connection(), &record, Some((protocol, port)), "led elsewhere").await?;
             return Err(port_taken(&record, known));
         }
         let held = record.targets().find(|target| target.server.is_some());
@@ -76,6 +78,7 @@ impl App {
             return self.floating_ip_again(record.address).await;
         };
         let (protocol, port) = (known.protocol, known.port);
+        refuse_vpn(write.connection(), &record, Some((protocol, port)), "taken from it").await?;
         forward::delete(&mut write, record.address, (protocol, port)).await?;
         history::note_floating_ip(&mut write, record.address).await?;
         let message = format!(

@@ -4,6 +4,7 @@ mod associate;
 mod auto_assign;
 mod confirm;
 pub(super) mod device;
+pub(super) mod endpoint;
 mod forward;
 mod reserve;
 mod target;

@@ -6,6 +6,7 @@ use trestle_api::{FloatingIp, NewFloatingIp};
 use trestle_core::types::{Family, Name, PoolId};
 
 use crate::app::check::{self, Checks};
+use crate::app::floating_ip::endpoint::refuse_vpn;
 use crate::app::floating_ip::{change, find, shown};
 use crate::app::{App, Caller, dns, pool, project};
 use crate::error::AppError;
@@ -14,6 +15,7 @@ use crate::store::change::Change;
 use crate::store::floating_ip::{self, Reservation, Reserved};
 use crate::store::history;
 use crate::store::pool as pool_store;
+use crate::store::project::ProjectRecord;
 
 /// A floating IP that was asked for, read.
 struct Wish {
@@ -21,6 +23,12 @@ struct Wish {
     pool: Option<String>,
     address: Option<IpAddr>,
     family: Family,
+}
+
+/// Which address of a pool: this one, or any of the family.
+pub(super) struct Wanted {
+    pub(super) address: Option<IpAddr>,
+    pub(super) family: Family,
 }
 
 impl App {
@@ -34,34 +42,47 @@ impl App {
         let wish = read(caller, &new)?;
         let mut write = self.write().await?;
         let owner = project::find(write.connection(), caller, &wish.project).await?;
-        let (pool, pool_name) = choose_pool(&mut write, &wish).await?;
+        let pool = choose_pool(&mut write, &wish).await?;
         if let Some(address) = wish.address {
             let record = floating_ip::find(write.connection(), address).await?;
             if let Some(record) = record.filter(|record| record.project == owner.id) {
                 return shown(write.connection(), record).await;
             }
         }
-        self.refuse_floating_ips_over_quota(&mut write, &owner, 1).await?;
+        let wanted = Wanted { address: wish.address, family: wish.family };
+        let address = self.give_floating_ip(&mut write, &owner, pool, wanted).await?;
+        write.commit().await?;
+        self.floating_ip_again(address).await
+    }
+
+    /// Gives a project a floating IP of a pool within its quota.
+    pub(super) async fn give_floating_ip(
+        &self,
+        write: &mut Write,
+        owner: &ProjectRecord,
+        (pool, pool_name): (PoolId, Name),
+        wanted: Wanted,
+    ) -> Result<IpAddr, AppError> {
+        self.refuse_floating_ips_over_quota(write, owner, 1).await?;
         let reservation = Reservation { pool, project: owner.id, auto_assigned: None };
-        let address = match wish.address {
-            Some(address) => match floating_ip::claim(&mut write, address, &reservation).await? {
+        let address = match wanted.address {
+            Some(address) => match floating_ip::claim(write, address, &reservation).await? {
                 Reserved::Given | Reserved::Kept => address,
                 Reserved::Taken => {
                     let message = format!("another project has floating IP {address}");
                     return Err(AppError::conflict("address_taken", message)
-                        .hint("leave `address` out to have one that is free"));
+                        .hint("leave the address out to have one that is free"));
                 }
             },
             None => {
-                let given = floating_ip::reserve(&mut write, wish.family, &reservation).await?;
-                given.ok_or_else(|| pool_full(&pool_name, wish.family))?
+                let given = floating_ip::reserve(write, wanted.family, &reservation).await?;
+                given.ok_or_else(|| pool_full(&pool_name, wanted.family))?
             }
         };
-        history::note_floating_ip(&mut write, address).await?;
+        history::note_floating_ip(write, address).await?;
         let message = format!("floating IP {address} was reserved for project `{}`", owner.name);
         write.log(Change::new("floating_ip.reserved", address, message).project(owner.id, &owner.name));
-        write.commit().await?;
-        self.floating_ip_again(address).await
+        Ok(address)
     }
 
     /// Gives a floating IP that leads nowhere back to its pool.
@@ -71,6 +92,7 @@ impl App {
         let record = find(write.connection(), caller, address).await?;
         let address = record.address;
         refuse_auto_assigned(&record, "released")?;
+        refuse_vpn(write.connection(), &record, None, "released").await?;
         let mut uses: Vec<String> = Vec::new();
         uses.extend(record.target.iter().map(|target| format!("instance `{}`", target.instance_name)));
         uses.extend(record.forwards.iter().map(|forward| {
@@ -115,6 +137,11 @@ pub(super) fn pool_full(pool: &Name, family: Family) -> AppError {
     )
 }
 
+/// There is no pool of this family.
+pub(super) fn no_pool(family: Family) -> AppError {
+    AppError::conflict("no_pool", format!("no pool has {family} addresses"))
+}
+
 fn read(caller: &Caller, new: &NewFloatingIp) -> Result<Wish, AppError> {
     let mut checks = Checks::default();
     let project = checks.owner(caller, new.project.as_deref(), "a floating IP");
@@ -156,11 +183,7 @@ async fn choose_pool(write: &mut Write, wish: &Wish) -> Result<(PoolId, Name), A
     let mut pools = pool_store::of_family(write.connection(), family).await?;
     match (pools.len(), pools.pop()) {
         (1, Some(only)) => Ok(only),
-        (_, None) => {
-            let message = format!("no pool has {family} addresses");
-            Err(AppError::conflict("no_pool", message)
-                .hint("an administrator makes one with `trestle pool create`"))
-        }
+        (_, None) => Err(no_pool(family).hint("an administrator makes one with `trestle pool create`")),
         (_, Some(last)) => {
             let names: Vec<String> =
                 pools.iter().chain([&last]).map(|(_, name)| format!("`{name}`")).collect();

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use trestle_core::types::Family;
 
-use crate::app::{Caller, check, instance};
+use crate::app::{Caller, check, instance, vpn};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::floating_ip::{self, Candidate, FloatingIpRecord, TargetRecord};
@@ -38,6 +38,7 @@ pub(super) async fn choose(
             record.address, record.project_name
         ))
     })?;
+    vpn::refuse_instance(write.connection(), owner.id, "led to by hand").await?;
     let candidates = floating_ip::candidates(write.connection(), owner.id).await?;
     match wanted {
         Some(wanted) => asked_for(record, &owner, candidates, wanted),

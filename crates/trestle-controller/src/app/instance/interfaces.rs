@@ -143,11 +143,11 @@ impl App {
         let Some(wanted) = own.or(requested.map(|(_, address)| address)) else {
             let holder = Holder::Interface(interface.id);
             let given = fixed_ip::allocate(write, network, family, holder, policy).await?;
-            return given.map_err(|refusal| refused(refusal, network, (family, None)));
+            return given.map_err(|refusal| refused_address(refusal, network, (family, None)));
         };
         refuse_blocked(network, wanted, field)?;
         let given = fixed_ip::claim(write, network.network.id, interface.id, wanted, policy).await?;
-        given.map(|()| wanted).map_err(|refusal| refused(refusal, network, (family, Some(wanted))))
+        given.map(|()| wanted).map_err(|refusal| refused_address(refusal, network, (family, Some(wanted))))
     }
 }
 
@@ -174,7 +174,7 @@ pub(super) async fn give_floating_ips(
 }
 
 /// Gives an interface's addresses back and takes it out.
-pub(super) async fn drop_interface(
+pub(in crate::app) async fn drop_interface(
     write: &mut Write,
     instance: &InstanceRecord,
     record: &InterfaceRecord,
@@ -269,7 +269,7 @@ fn refuse_blocked(network: &NetworkRecord, address: IpAddr, field: Option<String
 }
 
 /// Puts a new interface in, with this MAC or a generated one, held to this.
-async fn insert_interface(
+pub(in crate::app) async fn insert_interface(
     write: &mut Write,
     instance: &InstanceRecord,
     network: &world::Network,
@@ -311,7 +311,8 @@ async fn insert_interface(
     }
 }
 
-fn refused(
+/// Why a network gives no address, or not this one.
+pub(in crate::app) fn refused_address(
     refusal: Refusal,
     network: &NetworkRecord,
     (family, requested): (Family, Option<IpAddr>),

@@ -10,11 +10,11 @@ use trestle_core::types::{AddressPair, HostId, InstanceId, Name, NetworkId};
 use trestle_core::world::Security;
 use uuid::Uuid;
 
-pub(super) use self::interfaces::leave_hosts;
-use self::interfaces::{Wish, drop_interface, give_floating_ips};
+use self::interfaces::{Wish, give_floating_ips};
+pub(super) use self::interfaces::{drop_interface, insert_interface, leave_hosts, refused_address};
 use self::security::SecurityWish;
 use crate::app::check::{self, Checks};
-use crate::app::{App, Caller, host, network, project};
+use crate::app::{App, Caller, host, network, project, vpn};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::change::Change;
@@ -118,6 +118,7 @@ impl App {
         caller.must_not_be_agent("deleting an instance")?;
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, instance, project).await?;
+        vpn::refuse_instance(write.connection(), record.id, "deleted by itself").await?;
         let interfaces = interface::of_instance(write.connection(), record.id).await?;
         for interface in &interfaces {
             drop_interface(&mut write, &record, interface).await?;
@@ -144,6 +145,7 @@ impl App {
         checks.finish()?;
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, instance, project).await?;
+        vpn::refuse_instance(write.connection(), record.id, "put on another network").await?;
         let owner = project::find(write.connection(), caller, &record.project.to_string()).await?;
         let networks = self.wished_networks(&mut write, (caller, &owner), vec![wish]).await?;
         let mut interfaces = interface::of_instance(write.connection(), record.id).await?;
@@ -170,6 +172,7 @@ impl App {
         caller.must_not_be_agent("deleting an interface")?;
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, instance, project).await?;
+        vpn::refuse_instance(write.connection(), record.id, "taken out of its network").await?;
         let mut interfaces = interface::of_instance(write.connection(), record.id).await?;
         let gone = interfaces.remove(place_of(&interfaces, interface)?);
         drop_interface(&mut write, &record, &gone).await?;

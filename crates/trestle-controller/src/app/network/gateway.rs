@@ -10,6 +10,7 @@ use trestle_core::world::{self, Gateways, NetworkType};
 
 use crate::app::floating_ip::device::refuse_no_device;
 use crate::app::network::{change, find};
+use crate::app::vpn::follow_gateway;
 use crate::app::{App, Caller, host};
 use crate::error::AppError;
 use crate::store::Write;
@@ -73,6 +74,7 @@ impl App {
         };
         network::set_gateway_host(&mut write, &record, Some(target.host.id)).await?;
         write.log(change("network.gateway_moved", message, &record).host(target.host.id, &target.host.name));
+        follow_gateway(&mut write, id, &target.host).await?;
         let revision = write.commit().await?;
         if let Some(before) = before.as_ref().filter(|_| is_in_use) {
             self.confirm_gateway(&record, &target.host, before, revision).await?;
@@ -123,6 +125,7 @@ impl App {
                 before.name, target.name
             );
             write.log(change("network.gateway_moved", message, &now).host(before.id, &before.name));
+            follow_gateway(&mut write, now.network.id, before).await?;
             let revision = write.commit().await?;
             self.wait_for_hosts(vec![before.id], revision).await;
         }
@@ -148,7 +151,7 @@ impl App {
         match &record.network.gateways {
             Gateways::Shared => Ok(None),
             Gateways::One(Some(chosen)) => Ok(Some(*chosen)),
-            Gateways::One(None) => self.choose_gateway(write, record, host).await.map(Some),
+            Gateways::One(None) => self.choose_gateway(write, record, Some(host)).await.map(Some),
             Gateways::PerHost(_) => {
                 self.give_own_addresses(write, record, host).await?;
                 Ok(None)
@@ -156,14 +159,14 @@ impl App {
         }
     }
 
-    /// Gives the gateway host of a network that has none yet and is being plugged in on this host: of
-    /// those that can, one that is connected, leads the network out and has a public interface, as
+    /// Gives the gateway host of a network that has none yet and is being plugged in on this host, or on
+    /// whichever it becomes: of those that can, one that is connected, leads the network out and has a public interface, as
     /// far as there are such; of these the one with the fewest networks.
-    async fn choose_gateway(
+    pub(in crate::app) async fn choose_gateway(
         &self,
         write: &mut Write,
         record: &NetworkRecord,
-        guests: &world::Host,
+        guests: Option<&world::Host>,
     ) -> Result<HostId, AppError> {
         let mut candidates = host_store::gateways(write.connection()).await?;
         candidates.sort_by_key(|(candidate, networks)| {
@@ -175,7 +178,7 @@ impl App {
         for (candidate, _) in candidates {
             let host = &candidate.host;
             let fits = refuse_unfit(write, &candidate, record).await;
-            match fits.and_then(|()| refuse_cut_off(&record.network, host, guests)) {
+            match fits.and_then(|()| refuse_cut_off(&record.network, host, guests.unwrap_or(host))) {
                 Err(error) => reasons.push(error.to_string()),
                 Ok(()) => {
                     network::set_gateway_host(write, record, Some(host.id)).await?;

@@ -17,7 +17,7 @@ use trestle_core::types::{Family, Mac, NetworkId, ProjectId};
 use trestle_core::world::{Gateways, NetworkType};
 
 use crate::app::check::{self, LARGEST_COUNT};
-use crate::app::{App, Caller, host, project};
+use crate::app::{App, Caller, host, project, vpn};
 use crate::error::AppError;
 use crate::store::change::Change;
 use crate::store::fixed_ip::{self, UsedAddresses};
@@ -66,6 +66,7 @@ impl App {
         let mut write = self.write().await?;
         let record = find(write.connection(), caller, network).await?;
         let (id, name) = (record.network.id, &record.network.name);
+        vpn::refuse_network(write.connection(), &record, "deleted").await?;
         let uses = network::uses(write.connection(), id).await?;
         if !uses.is_empty() {
             return Err(still_has(&format!("network `{name}` still has"), &uses, &record));

@@ -5,7 +5,7 @@ use trestle_core::types::Name;
 use trestle_core::world::NetworkType;
 
 use crate::app::network::{change, find, still_has};
-use crate::app::{App, Caller, project};
+use crate::app::{App, Caller, project, vpn};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::network::{self, NetworkRecord};
@@ -47,6 +47,7 @@ impl App {
         refuse_other_types(&record)?;
         let (id, name) = (record.network.id, &record.network.name);
         let Some(owner) = &record.project_name else { return self.shown_again(id).await };
+        vpn::refuse_network(write.connection(), &record, "taken from it").await?;
         let uses = network::uses(write.connection(), id).await?;
         if !uses.is_empty() {
             let sentence = format!("network `{name}` of project `{owner}` still has");

@@ -11,7 +11,7 @@ use crate::app::{App, OpenError, security_group};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::project::ProjectRecord;
-use crate::store::security_group::GroupRecord;
+use crate::store::security_group::{self as store, GroupRecord};
 
 /// Its name.
 pub(in crate::app) const DEFAULT: &str = "default";
@@ -52,6 +52,46 @@ pub(in crate::app) fn read_default_rules(option: &[String]) -> Result<Vec<RuleWi
         Err(source) => Err(OpenError::DefaultRule { rule: text, source: Box::new(source) }),
     };
     always.chain(option.iter().cloned()).map(read).collect()
+}
+
+/// The name of the group that a VPN's interface is in besides.
+const VPN: &str = "vpn";
+
+/// What it allows: clients come from anywhere (reference CP-21).
+const CLIENTS: &str = "ingress udp 1194 from 0.0.0.0/0";
+
+impl App {
+    /// Makes the group that lets clients in to a VPN, as far as it is not there.
+    pub(in crate::app) async fn ensure_vpn_group(
+        &self,
+        write: &mut Write,
+        owner: &ProjectRecord,
+    ) -> Result<GroupRecord, AppError> {
+        let found = store::find(write.connection(), VPN, Some(owner.id)).await?.pop();
+        let group = match found {
+            Some(group) => group,
+            None => {
+                self.refuse_security_groups_over_quota(write, owner).await?;
+                let record = GroupRecord {
+                    id: SecurityGroupId(Uuid::now_v7()),
+                    number: 0,
+                    project: owner.id,
+                    project_name: owner.name.clone(),
+                    name: VPN.parse().map_err(|_| AppError::defect("a constant name is none"))?,
+                    description: "clients of the project's VPN".to_owned(),
+                    created_at: write.at(),
+                };
+                security_group::put(write, record).await?
+            }
+        };
+        let new: NewSecurityGroupRule =
+            CLIENTS.parse().map_err(|_| AppError::defect("a constant rule is none"))?;
+        if rule::put(write, &group, &RuleWish::read(&new, Timestamp::MIN)?).await?.is_ok() {
+            let message = format!("rule `{CLIENTS}` was added to security group `{VPN}`");
+            write.log(security_group::change("security_group.rule_added", message, &group));
+        }
+        Ok(group)
+    }
 }
 
 fn read_default_rule(text: &str) -> Result<RuleWish, AppError> {

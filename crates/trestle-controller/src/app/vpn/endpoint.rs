@@ -1,0 +1,124 @@
+//! Where clients of a VPN send to.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use trestle_core::types::{InstanceId, VpnEndpoint};
+
+use crate::app::floating_ip::endpoint::{ForVpn, lead_to_vpn, release_of_vpn, take_from_vpn};
+use crate::app::{App, Caller, check};
+use crate::error::AppError;
+use crate::store::Write;
+use crate::store::project::ProjectRecord;
+use crate::store::vpn::{self, Endpoint, EndpointOf, VpnRecord};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndpointWish {
+    pub(super) ip: Option<IpAddr>,
+    pub(super) port: Option<NonZeroU16>,
+}
+
+impl App {
+    /// The address and port for a project's VPN. An address of a pool becomes the project's floating IP.
+    pub(super) async fn choose_endpoint(
+        &self,
+        write: &mut Write,
+        (caller, owner): (&Caller, &ProjectRecord),
+        wish: EndpointWish,
+    ) -> Result<Endpoint, AppError> {
+        let wanted = wish.ip.or(self.config().vpn_ip);
+        let floating = self.floating_ip_for_vpn(write, owner, wanted).await?;
+        let (ip, of) = match (floating, wanted) {
+            (Some(ForVpn { address, is_new: true }), _) => (address, EndpointOf::Vpn),
+            (Some(ForVpn { address, is_new: false }), _) => (address, EndpointOf::Project),
+            (None, Some(ip)) => (ip, EndpointOf::Operator),
+            (None, None) => return Err(AppError::defect("a VPN has no address")),
+        };
+        if of == EndpointOf::Operator {
+            self.refuse_operators(caller, ip, wish.port)?;
+        }
+        let port = self.choose_port(write, ip, wish.port).await?;
+        Ok(Endpoint { at: VpnEndpoint { ip, port }, of })
+    }
+
+    /// Fails if a member would take an address or a port of a host's own that was not meant for VPNs:
+    /// what is sent there would not reach the host any more.
+    fn refuse_operators(
+        &self,
+        caller: &Caller,
+        ip: IpAddr,
+        port: Option<NonZeroU16>,
+    ) -> Result<(), AppError> {
+        if *caller == Caller::Admin {
+            return Ok(());
+        }
+        if self.config().vpn_ip != Some(ip) {
+            let message = format!("{ip} is in no pool: such an address is for administrators to give");
+            return Err(AppError::forbidden(message)
+                .hint("leave `ip` out, or name a floating IP that the project may have"));
+        }
+        let first = self.config().vpn_start;
+        match port.filter(|port| *port < first) {
+            None => Ok(()),
+            Some(port) => {
+                let message = format!("port {port} of {ip} is not for VPNs: use {first} to 65535");
+                Err(check::invalid("port", "bad_port", message))
+            }
+        }
+    }
+
+    async fn choose_port(
+        &self,
+        write: &mut Write,
+        ip: IpAddr,
+        wanted: Option<NonZeroU16>,
+    ) -> Result<u16, AppError> {
+        let taken = vpn::taken_ports(write.connection(), ip).await?;
+        if let Some(port) = wanted {
+            return match taken.contains(&port.get()) {
+                false => Ok(port.get()),
+                true => {
+                    let message = format!("port udp/{port} of {ip} leads elsewhere already");
+                    Err(AppError::conflict("port_taken", message)
+                        .hint("leave `port` out to have one that is free"))
+                }
+            };
+        }
+        let first = self.config().vpn_start.get();
+        let free = (first..=u16::MAX).find(|port| !taken.contains(port));
+        free.ok_or_else(|| {
+            let message = format!("no port of {ip} from udp/{first} on is free");
+            AppError::conflict("port_taken", message).hint("name another address with `ip`")
+        })
+    }
+}
+
+/// Has what clients send there come to the VPN, whose instance and address these are.
+pub(super) async fn lead(
+    write: &mut Write,
+    endpoint: &Endpoint,
+    to: (InstanceId, IpAddr),
+) -> Result<(), AppError> {
+    if endpoint.of == EndpointOf::Operator {
+        return Ok(());
+    }
+    lead_to_vpn(write, (endpoint.at.ip, endpoint.at.port), to).await
+}
+
+/// Has what clients send where they did until now come to it no more. A floating IP that came with the
+/// VPN is given back, unless it is kept for another port.
+pub(super) async fn leave(
+    write: &mut Write,
+    record: &VpnRecord,
+    kept: Option<IpAddr>,
+) -> Result<(), AppError> {
+    let VpnEndpoint { ip, port } = record.endpoint;
+    if record.endpoint_of != EndpointOf::Operator {
+        take_from_vpn(write, (ip, port)).await?;
+    }
+    if record.endpoint_of == EndpointOf::Vpn && kept != Some(ip) {
+        release_of_vpn(write, ip).await?;
+    }
+    Ok(())
+}
