@@ -20,7 +20,6 @@ use uuid::Uuid;
 pub use event_stream::EventStream;
 
 use crate::agent::{Report, SpecQuery};
-use crate::vpn::VpnIdentity;
 use crate::{
     ApiError, AssociateRequest, AttachRequest, Attached, ErrorBody, Event, EventFilter, ExplainQuery,
     Explanation, FixedIp, FixedIpFilter, GatewayRequest, HistoryFilter, Holding, Host, HostFilter, HostPatch,
@@ -227,11 +226,6 @@ impl Client {
             return Ok(None);
         }
         self.decode(response).await.map(Some)
-    }
-
-    /// The keys of a VPN that runs on a host; for that host's agent alone.
-    pub async fn vpn_identity(&self, host: &str, vpn: &str) -> Result<VpnIdentity, ClientError> {
-        self.send(self.get(&["v1", "hosts", host, "vpns", vpn, "identity"])).await
     }
 
     /// Says what a host's agent saw.

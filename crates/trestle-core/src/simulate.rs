@@ -121,7 +121,7 @@ pub fn simulate(state: &mut HostState, step: &Step) {
         Step::StartMetadataProxy { service, .. } => {
             state.put_ours(step.key(), Object::MetadataProxy(service.clone()));
         }
-        Step::CreateVpnNetns { .. } => state.put_ours(step.key(), Object::VpnNetns { mounted: true }),
+        Step::CreateVpnNetns { .. } => state.put_ours(step.key(), Object::VpnNetns { exists: true }),
         Step::DeleteVpnNetns { vpn } => {
             let is_its = |key: &Key| match key {
                 Key::VpnNetns(of) | Key::Vpn(of) | Key::VpnUser(of, _) => of == vpn,

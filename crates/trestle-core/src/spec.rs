@@ -177,7 +177,7 @@ pub enum Object {
     /// The namespace.
     VpnNetns {
         /// Whether it is there; in a state it may be that its folder alone is.
-        mounted: bool,
+        exists: bool,
     },
     /// A VPN's server that runs.
     Vpn(VpnServer),

@@ -393,6 +393,8 @@ fn inflict(state: &mut HostState, damage: &Damage) {
                         trestle_core::simulate::simulate(state, &step);
                     }
                 }
+                // The users and the server of a VPN are in its folder.
+                key @ Key::VpnNetns(_) => state.put_ours(key.clone(), Object::VpnNetns { exists: false }),
                 // Who takes the device out of the bridge, not who forgets that it is in.
                 Key::Uplink(_) => {}
                 key => {

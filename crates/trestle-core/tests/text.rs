@@ -1120,7 +1120,6 @@ fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
     end what goes astray of 192.0.2.11 udp 1000
     ");
     insta::assert_snapshot!(going, @"
-    let alice-0f3a in by VPN acme-vpn no more
     stop VPN acme-vpn
     delete device tr-000000001001
     let br101 learn where fa:16:3e:00:01:01 is
@@ -1213,7 +1212,7 @@ fn the_server_of_a_vpn_is_told_this() {
     management management unix
     management-client-user root
     writepid pid
-    verb 3
+    verb 2
 
     vpn-user/acme-vpn/alice-0f3a
     ifconfig-push 10.0.1.77 255.255.255.0

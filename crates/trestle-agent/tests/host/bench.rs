@@ -120,8 +120,11 @@ impl Drop for Bench {
             if let Ok(pid) = pid.trim().parse() {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
             }
-            // A VPN's folder cannot be deleted before.
-            let _ = nix::mount::umount2(&folder.path().join("netns"), nix::mount::MntFlags::MNT_DETACH);
+            // What keeps a VPN's namespace: `/proc/<pid>/ns/net`.
+            let netns = std::fs::read_link(folder.path().join("netns")).unwrap_or_default();
+            if let Some(Ok(pid)) = netns.iter().nth(2).map(|pid| pid.to_string_lossy().parse()) {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+            }
         }
     }
 }

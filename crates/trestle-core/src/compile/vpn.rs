@@ -37,7 +37,7 @@ pub(super) fn compile(world: &World, host: &Host, project: ProjectId) -> Option<
         put_endpoint(vpn, &mut objects);
     }
     if interface.places().any(|place| place.host == host.id) {
-        objects.insert(Key::VpnNetns(vpn.name.clone()), Object::VpnNetns { mounted: true });
+        objects.insert(Key::VpnNetns(vpn.name.clone()), Object::VpnNetns { exists: true });
         put_server(host, network, (vpn, interface), &mut objects);
     }
     Some(objects)

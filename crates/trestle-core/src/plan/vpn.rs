@@ -50,7 +50,10 @@ impl Planner<'_> {
         own.or_else(|| self.bridge_obstacle(bridge?))
     }
 
+    /// Who is let in no more is told so and does not come back. With the whole VPN users are not: it may be on
+    /// another host by now.
     pub(super) fn plan_vpn_user(&mut self, key: &Key, vpn: &Name, user: &Name) {
+        let stays = self.wanted(&Key::VpnNetns(vpn.clone())).is_some();
         let have = self.state.get(key).map(|have| &have.object);
         let (vpn, user) = (vpn.clone(), user.clone());
         match (self.wanted(key).cloned(), have) {
@@ -58,7 +61,7 @@ impl Planner<'_> {
                 let Object::VpnUser(text) = wanted else { return };
                 self.step(Step::PutVpnUser { vpn, user, text });
             }
-            (None, Some(_)) => self.step(Step::DeleteVpnUser { vpn, user }),
+            (None, Some(_)) if stays => self.step(Step::DeleteVpnUser { vpn, user }),
             _ => {}
         }
     }

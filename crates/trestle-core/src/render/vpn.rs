@@ -132,7 +132,7 @@ impl VpnPlace<'_> {
              management management unix\n\
              management-client-user root\n\
              writepid pid\n\
-             verb 3\n",
+             verb 2\n",
             netmask = subnet.netmask(),
             mtu = self.mtu(VpnKind::OpenVpn),
             domain = network.domain,

@@ -27,18 +27,22 @@ const NEEDED: [(&str, &str); 13] = [
 ];
 
 /// Programs to look around with, and what some tests need.
-const WELCOME: [&str; 11] = [
+const WELCOME: [&str; 15] = [
     "arping",
     "bridge",
     "conntrack",
     "dhcp_release6",
+    "openvpn",
     "perl",
     "pgrep",
     "pkill",
     "ps",
     "script",
+    "sleep",
     "ss",
     "tcpdump",
+    "wg",
+    "wireguard-go",
 ];
 
 /// What programs read at run time.
@@ -47,7 +51,8 @@ const FILES: [&str; 5] =
 const FOLDERS: [&str; 3] = ["/etc/iproute2", "/usr/share/iproute2", "/lib/terminfo"];
 
 /// Where a kernel's modules for networks are, and what those need.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 14] = [
+    "arch/x86/crypto",
     "crypto",
     "drivers/net",
     "drivers/virtio",

@@ -294,7 +294,7 @@ fn spec(update: &SpecUpdate) -> String {
 fn object_text(object: &Object) -> String {
     match object {
         Object::Sysctl(value) => value.clone(),
-        Object::Ruleset(value) | Object::Chain(value) => value.clone(),
+        Object::Ruleset(value) | Object::Chain(value) | Object::VpnUser(value) => value.clone(),
         Object::Element | Object::Set | Object::BridgeFilter | Object::Address | Object::Device => {
             String::new()
         }
@@ -311,6 +311,8 @@ fn object_text(object: &Object) -> String {
         | Object::DhcpHost6 { .. }
         | Object::Lease6 { .. }
         | Object::Metadata { .. }
+        | Object::VpnNetns { .. }
+        | Object::Vpn(_)
         | Object::Dnsmasq(_)) => without_kind(object),
     }
 }

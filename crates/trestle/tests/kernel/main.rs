@@ -24,3 +24,4 @@ mod side_by_side;
 mod single_host;
 mod vlan;
 mod vm;
+mod vpn;

@@ -274,8 +274,7 @@ impl LinuxHost {
             }
             Step::CreateVlan { link, vlan } => vlan::create(netlink, link, vlan).await,
             Step::CreatePort { link, port } => {
-                let expanded = |path: &str| files.expand(path);
-                link::create_port(netlink, link, port, expanded).await
+                link::create_port(netlink, link, port, |named| vpn::netns_path(files, named)).await
             }
             Step::CreateVpnNetns { .. }
             | Step::DeleteVpnNetns { .. }

@@ -1,4 +1,4 @@
-//! The folder of a VPN: `<state folder>/vpns/<VPN>` with the namespace's mount `netns`, a file per user under
+//! The folder of a VPN: `<state folder>/vpns/<VPN>` with `netns`, a link to the namespace, a file per user under
 //! `clients`, the keys (0600), `server.conf`, `pid`, `log`, and `started`, which says what was started.
 //!
 //! Debian's openvpn serves as nobody and looks for `clients/<user>` when the user comes, so folders are 0755.

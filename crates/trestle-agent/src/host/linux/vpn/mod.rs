@@ -18,7 +18,7 @@ use trestle_core::spec::{HostSpec, Key, Object, VpnServer};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Name, VpnKind};
 
-use super::files::file_names;
+use super::files::{Files, file_names};
 use super::{LinuxHost, link};
 use crate::error_chain;
 use crate::host::error::{ApplyError, ObserveError, VpnError};
@@ -58,11 +58,11 @@ impl LinuxHost {
             Step::CreateVpnNetns { vpn } => {
                 let folder = Folder::of(&self.files, vpn);
                 folder.create()?;
-                netns::create(&folder.netns()).map_err(failed(vpn))
+                netns::create(&folder).map_err(failed(vpn))
             }
             Step::DeleteVpnNetns { vpn } => {
                 let folder = Folder::of(&self.files, vpn);
-                netns::delete(&folder.netns()).map_err(failed(vpn))?;
+                netns::delete(&folder).map_err(failed(vpn))?;
                 folder.delete()
             }
             Step::PutVpnUser { vpn, user, text } => self.put_vpn_user(vpn, user, text).await,
@@ -77,9 +77,9 @@ impl LinuxHost {
         let folder = Folder::of(&self.files, vpn);
         folder.put_user(user, text)?;
         let Some(server) = running(&folder)? else { return Ok(()) };
-        let (text, netns) = (text.to_owned(), folder.netns());
+        let text = text.to_owned();
         let let_in = move || {
-            netns::inside(&netns, || {
+            netns::inside(&folder, || {
                 netns::tell("ip", &["-batch", "-"], &routes([&text], &server.tunnel))?;
                 match server.kind {
                     VpnKind::OpenVpn => Ok(()),
@@ -97,9 +97,9 @@ impl LinuxHost {
             if server.kind == VpnKind::OpenVpn {
                 openvpn::cut(&folder, user).await.map_err(failed(vpn))?;
             }
-            let netns = folder.netns();
+            let inner = folder.clone();
             let cut = move || {
-                netns::inside(&netns, || {
+                netns::inside(&inner, || {
                     if let Some(address) = address(&text) {
                         let route = format!("route flush {address}/32 dev {}\n", server.tunnel);
                         netns::tell("ip", &["-batch", "-"], &route)?;
@@ -123,11 +123,11 @@ impl LinuxHost {
         folder.put_config(&self.files.expand(&server.config))?;
         let users = users(&folder)?;
         let (wanted, inner) = (server.clone(), folder.clone());
-        let start = move || netns::inside(&inner.netns(), || start_inside(&inner, &wanted, &users));
+        let start = move || netns::inside(&inner, || start_inside(&inner, &wanted, &users));
         if let Some(process) = blocking(start).await.map_err(failed(vpn))? {
             openvpn::ready(&folder, process).await.map_err(failed(vpn))?;
         }
-        let Some(netns) = netns::number(&folder.netns()) else { return Ok(()) };
+        let Some(netns) = netns::number(&folder) else { return Ok(()) };
         let server = VpnServer { link_index: Some(device.index), ..server.clone() };
         folder.put_started(&Started { server, netns })?;
         self.watch_vpn(vpn, &folder)?;
@@ -142,10 +142,10 @@ impl LinuxHost {
         self.watch.remove_process(&Key::Vpn(vpn.clone()));
         openvpn::stop(&folder).await?;
         if let Some(Started { server, .. }) = folder.started()?
-            && netns::is_mounted(&folder.netns())
+            && netns::path(&folder).is_some()
         {
-            let netns = folder.netns();
-            let delete = move || netns::inside(&netns, || netns::delete_device(&server.tunnel));
+            let inner = folder.clone();
+            let delete = move || netns::inside(&inner, || netns::delete_device(&server.tunnel));
             blocking(delete).await.map_err(failed(vpn))?;
         }
         folder.forget_started()
@@ -208,7 +208,7 @@ impl LinuxHost {
         let object = match key {
             Key::VpnUser(_, user) => folder.user(user)?.map(Object::VpnUser),
             Key::VpnNetns(_) if folder.exists() => {
-                Some(Object::VpnNetns { mounted: netns::is_mounted(&folder.netns()) })
+                Some(Object::VpnNetns { exists: netns::path(&folder).is_some() })
             }
             Key::Vpn(_) => {
                 self.watch_vpn(vpn, &folder)?;
@@ -293,10 +293,10 @@ fn running(folder: &Folder) -> Result<Option<VpnServer>, ObserveError> {
         VpnKind::OpenVpn => openvpn::running(folder)?.is_some(),
         VpnKind::WireGuard => {
             let has_device = || Ok(netns::has_device(&server.tunnel));
-            netns::is_mounted(&folder.netns()) && netns::inside(&folder.netns(), has_device).unwrap_or(false)
+            netns::path(folder).is_some() && netns::inside(folder, has_device).unwrap_or(false)
         }
     };
-    let is_there = netns::number(&folder.netns()) == Some(netns);
+    let is_there = netns::number(folder) == Some(netns);
     let link_index = server.link_index.filter(|_| is_there);
     Ok(is_running.then_some(VpnServer { link_index, ..server }))
 }
@@ -321,4 +321,17 @@ fn routes<'a>(users: impl IntoIterator<Item = &'a String>, tunnel: &LinkName) ->
 fn address(text: &str) -> Option<IpAddr> {
     let words = text.split_whitespace().map(|word| word.trim_end_matches("/32"));
     words.filter_map(|word| word.parse().ok()).next()
+}
+
+/// The path of the namespace that a spec names: a VPN's own, or one that stands there as it is. Of a VPN that
+/// has none it leads nowhere.
+pub(super) fn netns_path(files: &Files, named: &str) -> String {
+    let own = named.strip_prefix("%S/vpns/").and_then(|rest| rest.strip_suffix("/netns")?.parse().ok());
+    match own {
+        Some(vpn) => {
+            let folder = Folder::of(files, &vpn);
+            netns::path(&folder).unwrap_or_else(|| folder.path().join("no-netns")).display().to_string()
+        }
+        None => named.to_owned(),
+    }
 }

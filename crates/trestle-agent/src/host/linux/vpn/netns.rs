@@ -1,66 +1,95 @@
-//! The network namespace of a VPN: a mount in its folder, so that it is there without a process in it.
+//! The network namespace of a VPN: a process that only sleeps keeps it, so that it is there whether or not its
+//! server is. A mount would be seen by those alone who share the agent's mounts, which another agent after it
+//! need not.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::statfs::{NSFS_MAGIC, statfs};
-
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use trestle_core::spec::VpnServer;
 use trestle_core::types::LinkName;
 
-use super::super::sysctl;
+use super::super::{process, sysctl};
+use super::folder::Folder;
 use crate::host::error::VpnError;
 
-/// Whether the namespace is there: after the machine was started the file alone is.
-pub(super) fn is_mounted(path: &Path) -> bool {
-    statfs(path).is_ok_and(|stat| stat.filesystem_type() == NSFS_MAGIC)
+/// What keeps the namespace, and which folder's it is, in its environment.
+const KEEPER: &str = "sleep";
+const FOLDER: &str = "TRESTLE_VPN";
+
+/// The path of the namespace, if it is there.
+pub(super) fn path(folder: &Folder) -> Option<PathBuf> {
+    let link = fs::read_link(folder.netns()).ok()?;
+    let pid = link.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()?;
+    // Its number may be anybody's by now.
+    is_keeper(folder, pid).then_some(link)
+}
+
+fn is_keeper(folder: &Folder, pid: i32) -> bool {
+    let ours = process::variable(pid, FOLDER).ok().flatten();
+    ours.is_some_and(|ours| ours == folder.path().to_string_lossy())
+        && process::arguments(pid).is_ok_and(|all| all.first().is_some_and(|program| program == KEEPER))
 }
 
 /// Which namespace it is: another one has another number.
-pub(super) fn number(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().filter(|_| is_mounted(path)).map(|metadata| metadata.ino())
+pub(super) fn number(folder: &Folder) -> Option<u64> {
+    fs::metadata(path(folder)?).ok().map(|metadata| metadata.ino())
 }
 
 /// Makes the namespace, if it is not there.
-pub(super) fn create(path: &Path) -> Result<(), VpnError> {
-    if is_mounted(path) {
+pub(super) fn create(folder: &Folder) -> Result<(), VpnError> {
+    if path(folder).is_some() {
         return Ok(());
     }
-    let made = in_thread(|| {
-        File::options().create(true).truncate(false).write(true).open(path)?;
+    let failed = |source| VpnError::Netns { operation: "make", source };
+    let keeper = || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        let own = Path::new("/proc/thread-self/ns/net");
-        Ok(mount(Some(own), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
-    });
-    made.map_err(|source| VpnError::Netns { operation: "make", source })
+        let mut command = Command::new(KEEPER);
+        command.arg("infinity").env_clear().env(FOLDER, folder.path()).current_dir("/");
+        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        process::spawn_apart(&mut command)
+    };
+    let link = |pid| {
+        let draft = folder.path().join(".netns");
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(format!("/proc/{pid}/ns/net"), &draft)?;
+        fs::rename(&draft, folder.netns())
+    };
+    // One that an agent started and had no time to note.
+    delete(folder)?;
+    in_thread(keeper).and_then(link).map_err(failed)
 }
 
 /// Lets the namespace go, if it is there. It ends with the last process in it.
-pub(super) fn delete(path: &Path) -> Result<(), VpnError> {
-    if !is_mounted(path) {
-        return Ok(());
+pub(super) fn delete(folder: &Folder) -> Result<(), VpnError> {
+    let failed = |source| VpnError::Netns { operation: "delete", source };
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        let Ok(pid) = entry.map_err(failed)?.file_name().to_string_lossy().parse::<i32>() else { continue };
+        if is_keeper(folder, pid) {
+            process::signal_pid(Pid::from_raw(pid), Signal::SIGKILL).map_err(failed)?;
+        }
     }
-    let gone = umount2(path, MntFlags::MNT_DETACH);
-    gone.map_err(|errno| VpnError::Netns { operation: "delete", source: errno.into() })
+    Ok(())
 }
 
 /// Does something in the namespace: programs that are started there stay there. Blocks.
 pub(super) fn inside<T: Send>(
-    path: &Path,
+    folder: &Folder,
     work: impl FnOnce() -> Result<T, VpnError> + Send,
 ) -> Result<T, VpnError> {
-    let entered = || {
-        let namespace = File::open(path)?;
-        Ok(setns(namespace, CloneFlags::CLONE_NEWNET)?)
-    };
-    let done = in_thread(|| Ok(entered().map(|()| work())));
     let failed = |source| VpnError::Netns { operation: "enter", source };
-    done.and_then(|done| done).map_err(failed)?
+    let path = path(folder).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+    let entered = || Ok(setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?);
+    in_thread(|| Ok(entered().map(|()| work()))).and_then(|done| done).map_err(failed)?
 }
 
 /// A thread that was in another namespace is not used for anything else.

@@ -74,7 +74,7 @@ pub(super) fn connections(
     users: &BTreeMap<Name, String>,
     since: &mut BTreeMap<Name, Timestamp>,
 ) -> Result<BTreeMap<Name, VpnConnection>, VpnError> {
-    let dump = inside(&folder.netns(), || run(WG, &["show", tunnel.as_str(), "dump"]))?;
+    let dump = inside(folder, || run(WG, &["show", tunnel.as_str(), "dump"]))?;
     let connections = connected(&dump, users, since, Timestamp::now());
     *since = connections.iter().map(|(user, connection)| (user.clone(), connection.since)).collect();
     Ok(connections)
