@@ -537,7 +537,7 @@ fn compile_scopes(
 mod tests {
     use std::net::IpAddr;
 
-    use trestle_api::{NewAddressGroup, NewProject};
+    use trestle_api::{NewAddressGroup, NewHost, NewNetwork, NewProject, NewVpn, NewVpnUser};
     use trestle_core::types::{InstanceId, InterfaceId, Mtu, NetworkId, ProjectId};
     use trestle_core::world::{
         Attachment, Gateways, Ipv6Mode, NetworkType, Plug, Remote, RoutingSourceIp, Subnet, Target,
@@ -716,5 +716,58 @@ mod tests {
         feed.catch_up().await.unwrap();
         assert!(feed.lock().world.security_group(group.id).is_none());
         assert!(feed.lock().world.address_group(dns.id).is_none());
+    }
+    #[tokio::test]
+    async fn vpns_are_followed_as_they_are_loaded() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let config = ControllerConfig::in_state_dir(folder.path());
+        let app = App::open(&config).await.unwrap();
+        let store = Store::open(&sqlite_url(&config.default_database_path())).await.unwrap();
+        let feed = Feed::load(Arc::new(store), Options::default()).await.unwrap();
+        let admin = Caller::Admin;
+        let project = app.create_project(&admin, NewProject { name: "p".to_owned() }).await.unwrap().id;
+        let network = NewNetwork {
+            name: "n".to_owned(),
+            network_type: Some("flat_dhcp".to_owned()),
+            cidr: Some("10.0.0.0/24".to_owned()),
+            bridge: Some("br1".to_owned()),
+            project: Some("p".to_owned()),
+            ..NewNetwork::default()
+        };
+        app.create_networks(&admin, network).await.unwrap();
+        app.create_host(&admin, NewHost { name: "h".to_owned(), ..NewHost::default() }).await.unwrap();
+        let new = NewVpn {
+            project: Some("p".to_owned()),
+            kind: Some("wireguard".to_owned()),
+            ip: Some("192.0.2.1".to_owned()),
+            host: Some("h".to_owned()),
+            ..NewVpn::default()
+        };
+        app.create_vpn(&admin, new).await.unwrap();
+        let users = ["alice", "bob"].map(|name| NewVpnUser { name: name.to_owned(), days: None });
+        for user in users {
+            app.add_vpn_user(&admin, "p", user).await.unwrap();
+        }
+        app.revoke_vpn_user(&admin, "p", "bob").await.unwrap();
+        feed.catch_up().await.unwrap();
+        let world = feed.lock().world.clone();
+        let vpn = world.vpn(project).cloned().unwrap();
+        let interface = world.interface(vpn.interface).unwrap();
+        assert_eq!(vpn.users.len(), 1);
+        let (credential, alice) = vpn.users.iter().next().unwrap();
+        assert!(credential.as_str().starts_with("alice-") && alice.public_key.is_some());
+        let addresses: BTreeSet<IpAddr> = [vpn.address, alice.address].into();
+        assert_eq!(interface.addresses.iter().copied().collect::<BTreeSet<_>>(), addresses);
+        assert_eq!(
+            vpn.endpoint.map(|endpoint| (endpoint.ip.to_string(), endpoint.port)),
+            Some(("192.0.2.1".to_owned(), 1000))
+        );
+        let again = Feed::load(Arc::clone(&feed.store), Options::default()).await.unwrap();
+        assert_eq!(again.lock().world, world);
+        app.delete_vpn(&admin, "p").await.unwrap();
+        feed.catch_up().await.unwrap();
+        let world = feed.lock().world.clone();
+        assert!(world.vpn(project).is_none());
+        assert!(world.interface(vpn.interface).is_none());
     }
 }

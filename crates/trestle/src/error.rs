@@ -74,6 +74,14 @@ pub(crate) enum CommandError {
         /// Why.
         source: std::io::Error,
     },
+    /// A user was let in, and the file for that is not written.
+    #[error("cannot write {path}, and nobody can show again what was to be in it", path = .path.display())]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// There is no VPN that could be meant.
     #[error("there is no VPN")]
     NoVpn,
@@ -131,6 +139,7 @@ impl CommandError {
             Self::NothingToInject(_) => "its addresses reach it by DHCP, with nothing to be written",
             Self::WhichInterface { .. } => "give the id that `trestle instance show` prints",
             Self::Write { .. } => "nothing was asked for yet; name a file that does not exist",
+            Self::Lost { .. } => "`trestle vpn user renew` makes another; the one that is lost is void then",
             Self::NoVpn => "`trestle vpn create` makes one",
             Self::SeveralVpns => "give --project; `trestle vpn list` shows them",
             Self::Rule(_) => "`trestle security-group rule add --help` shows examples",

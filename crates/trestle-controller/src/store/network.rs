@@ -220,13 +220,15 @@ pub(crate) async fn is_in_use(connection: &mut AnyConnection, id: NetworkId) -> 
     Ok(row.is_some())
 }
 
-/// Whether an interface of it is or is about to be plugged in on another host than this one.
+/// Whether an interface of it is or is about to be plugged in on another host than this one, its VPN's
+/// aside: that goes where the gateway goes.
 pub(crate) async fn is_on_others(
     connection: &mut AnyConnection,
     id: NetworkId,
     host: HostId,
 ) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM interfaces WHERE network = $1 AND (host <> $2 OR next_host <> $2) LIMIT 1";
+    let sql = "SELECT 1 FROM interfaces i WHERE i.network = $1 AND (i.host <> $2 OR i.next_host <> $2)
+               AND NOT EXISTS (SELECT 1 FROM vpns x WHERE x.interface = i.id) LIMIT 1";
     let row = sqlx::query(sql)
         .bind(id.to_string())
         .bind(host.to_string())

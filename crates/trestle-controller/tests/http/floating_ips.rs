@@ -225,7 +225,7 @@ async fn what_cannot_be_reserved_is_refused() {
     {
       "error": {
         "code": "address_taken",
-        "hint": "leave the address out to have one that is free",
+        "hint": "leave `address` out to have one that is free",
         "message": "another project has floating IP 203.0.113.1"
       }
     }

@@ -27,4 +27,6 @@ mod reserving;
 mod security_groups;
 mod service;
 mod settings;
+mod vpn_keys;
+mod vpn_places;
 mod vpns;

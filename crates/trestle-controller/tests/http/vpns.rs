@@ -297,3 +297,190 @@ async fn what_belongs_to_a_vpn_is_changed_by_its_own_commands_alone() {
     let changed = server.done_as(Method::PATCH, &format!("{instance}/interfaces/cellar"), groups).await;
     assert_eq!(changed["interfaces"][0]["security_groups"], serde_json::json!(["default"]));
 }
+
+/// Code and message of a refusal on one line, and every problem.
+fn brief(answer: &str) -> String {
+    let (status, body) = answer.split_once('\n').unwrap();
+    let body: Value = serde_json::from_str(body).unwrap();
+    let error = &body["error"];
+    format!("{} {}: {}", &status[..3], error["code"].as_str().unwrap(), error["message"].as_str().unwrap())
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_vpn_is_refused_and_nothing_is_half_made() {
+    let (server, _agent) = furnished().await;
+    for body in [
+        r#"{"name": "flat", "type": "flat", "cidr": "10.2.0.0/24", "bridge": "br102", "project": "blue"}"#,
+        r#"{"name": "six", "type": "flat_dhcp", "cidr_v6": "fd00:1::/64", "bridge": "br103", "project": "blue"}"#,
+        r#"{"name": "free", "type": "vlan", "cidr": "10.4.0.0/24", "vlan": 200}"#,
+    ] {
+        server.done("/v1/networks", body).await;
+    }
+    server.done("/v1/floating-ips", r#"{"project": "red", "address": "203.0.113.6"}"#).await;
+    let long = "p".repeat(60);
+    server.done("/v1/projects", &format!(r#"{{"name": "{long}"}}"#)).await;
+    let owned = format!(
+        r#"{{"name": "long", "type": "flat_dhcp", "cidr": "10.5.0.0/24", "bridge": "br105", "project": "{long}"}}"#
+    );
+    server.done("/v1/networks", &owned).await;
+    let long = format!(r#"{{"project": "{long}"}}"#);
+    let mut told = Vec::new();
+    for body in [
+        r#"{}"#,
+        r#"{"project": "green"}"#,
+        r#"{"project": "blue", "kind": "ipsec", "ip": "here", "port": 0}"#,
+        r#"{"project": "blue", "network": "nowhere"}"#,
+        r#"{"project": "blue", "network": "public"}"#,
+        r#"{"project": "blue", "network": "free"}"#,
+        r#"{"project": "red", "network": "cellar"}"#,
+        r#"{"project": "blue", "network": "flat"}"#,
+        r#"{"project": "blue", "network": "six"}"#,
+        r#"{"project": "red"}"#,
+        r#"{"project": "blue", "host": "host9"}"#,
+        r#"{"project": "blue", "ip": "203.0.113.6"}"#,
+        &long,
+    ] {
+        told.push(brief(&server.refused("/v1/vpns", body).await));
+    }
+    assert_snapshot!(told.join("\n"), @"
+    400 invalid: project: a VPN needs a project
+    404 not_found: no project `green`
+    400 invalid: 3 things are wrong with the request
+    404 not_found: no network `nowhere`
+    409 not_own: network `public` is shared by all projects
+    409 not_own: network `free` belongs to no project yet
+    409 not_own: network `cellar` belongs to project `blue`
+    409 not_routed: network `flat` is of type `flat`: Trestle does not route for it
+    409 no_ipv4: network `six` has no IPv4 addresses
+    409 no_network: project `red` has no network that a VPN can lead into
+    404 not_found: no host `host9`
+    409 address_taken: another project has floating IP 203.0.113.6
+    409 name_too_long: the VPN of project `pppppppppppppppppppppppppppppppppppppppppppppppppppppppppppp` would have a name of 64 characters, which is longer than 63
+    ");
+    server.create_instance("blue", "blue-vpn").await;
+    let taken = brief(&server.refused("/v1/vpns", r#"{"project": "blue", "network": "cellar"}"#).await);
+    assert_snapshot!(taken, @"409 name_taken: project `blue` has an instance `blue-vpn`, which is what its VPN would be called");
+}
+
+#[tokio::test]
+async fn where_no_address_or_host_is_left_nothing_is_made() {
+    let (server, agent) = furnished().await;
+    let blue = r#"{"project": "blue"}"#;
+    drop(agent);
+    server.done_as(Method::PATCH, "/v1/hosts/host1", r#"{"public_interface": ""}"#).await;
+    assert_snapshot!(brief(&server.refused("/v1/vpns", blue).await), @"409 no_gateway_host: no host can run a VPN into network `cellar`: none that is connected has a public interface");
+    let named = r#"{"project": "blue", "host": "host1"}"#;
+    assert_snapshot!(brief(&server.refused("/v1/vpns", named).await), @"409 no_public_interface: host `host1` has no public interface, which floating IP 203.0.113.1 is to be on");
+    server.done_as(Method::PATCH, "/v1/hosts/host1", r#"{"public_interface": "eth0"}"#).await;
+    for _ in 0..6 {
+        server.done("/v1/floating-ips", r#"{"project": "red"}"#).await;
+    }
+    assert_snapshot!(brief(&server.refused("/v1/vpns", named).await), @"409 pool_full: no IPv4 address of pool `ext` is free");
+    server.done("/v1/pools", r#"{"name": "more", "ranges": ["198.51.100.0/30"]}"#).await;
+    assert_snapshot!(brief(&server.refused("/v1/vpns", named).await), @"400 invalid: ip: several pools have ipv4 addresses: say which address clients are to send to");
+    server.done("/v1/vpns", r#"{"project": "blue", "host": "host1", "ip": "198.51.100.2"}"#).await;
+    let small = r#"{"name": "small", "type": "flat_dhcp", "cidr": "10.3.0.0/30", "bridge": "br103", "project": "red"}"#;
+    server.done("/v1/networks", small).await;
+    server
+        .done("/v1/vpns", r#"{"project": "red", "network": "small", "host": "host1", "ip": "203.0.113.1"}"#)
+        .await;
+    let user = brief(&server.refused("/v1/vpns/red/users", r#"{"name": "alice"}"#).await);
+    assert_snapshot!(user, @"409 network_full: network `small` is full: all of its 1 IPv4 addresses are taken");
+}
+
+#[tokio::test]
+async fn users_that_cannot_be_are_refused() {
+    let (server, _agent) = with_vpn().await;
+    server.done(USERS, r#"{"name": "alice"}"#).await;
+    let mut told = Vec::new();
+    for (path, body) in [
+        (USERS, r#"{"name": "alice"}"#),
+        (USERS, r#"{"name": "Al ice", "days": 0}"#),
+        (USERS, r#"{"name": "bob", "days": 3651}"#),
+        ("/v1/vpns/red/users", r#"{"name": "bob"}"#),
+        ("/v1/vpns/green/users", r#"{"name": "bob"}"#),
+        ("/v1/vpns/blue/users/bob/renew", "{}"),
+        ("/v1/vpns/blue/users/alice/renew", r#"{"days": 0}"#),
+    ] {
+        told.push(brief(&server.refused(path, body).await));
+    }
+    let nobody = server.refused_as(Method::DELETE, &format!("{USERS}/bob"), "").await;
+    told.push(brief(&nobody));
+    assert_snapshot!(told.join("\n"), @"
+    409 name_taken: the VPN of project `blue` has a user `alice` already
+    400 invalid: 2 things are wrong with the request
+    400 invalid: days: a user is let in for 1 to 3650 days, not for 3651
+    404 not_found: no VPN of project `red`
+    404 not_found: no project `green`
+    404 not_found: no user of the VPN of project `blue` called `bob`
+    400 invalid: days: a user is let in for 1 to 3650 days, not for 0
+    404 not_found: no user of the VPN of project `blue` called `bob`
+    ");
+}
+
+#[tokio::test]
+async fn members_have_their_own_project_s_vpn_alone() {
+    let (server, _agent) = furnished().await;
+    let (red, blue) = (server.member_token("red").await, server.member_token("blue").await);
+    let agent = server.agent_token("host1").await;
+    let mut told = Vec::new();
+    for (token, method, path, body) in [
+        (&blue, Method::POST, "/v1/vpns", r#"{"host": "host1"}"#),
+        (&blue, Method::POST, "/v1/vpns", r#"{"ip": "192.0.2.7"}"#),
+        (&red, Method::POST, "/v1/vpns", r#"{"project": "blue"}"#),
+        (&agent, Method::POST, "/v1/vpns", r#"{"project": "blue"}"#),
+        (&agent, Method::GET, BLUE, ""),
+        (&agent, Method::GET, "/v1/vpns", ""),
+    ] {
+        told.push(brief(&server.raw_as(token, method, path, body).await));
+    }
+    let made = server.raw_as(&blue, Method::POST, "/v1/vpns", "{}").await;
+    assert!(made.starts_with("201"), "{made}");
+    let user = server.raw_as(&blue, Method::POST, USERS, r#"{"name": "alice"}"#).await;
+    assert!(user.starts_with("201"), "{user}");
+    for (method, path, body) in [
+        (Method::GET, BLUE, ""),
+        (Method::PATCH, BLUE, r#"{"port": 1001}"#),
+        (Method::DELETE, BLUE, ""),
+        (Method::POST, "/v1/vpns/blue/renew-ca", ""),
+        (Method::GET, USERS, ""),
+        (Method::POST, USERS, r#"{"name": "eve"}"#),
+        (Method::DELETE, "/v1/vpns/blue/users/alice", ""),
+        (Method::POST, "/v1/vpns/blue/users/alice/renew", "{}"),
+        (Method::GET, "/v1/vpns?project=blue", ""),
+    ] {
+        told.push(brief(&server.raw_as(&red, method, path, body).await));
+    }
+    let identity = "/v1/hosts/host1/vpns/blue-vpn/identity";
+    for token in [&server.admin_token, &blue] {
+        told.push(brief(&server.raw_as(token, Method::GET, identity, "").await));
+    }
+    assert_snapshot!(told.join("\n"), @"
+    403 forbidden: choosing a VPN's host is for admins
+    403 forbidden: 192.0.2.7 is in no pool: such an address is for administrators to give
+    404 not_found: no project `blue`
+    403 forbidden: making a VPN is not for agents
+    403 forbidden: looking at a VPN is not for agents
+    403 forbidden: listing VPNs is not for agents
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    404 not_found: no project `blue`
+    403 forbidden: a VPN's keys are for the agent of the host that runs it
+    403 forbidden: a VPN's keys are for the agent of the host that runs it
+    ");
+    assert_eq!(server.raw_as(&red, Method::GET, "/v1/vpns", "").await, "200 OK\n{\n  \"items\": []\n}");
+    let own = server.raw_as(&blue, Method::GET, "/v1/vpns", "").await;
+    assert!(own.contains("\"project\": \"blue\""), "{own}");
+    server.done("/v1/hosts", r#"{"name": "host2"}"#).await;
+    let other = server.agent_token("host2").await;
+    assert!(server.raw_as(&agent, Method::GET, identity, "").await.starts_with("200"));
+    assert!(server.raw_as(&other, Method::GET, identity, "").await.starts_with("404"));
+    let there = server.raw_as(&other, Method::GET, "/v1/hosts/host2/vpns/blue-vpn/identity", "").await;
+    assert_eq!(brief(&there), "404 not_found: no VPN on this host `blue-vpn`");
+}

@@ -12,3 +12,4 @@ mod names;
 mod networks;
 mod requests;
 mod security_groups;
+mod vpns;

@@ -16,3 +16,4 @@ mod refusals;
 mod security;
 mod server;
 mod support;
+mod vpn;

@@ -104,6 +104,23 @@ fn every_option_is_printed_with_its_meaning() {
     # After how many seconds an address given back may be given out again, whatever its host says.
     fixed_ip_disassociate_timeout = 600
 
+    # The address that clients of VPNs send to that name none. If not set: a floating IP is reserved
+    # for each.
+    #vpn_ip = "203.0.113.1"
+
+    # Where to begin to look for a free UDP port of that address.
+    vpn_start = 1000
+
+    # Whether a project gets a VPN with the first instance that is plugged in on a network of its own.
+    vpn_autostart = false
+
+    # For how many days a VPN's user is let in, unless told otherwise.
+    vpn_user_days = 365
+
+    # The file of the key that the private keys of VPNs are kept encrypted with, made when it is first
+    # needed. All controllers of one database need the same. If not set: secret.key in state_dir.
+    #secret_key_file = "/var/lib/trestle/secret.key"
+
     # For how many days it is kept who had which address, after it was over; 0 for ever.
     address_history_days = 365
 
@@ -140,7 +157,7 @@ fn an_option_that_nobody_knows_is_named() {
     exit 1
     --- stderr
     error: [folder]/trestle.toml cannot be used
-      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `quota_security_groups`, `quota_security_group_rules`, `security_group_default_rules`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `metadata_host`, `metadata_port`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `address_history_days`
+      caused by: line 2: unknown field `flat_bridge`, expected one of `state_dir`, `database`, `listen`, `tls_cert`, `tls_key`, `insecure`, `network_type`, `multi_host`, `share_address`, `vlan_start`, `network_size`, `quota_networks`, `quota_fixed_ips`, `quota_floating_ips`, `quota_security_groups`, `quota_security_group_rules`, `security_group_default_rules`, `flat_network_bridge`, `dhcp_domain`, `dhcp_lease_time`, `dmz_cidr`, `force_snat_range`, `metadata_host`, `metadata_port`, `force_dhcp_release`, `fixed_ip_disassociate_timeout`, `vpn_ip`, `vpn_start`, `vpn_autostart`, `vpn_user_days`, `secret_key_file`, `address_history_days`
 
     hint: `trestle server --print-config` prints every option with its meaning
     ");

@@ -57,7 +57,11 @@ impl App {
             }
         }
         let wanted = Wanted { address: wanted, family: Family::Ipv4 };
-        let address = self.give_floating_ip(write, owner, pool, wanted).await?;
+        let given = self.give_floating_ip(write, owner, pool, wanted).await;
+        let address = given.map_err(|error| match error.error.code.as_str() {
+            "address_taken" => error.hint("name another address with `ip`"),
+            _ => error,
+        })?;
         Ok(Some(ForVpn { address, is_new: true }))
     }
 }

@@ -71,7 +71,7 @@ impl App {
                 Reserved::Taken => {
                     let message = format!("another project has floating IP {address}");
                     return Err(AppError::conflict("address_taken", message)
-                        .hint("leave the address out to have one that is free"));
+                        .hint("leave `address` out to have one that is free"));
                 }
             },
             None => {

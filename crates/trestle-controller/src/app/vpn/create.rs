@@ -226,8 +226,11 @@ async fn again(write: &mut Write, network: &NetworkRecord) -> Result<NetworkReco
 async fn make_instance(write: &mut Write, owner: &ProjectRecord) -> Result<InstanceRecord, AppError> {
     let text = format!("{}-vpn", owner.name);
     let name: Name = text.parse().map_err(|error| {
-        let message =
-            format!("the VPN of project `{}` cannot be called after it with `-vpn` behind", owner.name);
+        let message = format!(
+            "the VPN of project `{}` would have a name of {} characters, which is longer than 63",
+            owner.name,
+            text.len()
+        );
         AppError::conflict("name_too_long", message)
             .hint("a project with a VPN has a name of 59 characters at most")
             .caused_by(error)

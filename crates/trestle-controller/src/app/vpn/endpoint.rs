@@ -81,7 +81,7 @@ impl App {
                 true => {
                     let message = format!("port udp/{port} of {ip} leads elsewhere already");
                     Err(AppError::conflict("port_taken", message)
-                        .hint("leave `port` out to have one that is free"))
+                        .hint("name another port; a new VPN that names none has the first that is free"))
                 }
             };
         }

@@ -126,7 +126,7 @@ impl Target {
         match self {
             Self::File(path, mut file) => {
                 let written = file.write_all(credentials.config.as_bytes()).and_then(|()| file.sync_all());
-                written.map_err(|source| CommandError::Write { path: path.clone(), source })?;
+                written.map_err(|source| CommandError::Lost { path: path.clone(), source })?;
                 printer.done(
                     &credentials.user,
                     &format!("{said}; the file is {}: nobody can show it again", path.display()),
