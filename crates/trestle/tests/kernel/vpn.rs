@@ -63,6 +63,18 @@ fn tenant_on(lab: &Lab, project: &'static str, network: String, host: &str) -> R
     Ok(Tenant { project, network, guest, address, gateway })
 }
 
+/// Two projects with a VLAN each.
+fn vlan_tenants(lab: &Lab) -> Result<[Tenant; 2]> {
+    let networks = ["network", "create", "tenants", "--cidr", "10.1.0.0/20", "--num-networks", "2"];
+    let more = ["--network-size", "256", "--vlan-start", "101", "--single-host", "--gateway-host", "host1"];
+    lab.cli_ok(&[&networks[..], &more[..]].concat())?;
+    for project in ["alpha", "beta"] {
+        lab.open_project(project)?;
+    }
+    let tenant = |project, network: &str| tenant_on(lab, project, network.to_owned(), "host1");
+    Ok([tenant("alpha", "tenants-0")?, tenant("beta", "tenants-1")?])
+}
+
 /// Somebody outside.
 struct Person<'a> {
     lab: &'a Lab,
@@ -248,17 +260,7 @@ fn people_reach_their_project_and_nothing_else() -> Result<()> {
 fn people_reach_their_project_s_vlan_and_nothing_else() -> Result<()> {
     where_vlans_are(|| {
         let lab = stage(1)?;
-        let tenants = ["network", "create", "tenants", "--cidr", "10.1.0.0/20", "--num-networks", "2"];
-        let more =
-            ["--network-size", "256", "--vlan-start", "101", "--single-host", "--gateway-host", "host1"];
-        lab.cli_ok(&[&tenants[..], &more[..]].concat())?;
-        for project in ["alpha", "beta"] {
-            lab.open_project(project)?;
-        }
-        let tenants = [
-            tenant_on(&lab, "alpha", "tenants-0".to_owned(), "host1")?,
-            tenant_on(&lab, "beta", "tenants-1".to_owned(), "host1")?,
-        ];
+        let tenants = vlan_tenants(&lab)?;
         people_reach_their_own(&lab, &tenants)?;
         let vpn = told(&lab, &["vpn", "show", "--project", "alpha"])?;
         ensure!(vpn["address"] == "10.1.0.2" && vpn["network"] == tenants[0].network, "{vpn}");
@@ -345,4 +347,86 @@ fn security_groups_apply_to_people() -> Result<()> {
     // No member of `default` any more.
     lab.cli_ok(&["instance", "interface", "set", "alpha-vpn", "alpha-net", "--security-group", "vpn"])?;
     until("alice is no member", DEADLINE, || Ok(no_ping(&lab, "alice", &alpha.address).is_ok().then_some(())))
+}
+
+impl Person<'_> {
+    /// What a client of WireGuard does with the file, wg-quick(8), less its changes of name servers.
+    fn connects_by_wireguard(&self) -> Result<()> {
+        let file = self.lab.folder().join(format!("{}.conf", self.name)).display().to_string();
+        std::fs::write(&file, &self.config)?;
+        let script = format!(
+            "says() {{ sed -n \"s/^$1 = //p\" {file}; }}; device=wg-{name}
+             ip link add $device type wireguard 2>/dev/null || wireguard-go $device >/dev/null 2>&1
+             grep -vE '^(Address|DNS|MTU) ' {file} | wg setconf $device /proc/self/fd/0
+             ip address add $(says Address) dev $device
+             ip link set $device up mtu $(says MTU)
+             ip route add $(says AllowedIPs) dev $device",
+            name = self.name
+        );
+        self.lab.exec_ok(self.name, &["sh", "-ec", &script]).map(drop)
+    }
+
+    fn is_cut_off(&self, address: &str) -> Result<()> {
+        until(&format!("{} is cut off", self.name), DEADLINE, || {
+            Ok(no_ping(self.lab, self.name, address).is_ok().then_some(()))
+        })
+    }
+}
+
+/// The same of WireGuard: the kernel's, or the program where it has none.
+fn people_reach_their_own_by_wireguard(lab: &Lab, [alpha, beta]: &[Tenant; 2]) -> Result<()> {
+    for tenant in [alpha, beta] {
+        lab.cli_ok(&["vpn", "create", "--project", tenant.project, "--kind", "wireguard"])?;
+    }
+    let person = |name, number, project| Person::new(lab, name, number)?.is_added(project);
+    let mut alice = person("alice", 1, alpha.project)?;
+    let (bob, carol) = (person("bob", 2, alpha.project)?, person("carol", 3, beta.project)?);
+    for (person, own, other) in [(&alice, alpha, beta), (&bob, alpha, beta), (&carol, beta, alpha)] {
+        person.connects_by_wireguard()?;
+        person.reaches(&own.address)?;
+        no_ping(lab, person.name, &other.address)?;
+    }
+    until("both are seen", DEADLINE, || {
+        Ok((connected(lab, alpha.project)? == ["alice", "bob"]).then_some(()))
+    })?;
+    let pinger = Pinger::start_every(lab, "0.05", "bob", &alpha.address)?;
+    lab.cli_ok(&["vpn", "user", "revoke", "alice", "--project", alpha.project])?;
+    alice.is_cut_off(&alpha.address)?;
+    // Another agent finds everything as it is to be.
+    lab.agent("host1")?.kill9()?;
+    lab.agent("host1")?.start()?;
+    wait_until_whole(lab)?;
+    pinger.wait_for_more(20)?;
+    pinger.lost_nothing()?;
+    // Somebody's file is void with the next one, and that is good at once.
+    let old = lab.cli_ok(&["vpn", "user", "add", "alice", "--project", alpha.project])?;
+    alice.config = lab.cli_ok(&["vpn", "user", "renew", "alice", "--project", alpha.project])?;
+    ensure!(old != alice.config);
+    lab.exec_ok("alice", &["ip", "link", "delete", "wg-alice"])?;
+    alice.connects_by_wireguard()?;
+    alice.reaches(&alpha.address)?;
+    for person in [&alice, &bob, &carol] {
+        lab.exec_ok(person.name, &["ip", "link", "delete", &format!("wg-{}", person.name)])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn people_reach_their_project_by_wireguard_and_nothing_else() -> Result<()> {
+    let lab = stage(1)?;
+    let tenants = [tenant(&lab, ("alpha", 1), "host1")?, tenant(&lab, ("beta", 2), "host1")?];
+    people_reach_their_own_by_wireguard(&lab, &tenants)?;
+    for project in ["alpha", "beta"] {
+        lab.cli_ok(&["vpn", "delete", "--project", project, "--yes"])?;
+    }
+    let has_tunnel = || lab.exec("controller", &["pgrep", "-f", "wireguard-go wg-[0-9a-f]{12}"]);
+    until("no tunnel is left", DEADLINE, || Ok((!has_tunnel()?.status.success()).then_some(())))
+}
+
+#[test]
+fn people_reach_their_project_s_vlan_by_wireguard_and_nothing_else() -> Result<()> {
+    where_vlans_are(|| {
+        let lab = stage(1)?;
+        people_reach_their_own_by_wireguard(&lab, &vlan_tenants(&lab)?)
+    })
 }

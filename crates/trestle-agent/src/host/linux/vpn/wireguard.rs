@@ -52,12 +52,12 @@ pub(super) fn configure(folder: &Folder, tunnel: &LinkName, users: &str) -> Resu
     let read = std::fs::read_to_string(&key);
     let key = read.map_err(|source| VpnError::Silent { path: key, source })?;
     let text = format!("[Interface]\nListenPort = {VPN_PORT}\nPrivateKey = {}\n{users}", key.trim());
-    tell_wg(&["syncconf", tunnel.as_str(), "/dev/stdin"], &text)
+    tell_wg(&["syncconf", tunnel.as_str(), "/proc/self/fd/0"], &text)
 }
 
 /// Lets a user in.
 pub(super) fn add_user(tunnel: &LinkName, text: &str) -> Result<(), VpnError> {
-    tell_wg(&["addconf", tunnel.as_str(), "/dev/stdin"], text)
+    tell_wg(&["addconf", tunnel.as_str(), "/proc/self/fd/0"], text)
 }
 
 /// Ends whatever a user has.
