@@ -93,6 +93,8 @@ pub(crate) struct Standing {
     pub(crate) applied: u64,
     /// What the host says is wrong with it.
     pub(crate) problem: Option<Problem>,
+    /// Whether its floating IP leads to others too.
+    pub(crate) shares_floating_ip: bool,
     /// How many users it has.
     pub(crate) users: u64,
     /// How many of them are connected.
@@ -110,6 +112,11 @@ macro_rules! select {
                     (SELECT b.problem FROM observed_problems b
                      WHERE b.host = i.host AND b.key IN ('vpn/' || v.name, 'link/' || i.device)
                      ORDER BY b.key DESC, b.problem LIMIT 1),
+                    CASE WHEN EXISTS (SELECT 1 FROM floating_ips f
+                                      WHERE f.address = x.floating_ip AND f.interface IS NOT NULL)
+                           OR EXISTS (SELECT 1 FROM port_forwards w
+                                      WHERE w.address = x.floating_ip AND w.interface <> x.interface)
+                         THEN 1 ELSE 0 END,
                     (SELECT COUNT(*) FROM vpn_users u WHERE u.project = x.project),
                     (SELECT COUNT(*) FROM vpn_users u JOIN observed_vpn_connections c ON c.credential = u.credential
                      WHERE u.project = x.project AND c.host = i.host AND c.vpn = v.name)
@@ -378,6 +385,18 @@ pub(crate) async fn traffic(connection: &mut AnyConnection) -> Result<Vec<Traffi
         .collect()
 }
 
+/// The projects of whose VPNs the own certificate has less than a third of its life left.
+pub(crate) async fn with_worn_certificates(
+    connection: &mut AnyConnection,
+    now: Timestamp,
+) -> Result<Vec<ProjectId>, StoreError> {
+    let sql =
+        "SELECT project FROM vpns WHERE (server_expires_at - $1) * 3 < server_expires_at - server_begins_at";
+    let query = sqlx::query(sql).bind(now.as_microsecond());
+    let rows = query.fetch_all(connection).await.during("look whose certificate ends soon")?;
+    rows.iter().map(|row| Columns::of(row).parse()).collect()
+}
+
 /// The columns `ca_certificate` to `public_key`.
 fn bind_shown<'q>(query: Query<'q, Any, AnyArguments>, shown: &Shown) -> Query<'q, Any, AnyArguments> {
     let (certificates, public_key) = match shown {
@@ -399,8 +418,10 @@ async fn read(
 ) -> Result<Vec<VpnRecord>, StoreError> {
     let rows = query.fetch_all(&mut *connection).await.during("read VPNs")?;
     let mut records: Vec<VpnRecord> = rows.iter().map(from_row).collect::<Result<_, _>>()?;
+    let projects: Vec<ProjectId> = records.iter().map(|record| record.vpn.project).collect();
+    let mut users = user::admitted(connection, &projects).await?;
     for record in &mut records {
-        record.vpn.users = user::admitted(connection, record.vpn.project).await?;
+        record.vpn.users = users.remove(&record.vpn.project).unwrap_or_default();
     }
     Ok(records)
 }
@@ -432,6 +453,7 @@ fn from_row(row: &AnyRow) -> Result<VpnRecord, StoreError> {
         since,
         applied: columns.count()?,
         problem: columns.optional_json()?,
+        shares_floating_ip: columns.flag()?,
         users: columns.count()?,
         connected: columns.count()?,
     };

@@ -146,6 +146,25 @@ async fn a_vpn_of_many_gateways_runs_where_most_of_its_project_is_and_where_it_i
 }
 
 #[tokio::test]
+async fn a_floating_ip_that_is_elsewhere_is_said() {
+    let server = with_pool().await;
+    server.done("/v1/hosts", r#"{"name": "host2", "public_interface": "eth0"}"#).await;
+    let _agents =
+        (server.play_agent("host1", Vec::new()).await, server.play_agent("host2", Vec::new()).await);
+    server.done("/v1/instances/web/attach?project=blue", r#"{"host": "host1"}"#).await;
+    server.done("/v1/vpns", r#"{"project": "blue"}"#).await;
+    server.done("/v1/floating-ips/203.0.113.1/associate", r#"{"instance": "web"}"#).await;
+    assert_eq!(server.admin.vpn("blue").await.unwrap().state, VpnState::Active);
+    server.done("/v1/instances/web/detach?project=blue", "{}").await;
+    server.done("/v1/instances/web/attach?project=blue", r#"{"host": "host2"}"#).await;
+    let vpn = server.admin.vpn("blue").await.unwrap();
+    assert_eq!(vpn.state, VpnState::Failed);
+    assert_snapshot!(vpn.problem.unwrap(), @"floating IP 203.0.113.1 is on host `host2`, with an instance that it leads to, and the VPN on host `host1`");
+    let refused = server.refused_as(Method::PATCH, BLUE, r#"{"ip": "127.0.0.1"}"#).await;
+    assert!(refused.contains("no host can be reached at 127.0.0.1"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_gateway_that_does_not_take_over_brings_the_vpn_back() {
     let server = with_pool().await;
     server.done("/v1/hosts", r#"{"name": "host2", "public_interface": "eth0"}"#).await;

@@ -25,6 +25,7 @@ crate::on_both!(
     a_vpn_goes_where_the_gateway_goes,
     keys_cannot_be_read_with_another_secret,
     a_revoked_user_s_address_goes_to_another,
+    a_lost_secret_key_is_not_made_anew_beside_what_needs_it,
 );
 
 const DAY: i64 = 24 * 3600;
@@ -34,7 +35,7 @@ struct Red {
     cloud: Cloud,
     member: Caller,
     host: Host,
-    _agent: Agent,
+    agent: Option<Agent>,
 }
 
 fn owned(name: &str, cidr: &str, project: &str) -> NewNetwork {
@@ -51,7 +52,7 @@ async fn red_with(
     cloud.make(owned("rednet", "10.0.0.0/24", "red")).await.unwrap();
     cloud.pool("ext", "203.0.113.0/28").await;
     let agent = cloud.agent(&host).await;
-    Red { cloud, member, host, _agent: agent }
+    Red { cloud, member, host, agent: Some(agent) }
 }
 
 async fn red(database: Database) -> Red {
@@ -238,13 +239,15 @@ async fn an_authority_that_has_ended_signs_nothing(database: Database) {
 }
 
 async fn a_vpn_goes_where_the_gateway_goes(database: Database) {
-    let red = red(database).await;
+    let mut red = red(database).await;
     let other = red.cloud.public_host("host2").await;
     let single = NewNetwork { multi_host: Some(false), ..owned("single", "10.2.0.0/24", "red") };
     red.cloud.make(single).await.unwrap();
     let new = NewVpn { network: Some("single".to_owned()), ..NewVpn::default() };
     let vpn = red.cloud.app.create_vpn(&red.member, new).await.unwrap();
     assert_eq!(vpn.host.unwrap(), red.host.name, "the host that is connected was chosen");
+    // It may be dead when its time is over.
+    red.agent = None;
     let set = async |host: &str| {
         let request = GatewayRequest { host: host.to_owned() };
         red.cloud.app.set_gateway(&Caller::Admin, "single", request).await
@@ -284,6 +287,21 @@ async fn keys_cannot_be_read_with_another_secret(database: Database) {
     assert!(red.users().await.is_empty(), "nothing is half made");
     std::fs::write(&path, kept).unwrap();
     red.try_user("alice", None).await.unwrap();
+}
+
+async fn a_lost_secret_key_is_not_made_anew_beside_what_needs_it(database: Database) {
+    let red = red(database).await;
+    red.vpn().await;
+    let path = red.cloud.config.state_dir.join("secret.key");
+    std::fs::remove_file(&path).unwrap();
+    let blue = red.cloud.project("blue").await;
+    red.cloud.make(owned("bluenet", "10.1.0.0/24", "blue")).await.unwrap();
+    let missing = "Unavailable secret_key: the controller cannot use its secret key file";
+    assert_eq!(told(red.cloud.app.create_vpn(&blue, NewVpn::default()).await), missing);
+    assert!(!path.exists());
+    red.cloud.app.delete_vpn(&red.member, "red").await.unwrap();
+    red.cloud.app.create_vpn(&blue, NewVpn::default()).await.unwrap();
+    assert!(path.exists(), "nothing needs the one that is lost any more");
 }
 
 async fn a_revoked_user_s_address_goes_to_another(database: Database) {

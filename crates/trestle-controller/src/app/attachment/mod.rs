@@ -72,11 +72,14 @@ impl App {
             refuse_without_devices(&mut write, server, record.interface.id).await?;
         }
         let revision = write.revision();
+        let brings_vpn = self.brings_vpn(&mut write, &owner, &network).await?;
         interface::place(&mut write, &record, Some(&attachment), None).await?;
         let message = format!("instance `{}` is plugged in on host `{}`", owner.name, host.name);
         write.log(change("interface.attached", message, &owner, &record).host(host.id, &host.name));
         write.commit().await?;
-        self.autostart_vpn(&owner, &network).await;
+        if brings_vpn {
+            self.autostart_vpn(&owner, &network).await;
+        }
         if let Some(gateway) = elsewhere {
             self.wait_for_gateway(gateway, (&owner, &record), revision).await?;
         }

@@ -40,7 +40,7 @@ impl App {
         };
         let has_changed = self.change_endpoint(&mut write, (caller, &record), &patch).await?;
         if !has_moved && !has_changed {
-            return Ok(answer(record));
+            return answer(write.connection(), record).await;
         }
         let now = vpn::find(write.connection(), record.vpn.project).await?;
         let now = now.ok_or_else(|| AppError::defect("a VPN was lost while it was changed"))?;

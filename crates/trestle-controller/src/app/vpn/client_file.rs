@@ -112,3 +112,101 @@ impl ClientFile<'_> {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn shown(ip: &str, show: impl FnOnce(&ClientFile<'_>) -> String) -> String {
+        let names = ["acme", "alice", "acme-vpn", "acme-net"].map(name);
+        let [project, user, vpn, network] = &names;
+        show(&ClientFile {
+            project,
+            user,
+            vpn,
+            network,
+            endpoint: VpnEndpoint { ip: ip.parse().unwrap(), port: 1194 },
+            cidr: "10.1.0.0/24".parse().unwrap(),
+            expires_at: "2027-11-29T02:23:32.5Z".parse().unwrap(),
+        })
+    }
+
+    #[test]
+    fn a_profile_for_openvpn_has_all_that_it_needs_in_it() {
+        let keys = OpenVpnKeys { ca: "CA\n", certificate: "CERT\n", key: "KEY\n", tls_crypt: "STATIC\n" };
+        assert_snapshot!(shown("203.0.113.1", |file| file.openvpn(&keys)), @"
+        # VPN of project acme, for alice until 2027-11-29T02:23:32Z: leads into network acme-net, 10.1.0.0/24.
+        # Keep it secret: who has it comes in as alice. Nobody can show it again.
+        client
+        dev tun
+        proto udp
+        remote 203.0.113.1 1194
+        nobind
+        persist-key
+        persist-tun
+        resolv-retry infinite
+        remote-cert-tls server
+        verify-x509-name acme-vpn name
+        data-ciphers AES-256-GCM:AES-128-GCM:CHACHA20-POLY1305
+        tls-version-min 1.2
+        auth-nocache
+        connect-retry 1 5
+        connect-timeout 5
+        explicit-exit-notify 1
+        verb 3
+        <ca>
+        CA
+        </ca>
+        <cert>
+        CERT
+        </cert>
+        <key>
+        KEY
+        </key>
+        <tls-crypt>
+        STATIC
+        </tls-crypt>
+        ");
+        let six = shown("2001:db8::1", |file| file.openvpn(&keys));
+        assert!(six.contains("\nproto udp6\nremote 2001:db8::1 1194\n"), "{six}");
+    }
+
+    #[test]
+    fn a_file_for_wireguard_has_dns_where_there_is_some() {
+        let domain: Domain = "trestle.internal".parse().unwrap();
+        let keys = |dns| WireGuardKeys {
+            address: "10.1.0.4".parse().unwrap(),
+            private_key: "PRIVATE",
+            public_key: "PUBLIC",
+            dns,
+            mtu: 1500,
+        };
+        let gateway = "10.1.0.1".parse().unwrap();
+        assert_snapshot!(shown("203.0.113.1", |file| file.wireguard(&keys(Some((gateway, &domain))))), @"
+        # VPN of project acme, for alice until 2027-11-29T02:23:32Z: leads into network acme-net, 10.1.0.0/24.
+        # Keep it secret: who has it comes in as alice. Nobody can show it again.
+        [Interface]
+        PrivateKey = PRIVATE
+        Address = 10.1.0.4/32
+        DNS = 10.1.0.1, trestle.internal
+        MTU = 1420
+
+        [Peer]
+        PublicKey = PUBLIC
+        Endpoint = 203.0.113.1:1194
+        AllowedIPs = 10.1.0.0/24
+        PersistentKeepalive = 25
+        ");
+        let bare = shown("2001:db8::1", |file| file.wireguard(&keys(None)));
+        assert!(
+            bare.contains("/32\nMTU = 1420\n") && bare.contains("Endpoint = [2001:db8::1]:1194\n"),
+            "{bare}"
+        );
+    }
+}

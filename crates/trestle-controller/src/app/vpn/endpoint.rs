@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use trestle_core::types::{InstanceId, VpnEndpoint};
+use trestle_core::alloc::are_for_hosts;
+use trestle_core::types::{AddressRange, InstanceId, VpnEndpoint};
 
 use crate::app::floating_ip::endpoint::{ForVpn, lead_to_vpn, release_of_vpn, take_from_vpn};
 use crate::app::{App, Caller, check};
@@ -36,6 +37,7 @@ impl App {
             (None, None) => return Err(AppError::defect("a VPN has no address")),
         };
         if of == EndpointOf::Operator {
+            refuse_nobodys(ip)?;
             self.refuse_operators(caller, ip, wish.port)?;
         }
         let port = self.choose_port(write, ip, wish.port).await?;
@@ -91,6 +93,15 @@ impl App {
             let message = format!("no port of {ip} from udp/{first} on is free");
             AppError::conflict("port_taken", message).hint("name another address with `ip`")
         })
+    }
+}
+
+/// Fails if no host can have the address.
+fn refuse_nobodys(ip: IpAddr) -> Result<(), AppError> {
+    let range = AddressRange::new(ip, ip).ok_or_else(|| AppError::defect("one address is no range"))?;
+    match are_for_hosts(&range) {
+        true => Ok(()),
+        false => Err(check::invalid("ip", "bad_address", format!("no host can be reached at {ip}"))),
     }
 }
 

@@ -1,12 +1,16 @@
 //! The keys of a VPN: made, kept sealed, told to the host that runs it and, a user's own, to whoever
 //! asked for the user.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use trestle_api::vpn::VpnIdentity;
 use trestle_core::types::{Name, ProjectId, VpnKind};
+use trestle_core::world::Network;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::certificate::{Authority, Issued};
@@ -78,6 +82,11 @@ impl NewKeys {
         sealing: &Sealing,
         project: ProjectId,
     ) -> Result<(), AppError> {
+        // A file that is missing where it was used is lost, or is on another controller: one more key
+        // would make what some of them cannot read.
+        if !secret::are_any(write.connection()).await? {
+            sealing.ensure_key()?;
+        }
         for (purpose, plain) in self.secrets {
             let sealed = sealing.seal(project, purpose, &plain)?;
             secret::put(write, (project, purpose), &sealed).await?;
@@ -121,7 +130,7 @@ pub(super) async fn identity(
     now: Timestamp,
 ) -> Result<VpnIdentity, AppError> {
     let project = record.vpn.project;
-    let mut files = std::collections::BTreeMap::new();
+    let mut files = BTreeMap::new();
     let mut put = |name: &str, text: String| files.insert(name.to_owned(), text);
     match &record.shown {
         Shown::Certificates { ca, server } => {
@@ -141,7 +150,7 @@ pub(super) async fn identity(
 /// Whom a credential is for.
 pub(super) struct Holder<'a> {
     pub(super) name: &'a Name,
-    pub(super) address: std::net::IpAddr,
+    pub(super) address: IpAddr,
     pub(super) expires_at: Timestamp,
 }
 
@@ -187,13 +196,20 @@ pub(super) async fn issue(
                 address: holder.address,
                 private_key: &private,
                 public_key: server,
-                dns: subnet.gateway.map(|gateway| (gateway, &on.domain)),
+                dns: resolver(record, on).map(|resolver| (resolver, &on.domain)),
                 mtu: on.mtu.bytes().into(),
             });
             let shown = UserShown::PublicKey(public);
             Ok((Credential { name, shown, expires_at: holder.expires_at }, text))
         }
     }
+}
+
+/// Who answers DNS for the VPN's users: the network's router on its host.
+fn resolver(record: &VpnRecord, network: &Network) -> Option<IpAddr> {
+    let (host, _) = record.standing.host.as_ref()?;
+    let addresses = network.gateway_addresses(*host);
+    addresses.into_iter().map(|(address, _)| address).find(IpAddr::is_ipv4)
 }
 
 /// `alice-` and random digits.

@@ -31,6 +31,7 @@ use crate::app::check::{self, Checks};
 use crate::app::{App, Caller, VpnCounts, host, project};
 use crate::error::AppError;
 use crate::store::change::Change;
+use crate::store::floating_ip::{self, FloatingIpRecord};
 use crate::store::interface::{self, InterfaceRecord};
 use crate::store::network::NetworkRecord;
 use crate::store::vpn::{self, Shown, VpnRecord};
@@ -48,7 +49,10 @@ impl App {
         let mut read = self.store().read().await?;
         let project = project::wanted(&mut read, caller, filter.project.as_deref()).await?;
         let records = vpn::list(&mut read, project, (&after, check::rows(limit))).await?;
-        let vpns = records.into_iter().map(answer).collect();
+        let mut vpns = Vec::with_capacity(records.len());
+        for record in records {
+            vpns.push(answer(&mut read, record).await?);
+        }
         Ok(check::page(vpns, limit, |vpn: &Vpn| vpn.project.to_string()))
     }
 
@@ -56,7 +60,8 @@ impl App {
     pub async fn vpn(&self, caller: &Caller, project: &str) -> Result<Vpn, AppError> {
         caller.must_not_be_agent("looking at a VPN")?;
         let mut read = self.store().read().await?;
-        Ok(answer(find(&mut read, caller, project).await?))
+        let record = find(&mut read, caller, project).await?;
+        answer(&mut read, record).await
     }
 
     /// The keys of a VPN that is or is about to be plugged in on the host. That host's agent only.
@@ -99,7 +104,8 @@ impl App {
     async fn vpn_again(&self, project: ProjectId) -> Result<Vpn, AppError> {
         let mut read = self.store().read().await?;
         let record = vpn::find(&mut read, project).await?;
-        record.map(answer).ok_or_else(|| AppError::not_found("VPN of project", &project.to_string()))
+        let record = record.ok_or_else(|| AppError::not_found("VPN of project", &project.to_string()))?;
+        answer(&mut read, record).await
     }
 }
 
@@ -169,18 +175,20 @@ fn after_name(page: &PageQuery) -> Result<String, AppError> {
     Ok(after.map(|name| name.to_string()).unwrap_or_default())
 }
 
-fn answer(record: VpnRecord) -> Vpn {
+async fn answer(connection: &mut AnyConnection, record: VpnRecord) -> Result<Vpn, AppError> {
+    let elsewhere = elsewhere(connection, &record).await?;
     let ca_expires_at = match &record.shown {
         Shown::Certificates { ca, .. } => Some(ca.expires_at),
         Shown::PublicKey(_) => None,
     };
     let standing = record.standing;
-    let state = match &standing.problem {
+    let problem = standing.problem.map(|problem| problem.detail).or(elsewhere);
+    let state = match &problem {
         _ if standing.host.is_none() || standing.applied < standing.since => VpnState::Pending,
         Some(_) => VpnState::Failed,
         None => VpnState::Active,
     };
-    Vpn {
+    Ok(Vpn {
         project: record.project_name,
         kind: record.vpn.kind.to_string(),
         instance: record.vpn.name,
@@ -190,12 +198,29 @@ fn answer(record: VpnRecord) -> Vpn {
         port: record.endpoint.port,
         host: standing.host.map(|(_, name)| name),
         state,
-        problem: standing.problem.map(|problem| problem.detail),
+        problem,
         users: standing.users,
         connected: standing.connected,
         ca_expires_at,
         created_at: record.created_at,
-    }
+    })
+}
+
+/// That clients do not reach the VPN, since its floating IP is where something else is that it leads to.
+async fn elsewhere(connection: &mut AnyConnection, record: &VpnRecord) -> Result<Option<String>, AppError> {
+    let Some((host, name)) = record.standing.host.as_ref().filter(|_| record.standing.shares_floating_ip)
+    else {
+        return Ok(None);
+    };
+    let ip = record.endpoint.ip;
+    let floating = floating_ip::find(connection, ip).await?;
+    let holder = floating.as_ref().and_then(FloatingIpRecord::holder).filter(|holder| holder.id != *host);
+    Ok(holder.map(|holder| {
+        format!(
+            "floating IP {ip} is on host `{}`, with an instance that it leads to, and the VPN on host `{name}`",
+            holder.name
+        )
+    }))
 }
 
 fn random<const N: usize>() -> Result<[u8; N], AppError> {

@@ -54,10 +54,24 @@ impl Sealing {
         Self { path }
     }
 
-    /// Encrypts; makes the key first if there is none.
+    /// Makes the key if there is none.
+    pub(super) fn ensure_key(&self) -> Result<(), AppError> {
+        let made = match self.key() {
+            Err(SealingError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                random::<KEY_LEN>().and_then(|key| {
+                    let text = format!("{}\n", STANDARD.encode(key));
+                    self.put_new(&text).map_err(|source| self.failed(source))
+                })
+            }
+            other => other.map(drop),
+        };
+        made.map_err(unusable)
+    }
+
+    /// Encrypts.
     pub(super) fn seal(&self, project: ProjectId, purpose: Purpose, plain: &str) -> Result<Sealed, AppError> {
         let sealed = || {
-            let Key { id, key } = self.key_or_new()?;
+            let Key { id, key } = self.key()?;
             let nonce = random::<NONCE_LEN>()?;
             let mut text = plain.as_bytes().to_vec();
             let about = Aad::from(about(project, purpose));
@@ -92,17 +106,6 @@ impl Sealing {
             String::from_utf8(plain.to_vec()).map_err(|_| SealingError::Damaged)
         };
         opened().map_err(unusable)
-    }
-
-    fn key_or_new(&self) -> Result<Key, SealingError> {
-        match self.key() {
-            Err(SealingError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let key = random::<KEY_LEN>()?;
-                self.put_new(&format!("{}\n", STANDARD.encode(key))).map_err(|source| self.failed(source))?;
-                self.key()
-            }
-            other => other,
-        }
     }
 
     fn key(&self) -> Result<Key, SealingError> {
@@ -193,7 +196,10 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("secret.key");
         let sealing = Sealing::new(path.clone());
+        assert!(why(sealing.seal(ONE, Purpose::CaKey, "x")).contains("cannot use the secret key file"));
+        sealing.ensure_key().unwrap();
         let sealed = sealing.seal(ONE, Purpose::CaKey, "the key").unwrap();
+        sealing.ensure_key().unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no draft is left");
         assert_eq!(sealing.open(ONE, Purpose::CaKey, &sealed).unwrap(), "the key");
@@ -205,7 +211,7 @@ mod tests {
         assert_eq!(why(sealing.open(ONE, Purpose::CaKey, &short)), damaged);
         fs::rename(&path, folder.path().join("before")).unwrap();
         assert!(why(sealing.open(ONE, Purpose::CaKey, &sealed)).contains("cannot use the secret key file"));
-        sealing.seal(ONE, Purpose::CaKey, "another").unwrap();
+        sealing.ensure_key().unwrap();
         assert!(why(sealing.open(ONE, Purpose::CaKey, &sealed)).contains("it was encrypted with key"));
         fs::write(&path, "no key").unwrap();
         assert!(why(sealing.seal(ONE, Purpose::CaKey, "x")).contains("does not hold 32 bytes in base64"));

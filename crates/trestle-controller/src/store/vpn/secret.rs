@@ -61,6 +61,12 @@ pub(crate) async fn put(
     Ok(())
 }
 
+/// Whether any VPN has keys.
+pub(crate) async fn are_any(connection: &mut AnyConnection) -> Result<bool, StoreError> {
+    let row = sqlx::query("SELECT 1 FROM vpn_secrets LIMIT 1").fetch_optional(connection).await;
+    Ok(row.during("look whether any VPN has keys")?.is_some())
+}
+
 /// A VPN's key.
 pub(crate) async fn find(
     connection: &mut AnyConnection,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe};
 use trestle_api::VpnConnection;
 use trestle_core::types::{Name, ProjectId};
 use trestle_core::world::VpnUser;
@@ -13,6 +13,9 @@ use trestle_core::world::VpnUser;
 use crate::store::Write;
 use crate::store::columns::{Columns, address_text};
 use crate::store::error::{During, StoreError};
+
+/// How many projects one statement is about.
+const PROJECTS: usize = 500;
 
 /// A user as it is kept.
 #[derive(Clone, Debug)]
@@ -99,22 +102,29 @@ pub(crate) async fn find(
     row.as_ref().map(from_row).transpose()
 }
 
-/// Those that hosts let in, as the World has them.
+/// Those that hosts let in by these projects' VPNs, as the World has them.
 pub(crate) async fn admitted(
     connection: &mut AnyConnection,
-    project: ProjectId,
-) -> Result<BTreeMap<Name, VpnUser>, StoreError> {
-    let sql = "SELECT credential, address, public_key FROM vpn_users WHERE project = $1 AND admitted = 1";
-    let query = sqlx::query(sql).bind(project.to_string());
-    let rows = query.fetch_all(connection).await.during("read who may come in by a VPN")?;
-    rows.iter()
-        .map(|row| {
+    projects: &[ProjectId],
+) -> Result<BTreeMap<ProjectId, BTreeMap<Name, VpnUser>>, StoreError> {
+    let mut users: BTreeMap<ProjectId, BTreeMap<Name, VpnUser>> = BTreeMap::new();
+    for chunk in projects.chunks(PROJECTS) {
+        let places: Vec<String> = (1..=chunk.len()).map(|place| format!("${place}")).collect();
+        let sql = format!(
+            "SELECT project, credential, address, public_key FROM vpn_users WHERE admitted = 1 AND project IN ({})",
+            places.join(", ")
+        );
+        let query = sqlx::query(AssertSqlSafe(sql));
+        let query = chunk.iter().fold(query, |query, project| query.bind(project.to_string()));
+        let rows = query.fetch_all(&mut *connection).await.during("read who may come in by VPNs")?;
+        for row in &rows {
             let mut columns = Columns::of(row);
-            let (credential, address) = (columns.parse()?, columns.address()?);
-            let public_key = columns.optional_text()?.map(str::to_owned);
-            Ok((credential, VpnUser { address, public_key }))
-        })
-        .collect()
+            let (project, credential) = (columns.parse()?, columns.parse()?);
+            let (address, public_key) = (columns.address()?, columns.optional_text()?.map(str::to_owned));
+            users.entry(project).or_default().insert(credential, VpnUser { address, public_key });
+        }
+    }
+    Ok(users)
 }
 
 /// Puts a new one in; its address is the VPN's interface's.
