@@ -103,7 +103,7 @@ impl<'a> Person<'a> {
     }
 
     /// Is let in by this project's VPN.
-    fn is_added(mut self, project: &str) -> Result<Self> {
+    fn let_in_by(mut self, project: &str) -> Result<Self> {
         self.config = self.lab.cli_ok(&["vpn", "user", "add", self.name, "--project", project])?;
         Ok(self)
     }
@@ -193,7 +193,7 @@ fn people_reach_their_own(lab: &Lab, [alpha, beta]: &[Tenant; 2]) -> Result<()> 
     for tenant in [alpha, beta] {
         lab.cli_ok(&["vpn", "create", "--project", tenant.project])?;
     }
-    let person = |name, number, project| Person::new(lab, name, number)?.is_added(project);
+    let person = |name, number, project| Person::new(lab, name, number)?.let_in_by(project);
     let mut alice = person("alice", 1, alpha.project)?;
     let mut bob = person("bob", 2, alpha.project)?;
     let mut carol = person("carol", 3, beta.project)?;
@@ -274,7 +274,7 @@ fn a_vpn_outlives_what_keeps_it() -> Result<()> {
     let lab = stage(1)?;
     let alpha = tenant(&lab, ("alpha", 1), "host1")?;
     lab.cli_ok(&["vpn", "create", "--project", "alpha"])?;
-    let mut alice = Person::new(&lab, "alice", 1)?.is_added("alpha")?;
+    let mut alice = Person::new(&lab, "alice", 1)?.let_in_by("alpha")?;
     alice.connects()?;
     alice.reaches(&alpha.address)?;
     // Without the agent and the controller nothing changes; nor when they are back.
@@ -310,7 +310,7 @@ fn people_come_back_by_themselves_when_a_gateway_host_is_lost() -> Result<()> {
     let alpha = tenant(&lab, ("alpha", 1), "host2")?;
     lab.cli_ok(&["vpn", "create", "--project", "alpha"])?;
     ensure!(told(&lab, &["vpn", "show", "--project", "alpha"])?["host"] == "host1");
-    let mut alice = Person::new(&lab, "alice", 1)?.is_added("alpha")?;
+    let mut alice = Person::new(&lab, "alice", 1)?.let_in_by("alpha")?;
     alice.connects()?;
     alice.reaches(&alpha.address)?;
     // The host is gone from one moment to the next.
@@ -341,7 +341,7 @@ fn security_groups_apply_to_people() -> Result<()> {
     let lab = stage(1)?;
     let alpha = tenant(&lab, ("alpha", 1), "host1")?;
     lab.cli_ok(&["vpn", "create", "--project", "alpha"])?;
-    let mut alice = Person::new(&lab, "alice", 1)?.is_added("alpha")?;
+    let mut alice = Person::new(&lab, "alice", 1)?.let_in_by("alpha")?;
     alice.connects()?;
     alice.reaches(&alpha.address)?;
     // No member of `default` any more.
@@ -378,7 +378,7 @@ fn people_reach_their_own_by_wireguard(lab: &Lab, [alpha, beta]: &[Tenant; 2]) -
     for tenant in [alpha, beta] {
         lab.cli_ok(&["vpn", "create", "--project", tenant.project, "--kind", "wireguard"])?;
     }
-    let person = |name, number, project| Person::new(lab, name, number)?.is_added(project);
+    let person = |name, number, project| Person::new(lab, name, number)?.let_in_by(project);
     let mut alice = person("alice", 1, alpha.project)?;
     let (bob, carol) = (person("bob", 2, alpha.project)?, person("carol", 3, beta.project)?);
     for (person, own, other) in [(&alice, alpha, beta), (&bob, alpha, beta), (&carol, beta, alpha)] {
