@@ -13,7 +13,7 @@ use crate::spec::Table;
 use crate::types::{Cidr, Family, LinkName};
 use crate::world::{Ipv6Mode, Network};
 pub use groups::{rule, set_command};
-pub use vpn::{VPN_DEVICE, VpnPlace, vpn_settings};
+pub use vpn::{VPN_DEVICE, VpnPlace, vpn_mtu, vpn_settings};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
 /// nothing: the guard fails closed. What is not allowed below is dropped. Tags are named, because

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use crate::types::{LinkName, VpnKind};
+use crate::types::{LinkName, Mtu, VpnKind};
 use crate::world::{Network, VPN_PORT, VpnUser};
 
 /// What the end of a VPN's veth is called in its namespace.
@@ -21,6 +21,17 @@ pub fn vpn_settings() -> BTreeMap<String, String> {
         ("net.ipv6.conf.all.disable_ipv6", "1"),
     ];
     settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// What a VPN's tunnel carries at both its ends, in bytes. No client's own network carries more than Ethernet
+/// does; OpenVPN divides what is too large with what it adds, WireGuard must not have it (80 bytes, its header
+/// under IPv6).
+pub fn vpn_mtu(kind: VpnKind, network: Mtu) -> u16 {
+    let ethernet = Mtu::ETHERNET.bytes();
+    match kind {
+        VpnKind::OpenVpn => network.bytes().min(ethernet),
+        VpnKind::WireGuard => network.bytes().min(ethernet - 80),
+    }
 }
 
 /// A VPN's place in its network.
@@ -39,16 +50,6 @@ pub struct VpnPlace<'a> {
 }
 
 impl VpnPlace<'_> {
-    /// In bytes. No client's own network carries more than Ethernet does; OpenVPN divides what is too large
-    /// with what it adds, WireGuard must not have it (80 bytes, its header under IPv6).
-    fn mtu(&self, kind: VpnKind) -> u16 {
-        let mtu = self.network.mtu.bytes().min(1500);
-        match kind {
-            VpnKind::OpenVpn => mtu,
-            VpnKind::WireGuard => mtu.min(1420),
-        }
-    }
-
     /// The commands for `ip -batch` that make the namespace's devices, addresses and routes. WireGuard's
     /// tunnel is there before them: of which make it is, the host knows.
     pub fn network_commands(&self, kind: VpnKind) -> String {
@@ -65,7 +66,7 @@ impl VpnPlace<'_> {
              {make_tunnel}\
              link set {tunnel} mtu {mtu} up\n",
             prefix = subnet.prefix_len(),
-            mtu = self.mtu(kind),
+            mtu = vpn_mtu(kind, self.network.mtu),
         )
     }
 
@@ -134,7 +135,7 @@ impl VpnPlace<'_> {
              writepid pid\n\
              verb 2\n",
             netmask = subnet.netmask(),
-            mtu = self.mtu(VpnKind::OpenVpn),
+            mtu = vpn_mtu(VpnKind::OpenVpn, self.network.mtu),
             domain = network.domain,
         )
     }

@@ -5,9 +5,6 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use trestle_core::types::{Cidr, Domain, Name, VpnEndpoint};
 
-/// What WireGuard adds to a packet at most: an IPv6 header, UDP's and its own.
-const WIREGUARD_OVERHEAD: u32 = 80;
-
 /// What both kinds say.
 pub(super) struct ClientFile<'a> {
     pub(super) project: &'a Name,
@@ -39,8 +36,8 @@ pub(super) struct WireGuardKeys<'a> {
     pub(super) public_key: &'a str,
     /// Who answers DNS there, if anybody does, and under which domain its names are.
     pub(super) dns: Option<(IpAddr, &'a Domain)>,
-    /// The network's MTU.
-    pub(super) mtu: u32,
+    /// The tunnel's MTU.
+    pub(super) mtu: u16,
 }
 
 impl ClientFile<'_> {
@@ -84,7 +81,6 @@ impl ClientFile<'_> {
             Some((server, domain)) => format!("DNS = {server}, {domain}\n"),
             None => String::new(),
         };
-        let mtu = mtu.saturating_sub(WIREGUARD_OVERHEAD);
         let VpnEndpoint { ip, port } = self.endpoint;
         let endpoint = std::net::SocketAddr::new(ip, port);
         format!(
@@ -185,7 +181,7 @@ mod tests {
             private_key: "PRIVATE",
             public_key: "PUBLIC",
             dns,
-            mtu: 1500,
+            mtu: 1420,
         };
         let gateway = "10.1.0.1".parse().unwrap();
         assert_snapshot!(shown("203.0.113.1", |file| file.wireguard(&keys(Some((gateway, &domain))))), @"

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use trestle_api::vpn::VpnIdentity;
+use trestle_core::render::vpn_mtu;
 use trestle_core::types::{Name, ProjectId, VpnKind};
 use trestle_core::world::Network;
 use x25519_dalek::{PublicKey, StaticSecret};
@@ -197,7 +198,7 @@ pub(super) async fn issue(
                 private_key: &private,
                 public_key: server,
                 dns: resolver(record, on).map(|resolver| (resolver, &on.domain)),
-                mtu: on.mtu.bytes().into(),
+                mtu: vpn_mtu(VpnKind::WireGuard, on.mtu),
             });
             let shown = UserShown::PublicKey(public);
             Ok((Credential { name, shown, expires_at: holder.expires_at }, text))

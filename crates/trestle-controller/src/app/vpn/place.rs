@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use trestle_core::compile::Entity;
+use trestle_core::render::VPN_DEVICE;
 use trestle_core::types::{HostId, Name, NetworkId, ProjectId};
 use trestle_core::world::{self, Attachment, Gateways, Plug};
 
@@ -18,9 +19,6 @@ use crate::store::host::{self as host_store, HostRecord};
 use crate::store::interface;
 use crate::store::network::NetworkRecord;
 use crate::store::vpn::{self, VpnRecord};
-
-/// What a VPN's device is called in its namespace.
-const DEVICE: &str = "eth0";
 
 impl App {
     /// The host that a VPN into this network is to run on: the one that routes for all, else the one that
@@ -77,7 +75,7 @@ impl App {
         };
         let message = format!("no host can run a VPN into network `{}`: {why}", network.network.name);
         Err(AppError::conflict("no_gateway_host", message).hint(
-            "start a host's agent, name its device that leads outside with `trestle host set HOST --public-interface DEVICE`, or name the host with `--host`",
+            "start a host's agent, name its device that leads outside with `trestle host set HOST --public-interface VPN_DEVICE`, or name the host with `--host`",
         ))
     }
 
@@ -111,7 +109,7 @@ pub(in crate::app) async fn follow_gateway(
 
 /// Where a VPN of this name is plugged in on a host.
 pub(super) fn attachment(host: HostId, name: &Name) -> Result<Attachment, AppError> {
-    let device = DEVICE.parse().map_err(|_| AppError::defect("a constant device is none"))?;
+    let device = VPN_DEVICE.parse().map_err(|_| AppError::defect("a constant device is none"))?;
     Ok(Attachment { host, plug: Plug::Veth { netns: world::Vpn::netns(name), name: device } })
 }
 
