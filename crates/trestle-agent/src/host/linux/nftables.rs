@@ -136,10 +136,7 @@ impl Nftables {
                 let found = session.which(set, asked)?.into_iter();
                 elements.extend(found.map(|(element, value)| ((set, element), value)));
             }
-            let mut chains = BTreeMap::new();
-            for chain in &asked.chains {
-                chains.extend(session.chain(chain, Output::Chains)?.map(|rules| (chain.clone(), rules)));
-            }
+            let chains = session.chains(&asked.chains)?;
             let mut sets = BTreeSet::new();
             for set in asked.sets {
                 sets.extend(session.has_set(set)?.then_some(set));
@@ -268,11 +265,15 @@ impl Session {
         Ok(listing.map(|listing| Listing::parse(&listing)).unwrap_or_default())
     }
 
-    /// The rules of one chain.
-    fn chain(&mut self, chain: &str, output: Output) -> Result<Option<String>, NftError> {
-        let (family, table) = (Table::Groups.family(), Table::Groups.name());
-        let listing = if_there(self.context.run(&format!("list chain {family} {table} {chain}"), output))?;
-        Ok(listing.and_then(|listing| Listing::parse(&listing).chains.remove(chain)))
+    /// The rules of those of these chains that are there. Of one chain the library lists no less than of
+    /// all: it has the kernel tell it the whole table first.
+    fn chains(&mut self, asked: &BTreeSet<String>) -> Result<BTreeMap<String, String>, NftError> {
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let mut there = self.groups()?.chains;
+        there.retain(|chain, _| asked.contains(chain));
+        Ok(there)
     }
 
     fn has_set(&mut self, set: Set) -> Result<bool, NftError> {
@@ -401,8 +402,11 @@ impl Session {
 
     /// What the rules of the chains that are made anew have counted.
     fn counters_of(&mut self, steps: &[Step]) -> Result<Counters, NftError> {
-        let is_chain = |step: &Step| matches!(step, Step::PutChain { .. });
-        if !steps.iter().any(is_chain) {
+        let has_counted = |step: &Step| match step {
+            Step::PutChain { rules, .. } => rules.lines().any(|rule| rule.contains("counter ")),
+            _ => false,
+        };
+        if !steps.iter().any(has_counted) {
             return Ok(Counters::default());
         }
         let listing = if_there(list_table(&mut self.context, Table::Groups, Output::Counters))?;
@@ -411,10 +415,15 @@ impl Session {
 
     /// What was just made is what its text makes.
     fn remember_chains(&mut self, steps: &[Step]) -> Result<(), NftError> {
+        let put = |step: &Step| match step {
+            Step::PutChain { chain, .. } => Some(chain.clone()),
+            _ => None,
+        };
+        let mut made = self.chains(&steps.iter().filter_map(put).collect())?;
         for step in steps {
             match step {
                 Step::PutChain { chain, rules: given } => {
-                    if let Some(rules) = self.chain(chain, Output::Chains)? {
+                    if let Some(rules) = made.remove(chain) {
                         self.known_chains.insert(chain.clone(), BTreeMap::from([(rules, given.clone())]));
                     }
                 }
