@@ -209,6 +209,7 @@ impl<H: Host> Loop<H> {
 
     /// Takes this update in, and all that wait behind it, and sees to what they change.
     async fn take(&mut self, first: SpecUpdate) {
+        let begun = Instant::now();
         let mut changed = BTreeSet::new();
         let mut next = Some(first);
         while let Some(update) = next {
@@ -219,7 +220,7 @@ impl<H: Host> Loop<H> {
         if self.behind {
             self.schedule.at_once(Instant::now(), Cause::Spec);
         } else {
-            self.keyed_round(changed).await;
+            self.keyed_round(changed, begun).await;
         }
     }
 
@@ -263,8 +264,9 @@ impl<H: Host> Loop<H> {
         }
     }
 
-    /// A round for some keys. Its cost does not depend on how many others there are.
-    async fn keyed_round(&mut self, keys: BTreeSet<Key>) {
+    /// A round for some keys, which there has been something to do about since `begun`. Its cost does not
+    /// depend on how many others there are.
+    async fn keyed_round(&mut self, keys: BTreeSet<Key>, begun: Instant) {
         let Some(spec) = &self.spec else { return };
         let observed = keys.iter().flat_map(|key| reads(spec, key)).collect();
         let state = match self.host.observe_keys(&observed).await {
@@ -273,6 +275,8 @@ impl<H: Host> Loop<H> {
         };
         let plan = plan_keys(spec, &state, &keys);
         let failures = apply(&*self.host, &plan).await;
+        let duration_ms = begun.elapsed().as_secs_f64() * 1e3;
+        tracing::debug!(keys = keys.len(), steps = plan.steps.len(), duration_ms, "saw to what changed");
         let scope = Scope::Keys { planned: &keys, observed: &observed };
         let round =
             Round { generation: spec.generation, scope, state: &state, plan: &plan, failures: &failures };

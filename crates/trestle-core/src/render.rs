@@ -55,6 +55,13 @@ pub use vpn::{VPN_DEVICE, VpnPlace, vpn_mtu, vpn_settings};
 /// none, the kernel finds nothing. Of routing headers it finds the first alone, so none passes, of
 /// whichever type.
 ///
+/// What nearly all packets are is asked for first: one that a guest sends from its own address and that no later
+/// rule would refuse, and one from a guest to an address of another one's own. Only what is plain passes there:
+/// no tag, no options or further headers, no port of DHCP, no IGMP. A piece that is not a packet's first has no
+/// port, so it is not plain. All others go the long way, which is the one that says what is allowed: what
+/// is in front of it accepts nothing that it would drop. Ports are masked there because nft 1.0 makes two `!=` of
+/// neighbouring fields into one, which is true if either of them is.
+///
 /// `shared_*`: a gateway that other hosts have too is neither heard nor seen through the device
 /// that leads to them, and neither is what guests ask of it. Guests hear of routers and of DHCP from
 /// their own host alone; tags that nobody there can send are not heard either.
@@ -171,18 +178,18 @@ const GUARD: &str = r#"table bridge trestle {
 		ip6 length 16 iifname . @th,80,48 @guard_hardware accept
 		drop
 	}
-	chain to_own {
-		oifname . ether daddr . ip daddr @guard_ip4 accept
-		oifname . ether daddr . ip6 daddr @guard_ip6 accept
+	chain to_range {
 		oifname . ether daddr . ip daddr @guard_range4 accept
 		oifname . ether daddr . ip6 daddr @guard_range6 accept
 		ether type ip drop
 		ether type ip6 drop
 	}
 	chain to_instance {
+		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
+		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		oifname @unguarded accept
 		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
-		jump to_own
+		jump to_range
 	}
 	chain to_many {
 		oifname . ether saddr @guard_mac drop
@@ -197,9 +204,11 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type ip6 drop
 	}
 	chain told_instance {
+		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
+		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		oifname @unguarded accept
 		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
-		jump to_own
+		jump to_range
 	}
 	chain from_uplink {
 		ether type 8021q drop
@@ -235,6 +244,9 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain prerouting {
 		type filter hook prerouting priority -300; policy accept;
+		ether type ip ip hdrlength 5 ip protocol != igmp ip protocol != 255 th sport & 0xfff8 != 64 th dport & 0xfff8 != 64 iifname . ether saddr . ip saddr @guard_ip4 accept
+		ether type ip6 ip6 nexthdr tcp meta l4proto tcp iifname . ether saddr . ip6 saddr @guard_ip6 accept
+		ether type ip6 ip6 nexthdr udp udp sport & 0xfffe != 546 udp dport & 0xfffe != 546 iifname . ether saddr . ip6 saddr @guard_ip6 accept
 		iifname "tr-*" jump from_instance
 		iifname @shared_uplink jump from_uplink
 	}
@@ -245,6 +257,8 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
+		meta protocol ip iifname "tr-*" oifname . ether daddr . ip daddr @guard_ip4 accept
+		meta protocol ip6 iifname "tr-*" oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		iifname @shared_uplink jump from_uplink_to_instance
 		oifname @shared_uplink jump asked_through_uplink
 		oifname "tr-*" jump to_instance

@@ -822,18 +822,18 @@ fn the_tables_are_these() {
     		ip6 length 16 iifname . @th,80,48 @guard_hardware accept
     		drop
     	}
-    	chain to_own {
-    		oifname . ether daddr . ip daddr @guard_ip4 accept
-    		oifname . ether daddr . ip6 daddr @guard_ip6 accept
+    	chain to_range {
     		oifname . ether daddr . ip daddr @guard_range4 accept
     		oifname . ether daddr . ip6 daddr @guard_range6 accept
     		ether type ip drop
     		ether type ip6 drop
     	}
     	chain to_instance {
+    		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
+    		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
     		oifname @unguarded accept
     		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
-    		jump to_own
+    		jump to_range
     	}
     	chain to_many {
     		oifname . ether saddr @guard_mac drop
@@ -848,9 +848,11 @@ fn the_tables_are_these() {
     		ether type ip6 drop
     	}
     	chain told_instance {
+    		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
+    		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
     		oifname @unguarded accept
     		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
-    		jump to_own
+    		jump to_range
     	}
     	chain from_uplink {
     		ether type 8021q drop
@@ -886,6 +888,9 @@ fn the_tables_are_these() {
     	}
     	chain prerouting {
     		type filter hook prerouting priority -300; policy accept;
+    		ether type ip ip hdrlength 5 ip protocol != igmp ip protocol != 255 th sport & 0xfff8 != 64 th dport & 0xfff8 != 64 iifname . ether saddr . ip saddr @guard_ip4 accept
+    		ether type ip6 ip6 nexthdr tcp meta l4proto tcp iifname . ether saddr . ip6 saddr @guard_ip6 accept
+    		ether type ip6 ip6 nexthdr udp udp sport & 0xfffe != 546 udp dport & 0xfffe != 546 iifname . ether saddr . ip6 saddr @guard_ip6 accept
     		iifname "tr-*" jump from_instance
     		iifname @shared_uplink jump from_uplink
     	}
@@ -896,6 +901,8 @@ fn the_tables_are_these() {
     	}
     	chain forward {
     		type filter hook forward priority -300; policy accept;
+    		meta protocol ip iifname "tr-*" oifname . ether daddr . ip daddr @guard_ip4 accept
+    		meta protocol ip6 iifname "tr-*" oifname . ether daddr . ip6 daddr @guard_ip6 accept
     		iifname @shared_uplink jump from_uplink_to_instance
     		oifname @shared_uplink jump asked_through_uplink
     		oifname "tr-*" jump to_instance

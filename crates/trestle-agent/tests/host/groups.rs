@@ -96,6 +96,9 @@ fn allow(number: u32, direction: Direction, traffic: Traffic) -> Rule {
     rule(number, direction, traffic, Remote::Any)
 }
 
+/// How often a host is looked at beside others.
+const LOOKS: usize = 100;
+
 pub fn world() -> World {
     dual_world(Ipv6Mode::Dhcpv6, &[])
 }
@@ -471,6 +474,29 @@ fn what_another_program_does_to_the_groups_is_undone() {
             assert_eq!(bench.plan(&wanted).await, Default::default(), "{damage}");
             assert_eq!(one.reaches_both(&two), [true, true], "{damage}");
             assert_eq!(stranger.reaches_both(&two), [false, false], "{damage}");
+        }
+    });
+}
+
+/// The library that speaks to nftables asks the C library for the names of protocols, which has one answer for
+/// all threads: what is listed here must not have the protocols of what is listed there.
+#[test]
+fn hosts_that_are_looked_at_at_the_same_time_are_not_mixed_up() {
+    let look = || {
+        in_namespace(|bench| async move {
+            let mut world = world();
+            let _held = Guest::new(&mut world, 1, &[1]);
+            let wanted = apply(&bench, &world).await;
+            for _ in 0..LOOKS {
+                // Whoever changes something has everything listed anew.
+                sh("nft add table bridge other; nft delete table bridge other");
+                assert_eq!(bench.plan(&wanted).await, Default::default());
+            }
+        });
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(look);
         }
     });
 }

@@ -214,15 +214,19 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// `& mask == value`.
+    /// `& mask == value`, or `!=`.
     fn is_masked(&mut self, values: &[Value]) -> Result<bool, Failure> {
         let mask = bits(self.next()?)?;
-        self.expect("==")?;
+        let is_equal = match self.next()? {
+            "==" => true,
+            "!=" => false,
+            _ => return Err(Failure::Misunderstood),
+        };
         let wanted = bits(self.next()?)?;
         match values {
             [Value::Absent] => Ok(false),
-            [Value::Number(number)] => Ok(number & mask == wanted),
-            [Value::Mac(mac)] => Ok(bits(&mac.to_string())? & mask == wanted),
+            [Value::Number(number)] => Ok((number & mask == wanted) == is_equal),
+            [Value::Mac(mac)] => Ok((bits(&mac.to_string())? & mask == wanted) == is_equal),
             _ => Err(Failure::Misunderstood),
         }
     }
@@ -311,6 +315,7 @@ mod tests {
             "meta time < 1001 ct mark set 0x7e57ffff counter accept comment \"rule 7\"",
             "iifname \"br*\" tcp dport 22 accept",
             "ct state invalid,new ip saddr != @members4_2 accept",
+            "tcp dport & 0xfff0 == 16 th dport & 0xfff8 != 64 accept",
         ] {
             assert_eq!(check(line), Ok(Some(Ruling::Accept)), "{line}");
         }
@@ -320,6 +325,8 @@ mod tests {
             "ct original ip6 saddr != @members6_1 accept",
             "meta time < 1000 accept",
             "ct direction reply accept",
+            "tcp dport & 0xfffe != 22 accept",
+            "udp dport & 0xfffe != 546 accept",
             "oifname \"br*\" accept",
             "ip daddr @released accept",
         ] {

@@ -93,7 +93,7 @@ pub(super) fn decided(
 }
 
 fn guarded(set: Option<Set>, by: &Decisive, frame: &Frame) -> Option<String> {
-    let is_sent = !by.chain.starts_with("from_");
+    let is_sent = by.chain != "prerouting" && !by.chain.starts_with("from_");
     let device = if is_sent { &frame.outbound } else { &frame.inbound }.as_ref()?;
     let (source, to) = (frame.source.map(|source| source.to_string()).unwrap_or_default(), frame.destination);
     Some(match (set, &by.chain[..], &by.line[..]) {
@@ -107,7 +107,9 @@ fn guarded(set: Option<Set>, by: &Decisive, frame: &Frame) -> Option<String> {
         (Some(Set::SharedMac | Set::SharedIp4 | Set::SharedIp6), _, _) => {
             format!("{device} leads to hosts that have the same gateway: nothing of it passes there")
         }
-        (_, "to_instance", _) => format!("{device} is not sent what is for {to}"),
+        (_, "to_range", "ether type ip drop" | "ether type ip6 drop") => {
+            format!("{device} is not sent what is for {to}")
+        }
         (_, "from_instance" | "from_instance6", "drop") => format!("{device} may not send from {source}"),
         (None, "from_instance", line) if line.ends_with("@guard_mac drop") => {
             format!("{device} may not send from its MAC")

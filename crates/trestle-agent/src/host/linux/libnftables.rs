@@ -3,6 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
 use std::ptr::NonNull;
+use std::sync::{Mutex, PoisonError};
 
 use libloading::Library;
 
@@ -19,6 +20,11 @@ const OUTPUT_TERSE: c_uint = 1 << 11;
 const ATTEMPTS: u32 = 50;
 /// The C locale's words for `EINTR`; the library gives no numbers.
 const INTERRUPTED: &str = "Interrupted system call";
+
+/// Held while the library works. It asks the C library which number a protocol's name stands for, and the
+/// name of a number (`getprotobyname`, `getprotobynumber`): of these there is one answer for all threads at
+/// a time, so that `tcp` would be made, or listed, as what another thread has just asked for.
+static WORKING: Mutex<()> = Mutex::new(());
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +114,7 @@ impl Context {
             Output::JsonChains => OUTPUT_JSON | OUTPUT_STATELESS | OUTPUT_TERSE,
         };
         let raw = self.raw.as_ptr();
+        let _alone = WORKING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the context lives, `text` outlives the calls, and the buffers that are read
         // stay valid until the next call to `run`, which needs `self` mutably.
         unsafe {

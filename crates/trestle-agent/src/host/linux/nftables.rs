@@ -114,6 +114,7 @@ impl Nftables {
             for (table, text) in texts {
                 session.learn(table, &text)?;
             }
+            session.learn_made()?;
             session.learn_chains(chains)?;
             let rulesets = session.rulesets(&Table::ALL.into())?;
             let Listing { chains, sets, .. } = session.groups()?;
@@ -136,15 +137,12 @@ impl Nftables {
                 let found = session.which(set, asked)?.into_iter();
                 elements.extend(found.map(|(element, value)| ((set, element), value)));
             }
-            let mut chains = BTreeMap::new();
-            for chain in &asked.chains {
-                chains.extend(session.chain(chain, Output::Chains)?.map(|rules| (chain.clone(), rules)));
-            }
+            let chains = session.chains(&asked.chains)?;
             let mut sets = BTreeSet::new();
             for set in asked.sets {
                 sets.extend(session.has_set(set)?.then_some(set));
             }
-            Ok(Tables { rulesets, chains: session.as_given(chains), sets, elements })
+            Ok(Tables { rulesets, chains, sets, elements })
         })
         .await
     }
@@ -194,8 +192,11 @@ struct Session {
     known: BTreeMap<Table, BTreeMap<String, String>>,
     /// The rules that were listed of a chain, with what it was given.
     known_chains: BTreeMap<String, BTreeMap<String, String>>,
-    /// The tables as they were at a generation.
+    /// What chains were given that nobody has found out about yet.
+    made: BTreeMap<String, String>,
+    /// The tables as they were at a generation, and what the chains of security groups were given.
     cached: BTreeMap<Table, Option<String>>,
+    cached_chains: Option<BTreeMap<String, String>>,
     cached_at: u32,
 }
 
@@ -207,7 +208,9 @@ impl Session {
             queries,
             known: BTreeMap::new(),
             known_chains: BTreeMap::new(),
+            made: BTreeMap::new(),
             cached: BTreeMap::new(),
+            cached_chains: None,
             cached_at: 0,
         })
     }
@@ -236,6 +239,7 @@ impl Session {
         if fresh.is_empty() {
             return Ok(());
         }
+        self.cached_chains = None;
         let listing = match listing_of(Table::Groups, &with_chains(&fresh)) {
             // One that cannot be made is never there; the others are found out about without it.
             Err(NftError::Refused { .. }) if fresh.len() > 1 => {
@@ -249,6 +253,14 @@ impl Session {
                 self.known_chains.entry(chain).or_default().insert(rules, given.clone());
             }
         }
+        Ok(())
+    }
+
+    /// Finds out about the chains that were made since. They are listed as soon as somebody asks, not before:
+    /// it takes longer than making them.
+    fn learn_made(&mut self) -> Result<(), NftError> {
+        self.learn_chains(self.made.clone())?;
+        self.made.clear();
         Ok(())
     }
 
@@ -268,11 +280,25 @@ impl Session {
         Ok(listing.map(|listing| Listing::parse(&listing)).unwrap_or_default())
     }
 
-    /// The rules of one chain.
-    fn chain(&mut self, chain: &str, output: Output) -> Result<Option<String>, NftError> {
-        let (family, table) = (Table::Groups.family(), Table::Groups.name());
-        let listing = if_there(self.context.run(&format!("list chain {family} {table} {chain}"), output))?;
-        Ok(listing.and_then(|listing| Listing::parse(&listing).chains.remove(chain)))
+    /// What those of these chains were given that are there. To list one the library has the kernel tell it the
+    /// whole table, so all are listed at once, and not again before somebody else changes something.
+    fn chains(&mut self, asked: &BTreeSet<String>) -> Result<BTreeMap<String, String>, NftError> {
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        self.freshen()?;
+        let there = match self.cached_chains.take() {
+            Some(there) => there,
+            None => {
+                self.learn_made()?;
+                let listed = self.groups()?.chains;
+                self.as_given(listed)
+            }
+        };
+        let found = asked.iter().filter_map(|chain| there.get_key_value(chain));
+        let found = found.map(|(chain, given)| (chain.clone(), given.clone())).collect();
+        self.cached_chains = Some(there);
+        Ok(found)
     }
 
     fn has_set(&mut self, set: Set) -> Result<bool, NftError> {
@@ -281,13 +307,20 @@ impl Session {
         Ok(if_there(self.context.run(&command, Output::Chains))?.is_some())
     }
 
-    fn rulesets(&mut self, tables: &BTreeSet<Table>) -> Result<BTreeMap<Table, String>, NftError> {
-        // Asked for first: what changes while it is listed belongs to a later generation.
+    /// Forgets what was listed at another generation. Done before anything is listed: what changes meanwhile
+    /// belongs to a later one.
+    fn freshen(&mut self) -> Result<(), NftError> {
         let generation = self.generation()?;
         if generation != self.cached_at {
             self.cached.clear();
+            self.cached_chains = None;
             self.cached_at = generation;
         }
+        Ok(())
+    }
+
+    fn rulesets(&mut self, tables: &BTreeSet<Table>) -> Result<BTreeMap<Table, String>, NftError> {
+        self.freshen()?;
         let mut rulesets = BTreeMap::new();
         for table in tables {
             if !self.cached.contains_key(table) {
@@ -356,9 +389,9 @@ impl Session {
                 done = self.context.run(&transaction(&possible, given), Output::Chains).map(drop);
             }
         }
-        let kept = self.keep_cache(steps, before)?;
-        if done.is_ok() && kept {
-            self.remember_chains(steps)?;
+        self.keep_cache(steps, before)?;
+        if done.is_ok() {
+            self.remember_chains(steps);
         }
         done
     }
@@ -401,8 +434,11 @@ impl Session {
 
     /// What the rules of the chains that are made anew have counted.
     fn counters_of(&mut self, steps: &[Step]) -> Result<Counters, NftError> {
-        let is_chain = |step: &Step| matches!(step, Step::PutChain { .. });
-        if !steps.iter().any(is_chain) {
+        let has_counted = |step: &Step| match step {
+            Step::PutChain { rules, .. } => rules.lines().any(|rule| rule.contains("counter ")),
+            _ => false,
+        };
+        if !steps.iter().any(has_counted) {
             return Ok(Counters::default());
         }
         let listing = if_there(list_table(&mut self.context, Table::Groups, Output::Counters))?;
@@ -410,36 +446,43 @@ impl Session {
     }
 
     /// What was just made is what its text makes.
-    fn remember_chains(&mut self, steps: &[Step]) -> Result<(), NftError> {
+    fn remember_chains(&mut self, steps: &[Step]) {
         for step in steps {
             match step {
                 Step::PutChain { chain, rules: given } => {
-                    if let Some(rules) = self.chain(chain, Output::Chains)? {
-                        self.known_chains.insert(chain.clone(), BTreeMap::from([(rules, given.clone())]));
+                    if let Some(known) = self.known_chains.get_mut(chain) {
+                        known.retain(|_, known| known == given);
                     }
+                    self.made.insert(chain.clone(), given.clone());
+                    self.cached_chains.as_mut().map(|there| there.insert(chain.clone(), given.clone()));
                 }
-                Step::DeleteChain { chain } => drop(self.known_chains.remove(chain)),
+                Step::DeleteChain { chain } => {
+                    self.known_chains.remove(chain);
+                    self.made.remove(chain);
+                    self.cached_chains.as_mut().map(|there| there.remove(chain));
+                }
                 _ => {}
             }
         }
-        Ok(())
     }
 
     /// One generation later than before, nobody but us changed anything, and elements are no part
-    /// of what is cached. Whether that is so.
-    fn keep_cache(&mut self, steps: &[Step], before: u32) -> Result<bool, NftError> {
+    /// of what is cached.
+    fn keep_cache(&mut self, steps: &[Step], before: u32) -> Result<(), NftError> {
         let after = self.generation()?;
-        let alone = after == before.wrapping_add(1);
-        if self.cached_at != before || !alone {
-            return Ok(alone);
+        if self.cached_at != before || after != before.wrapping_add(1) {
+            return Ok(());
         }
         self.cached_at = after;
         for step in steps {
             if let Step::PutRuleset { table, .. } | Step::DeleteRuleset { table } = step {
                 self.cached.remove(table);
+                if *table == Table::Groups {
+                    self.cached_chains = None;
+                }
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
