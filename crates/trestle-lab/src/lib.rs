@@ -29,7 +29,7 @@ pub use daemon::Daemon;
 pub use guest::{Lease, NetnsGuest};
 pub use kernel::has_802_1q;
 pub use lab::{Lab, Plug, Programs};
-pub use machine::{Door, Machine, MachineOptions, keep_door};
+pub use machine::{Door, Machine, MachineOptions, keep_door, where_vlans_are};
 pub use not_run::not_run;
 pub use process::Process;
 pub use running::Running;

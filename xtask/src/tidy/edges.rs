@@ -27,6 +27,9 @@ const MAY_SEE: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// The same of what tests may see besides.
+const TESTS_MAY_SEE: &[(&str, &[&str])] = &[("trestle-agent", &["trestle-lab"])];
+
 /// What one crate alone may use: SQL and the HTTP server, netlink and nftables.
 const ONLY_IN: &[(&str, &str)] = &[
     ("sqlx", "trestle-controller"),
@@ -46,13 +49,17 @@ pub(super) fn check() -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-fn complaints(name: &str, dependencies: &[String]) -> Vec<String> {
+fn complaints(name: &str, dependencies: &[Dependency]) -> Vec<String> {
     let Some((_, may_see)) = MAY_SEE.iter().find(|(known, _)| *known == name) else {
         return vec![format!("crates/{name}: a new crate needs a decision page and a line in tidy/edges.rs")];
     };
     let mut wrong = Vec::new();
-    for dependency in dependencies {
-        if dependency.starts_with("trestle") && !may_see.contains(&dependency.as_str()) {
+    let tests_may_see = TESTS_MAY_SEE.iter().find(|(known, _)| *known == name);
+    let tests_may_see = tests_may_see.map_or(&[][..], |(_, theirs)| theirs);
+    for Dependency { name: dependency, is_for_tests } in dependencies {
+        let is_seen = may_see.contains(&dependency.as_str())
+            || (*is_for_tests && tests_may_see.contains(&dependency.as_str()));
+        if dependency.starts_with("trestle") && !is_seen {
             wrong.push(format!("crates/{name}: must not depend on {dependency}"));
         }
         for (theirs, owner) in ONLY_IN {
@@ -65,21 +72,28 @@ fn complaints(name: &str, dependencies: &[String]) -> Vec<String> {
     wrong
 }
 
-/// The names in every table of dependencies, those for tests and builds too.
-fn dependencies(manifest: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let mut is_inside = false;
+/// A crate that another one depends on.
+struct Dependency {
+    name: String,
+    is_for_tests: bool,
+}
+
+/// What stands in every table of dependencies, those for tests and builds too.
+fn dependencies(manifest: &str) -> Vec<Dependency> {
+    let mut all = Vec::new();
+    let (mut is_inside, mut is_for_tests) = (false, false);
     for line in manifest.lines().map(str::trim) {
         if let Some(table) = line.strip_prefix('[') {
             is_inside = table.trim_end_matches(']').ends_with("dependencies");
+            is_for_tests = table.starts_with("dev-");
         } else if is_inside
             && !line.starts_with('#')
             && let Some((name, _)) = line.split_once(['.', '=', ' '])
         {
-            names.push(name.to_owned());
+            all.push(Dependency { name: name.to_owned(), is_for_tests });
         }
     }
-    names
+    all
 }
 
 #[cfg(test)]
@@ -98,5 +112,14 @@ mod tests {
                 "crates/trestle-lab: only trestle-agent may depend on netlink-sys",
             ]
         );
+    }
+
+    #[test]
+    fn tests_may_see_what_the_crate_itself_may_not() {
+        let complaints = |table: &str| {
+            complaints("trestle-agent", &dependencies(&format!("[{table}]\ntrestle-lab.workspace = true\n")))
+        };
+        assert!(complaints("dev-dependencies").is_empty());
+        assert_eq!(complaints("dependencies"), ["crates/trestle-agent: must not depend on trestle-lab"]);
     }
 }

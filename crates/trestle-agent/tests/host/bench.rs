@@ -1,7 +1,6 @@
 //! A machine to test on: a network namespace of its own, with cables to another one.
 
 use std::future::Future;
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -162,20 +161,6 @@ pub fn sh(command: &str) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {said}");
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Says that a test could not run here and why, where `cargo xtask test` gathers it: a test that passes is
-/// not listened to.
-pub fn not_run(test: &str, why: &str) {
-    let line = format!("{test}: {why}\n");
-    match std::env::var_os("TRESTLE_NOT_RUN") {
-        Some(list) => {
-            let mut list = std::fs::File::options().create(true).append(true).open(list).unwrap();
-            list.write_all(line.as_bytes()).unwrap();
-        }
-        // Past what keeps the output of tests that pass.
-        None => std::io::stderr().write_all(format!("not run: {line}").as_bytes()).unwrap(),
-    }
 }
 
 /// What a command prints, as JSON.

@@ -5,6 +5,7 @@
 //! started through its door, a TCP connection over a link that exists in that universe alone.
 
 mod door;
+mod errand;
 mod frame;
 mod keeper;
 mod lab;
@@ -22,6 +23,7 @@ use crate::topology::Node;
 use crate::universe::Universe;
 
 pub use door::Door;
+pub use errand::where_vlans_are;
 pub use keeper::keep_door;
 pub(crate) use lab::up;
 
