@@ -59,6 +59,16 @@ impl Authority {
         std::fs::read_to_string(self.folder.path().join(name)).unwrap()
     }
 
+    /// What the server has, once it has a certificate.
+    fn server_keys(&self) -> Keys {
+        Keys(identity(&[
+            ("ca.crt", self.read("ca.crt")),
+            ("server.crt", self.read(&format!("{VPN}.crt"))),
+            ("server.key", self.read(&format!("{VPN}.key"))),
+            ("tls-crypt.key", self.read("tls-crypt.key")),
+        ]))
+    }
+
     /// What a user is given: everything in one file.
     fn client(&self, name: &str, remote: &str) -> PathBuf {
         let [ca, cert, key, crypt] =
@@ -207,13 +217,7 @@ fn users_come_in_by_openvpn_until_they_are_let_in_no_more() {
         let authority = Authority::new();
         authority.certificate(VPN, "serverAuth", 300);
         ["alice-1", "bob-1"].iter().for_each(|user| authority.certificate(user, "clientAuth", 300));
-        let files = [
-            ("ca.crt", authority.read("ca.crt")),
-            ("server.crt", authority.read(&format!("{VPN}.crt"))),
-            ("server.key", authority.read(&format!("{VPN}.key"))),
-            ("tls-crypt.key", authority.read("tls-crypt.key")),
-        ];
-        bench.host.take_vpn_keys_from(Arc::new(Keys(identity(&files))));
+        bench.host.take_vpn_keys_from(Arc::new(authority.server_keys()));
         let mut world = groups::world();
         let guest = Guest::new(&mut world, 1, &[1]);
         let (alice, bob) = (("alice-1", "10.0.1.77", None), ("bob-1", "10.0.1.78", None));
@@ -268,13 +272,7 @@ fn nobody_comes_in_by_openvpn_with_a_certificate_that_is_not_right() {
         authority.certificate("late-1", "clientAuth", -1);
         authority.certificate("host-1", "serverAuth", 300);
         foreign.certificate("alice-1", "clientAuth", 300);
-        let files = [
-            ("ca.crt", authority.read("ca.crt")),
-            ("server.crt", authority.read(&format!("{VPN}.crt"))),
-            ("server.key", authority.read(&format!("{VPN}.key"))),
-            ("tls-crypt.key", authority.read("tls-crypt.key")),
-        ];
-        bench.host.take_vpn_keys_from(Arc::new(Keys(identity(&files))));
+        bench.host.take_vpn_keys_from(Arc::new(authority.server_keys()));
         let mut world = groups::world();
         let users =
             [("alice-1", "10.0.1.77", None), ("late-1", "10.0.1.78", None), ("host-1", "10.0.1.79", None)];

@@ -175,6 +175,11 @@ fn servers(lab: &Lab, host: &str) -> Result<Vec<String>> {
     Ok(String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect())
 }
 
+/// Where a floating IP was, it is remembered for a while that it has left.
+fn lasting(seen: &str) -> String {
+    seen.lines().filter(|line| !line.contains("timeout 2m")).collect()
+}
+
 fn users(lab: &Lab, project: &str) -> Result<Vec<Value>> {
     let listed = told(lab, &["vpn", "user", "list", "--project", project])?;
     listed["items"].as_array().cloned().context("a list of users")
@@ -246,9 +251,6 @@ fn people_reach_their_project_and_nothing_else() -> Result<()> {
     for project in ["alpha", "beta"] {
         lab.cli_ok(&["vpn", "delete", "--project", project, "--yes"])?;
     }
-    // Where a floating IP was, it is remembered for a while that it has left.
-    let lasting =
-        |seen: &str| -> String { seen.lines().filter(|line| !line.contains("timeout 2m")).collect() };
     until("nothing is left of it", DEADLINE, || {
         Ok((lasting(&everything(&lab, "host1")?) == lasting(&before)).then_some(()))
     })?;
@@ -429,4 +431,33 @@ fn people_reach_their_project_s_vlan_by_wireguard_and_nothing_else() -> Result<(
         let lab = stage(1)?;
         people_reach_their_own_by_wireguard(&lab, &vlan_tenants(&lab)?)
     })
+}
+
+#[test]
+fn a_host_without_the_program_says_so_and_nothing_is_made() -> Result<()> {
+    let lab = stage(1)?;
+    let alpha = tenant(&lab, ("alpha", 1), "host1")?;
+    let before = everything(&lab, "host1")?;
+    // All of the folder but the one program, for what is started in this lab from now on.
+    let script = "mkdir -p $0; mount --bind /usr/sbin $0; mount -t tmpfs none /usr/sbin
+        for program in $0/*; do [ $program = $0/openvpn ] || ln -s $program /usr/sbin; done";
+    let aside = lab.folder().join("sbin").display().to_string();
+    lab.exec_ok("controller", &["sh", "-ec", script, &aside])?;
+    lab.agent("host1")?.restart()?;
+    wait_until_whole(&lab)?;
+    let said = refusal(&lab, &["vpn", "create", "--project", "alpha"])?;
+    ensure!(said.contains("openvpn is not installed on this host: install the package openvpn"), "{said}");
+    ensure!(said.contains("nothing was made"), "{said}");
+    ensure!(told(&lab, &["vpn", "list"])?["items"].as_array().is_some_and(Vec::is_empty));
+    ensure!(told(&lab, &["floating-ip", "list"])?["items"].as_array().is_some_and(Vec::is_empty));
+    until("nothing is left of it", DEADLINE, || {
+        Ok((lasting(&everything(&lab, "host1")?) == lasting(&before)).then_some(()))
+    })?;
+    lab.exec_ok("controller", &["umount", "/usr/sbin"])?;
+    lab.agent("host1")?.restart()?;
+    wait_until_whole(&lab)?;
+    lab.cli_ok(&["vpn", "create", "--project", "alpha"])?;
+    let mut alice = Person::new(&lab, "alice", 1)?.let_in_by("alpha")?;
+    alice.connects()?;
+    alice.reaches(&alpha.address)
 }

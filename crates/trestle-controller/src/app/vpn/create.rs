@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use trestle_api::{NewVpn, Vpn};
+use trestle_api::{NewVpn, Vpn, VpnState};
 use trestle_core::compile::Entity;
 use trestle_core::types::{Family, HostId, InstanceId, Name, VpnKind};
 use trestle_core::world::{NetworkType, Security};
@@ -55,7 +55,14 @@ impl App {
         let host = self.make_vpn(&mut write, (caller, &owner), &wish).await?;
         let revision = write.commit().await?;
         self.wait_for_hosts(vec![host], revision).await;
-        self.vpn_again(owner.id).await
+        let made = self.vpn_again(owner.id).await?;
+        match (&made.problem, made.state) {
+            (Some(problem), VpnState::Failed) => {
+                self.delete_vpn(caller, &owner.id.to_string()).await?;
+                Err(cannot_run(&made, problem))
+            }
+            _ => Ok(made),
+        }
     }
 
     /// Makes all of it in this transaction; gives the host it is to run on.
@@ -142,6 +149,13 @@ impl App {
         let interface = interfaces.pop().ok_or_else(|| AppError::defect("an interface was not made"))?;
         Ok((interface, address))
     }
+}
+
+/// A host that is away or slow is no failure: it follows when it can.
+fn cannot_run(vpn: &Vpn, problem: &str) -> AppError {
+    let host = vpn.host.as_ref().map(Name::as_str).unwrap_or_default();
+    AppError::conflict("host_problem", format!("host `{host}` cannot run the VPN: {problem}"))
+        .hint(format!("mend that and ask again: nothing was made; `trestle host show {host}` says more"))
 }
 
 fn read(caller: &Caller, new: &NewVpn) -> Result<Wish, AppError> {
