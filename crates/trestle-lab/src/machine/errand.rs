@@ -17,7 +17,7 @@ static TURN: Mutex<()> = Mutex::new(());
 /// Runs a test where VLANs are; `trestle` is the program that makes the machine. It must be the whole of the
 /// test function, written as
 ///
-/// ```ignore
+/// ```text
 /// #[test]
 /// fn a_claim() -> Result<()> {
 ///     where_vlans_are(trestle, || { … })

@@ -461,3 +461,29 @@ fn a_host_without_the_program_says_so_and_nothing_is_made() -> Result<()> {
     alice.connects()?;
     alice.reaches(&alpha.address)
 }
+
+/// Where every host routes, a VPN is on one of them and leads to instances on all.
+#[test]
+fn a_vpn_leads_to_instances_on_every_host_and_moves_by_command() -> Result<()> {
+    let lab = stage(2)?;
+    lab.open_project("alpha")?;
+    let create = ["network", "create", "alpha-net", "--type", "flat_dhcp", "--bridge", "br201"];
+    let more = ["--cidr", "10.1.0.0/24", "--project", "alpha", "--bridge-interface", "eth1"];
+    lab.cli_ok(&[&create[..], &more[..]].concat())?;
+    let near = tenant_on(&lab, "alpha", "alpha-net".to_owned(), "host1")?;
+    create_on(&lab, "alpha", "far", &["alpha-net"])?;
+    let far = lab.guest_netns("host2", "far", "alpha-net")?;
+    let far = far.lease.address.split('/').next().unwrap_or_default().to_owned();
+    lab.cli_ok(&["vpn", "create", "--project", "alpha", "--host", "host1"])?;
+    let mut alice = Person::new(&lab, "alice", 1)?.let_in_by("alpha")?;
+    alice.connects()?;
+    for host in ["host2", "host1"] {
+        alice.reaches(&near.address)?;
+        alice.reaches(&far)?;
+        lab.cli_ok(&["vpn", "set", "--project", "alpha", "--host", host])?;
+    }
+    alice.reaches(&near.address)?;
+    alice.reaches(&far)?;
+    ensure!(servers(&lab, "host2")?.is_empty() && servers(&lab, "host1")?.len() == 1);
+    alice.client.as_mut().context("a client")?.must_run()
+}
