@@ -18,7 +18,7 @@ use crate::host::{Host, LinuxHost, OpenError};
 use crate::ledger::{Ledger, LedgerError};
 use crate::metadata::{MetadataSecret, SecretError};
 use crate::news;
-use crate::reconcile::{Inputs, Loop, Outputs, watch};
+use crate::reconcile::{Inputs, Loop, Outputs, watch, watch_connections};
 use crate::socket::{ListenError, LocalServer, listen};
 
 /// How many spec updates, changes or questions may wait for the loop.
@@ -123,8 +123,9 @@ pub async fn run<H: Host, C: Controller>(
         report: report.subscribe(),
         questions: questions_in,
     };
-    let reporter = Reporter::new(controller, connection, report);
     let mut tasks = JoinSet::new();
+    tasks.spawn(watch_connections(Arc::clone(&host), Arc::clone(&report)));
+    let reporter = Reporter::new(controller, connection, report);
     tasks.spawn(watch(host, changes_in));
     tasks.spawn(follower.follow(since));
     tasks.spawn(reporter.send_reports());

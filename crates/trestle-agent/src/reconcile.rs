@@ -97,6 +97,16 @@ pub(crate) async fn watch<H: Host>(host: Arc<H>, changes: mpsc::Sender<Change>) 
     while changes.send(host.changed().await).await.is_ok() {}
 }
 
+/// Tells who is connected to VPNs. A task of its own: a server that hangs holds up nothing else.
+pub(crate) async fn watch_connections<H: Host>(host: Arc<H>, report: Arc<watch::Sender<Report>>) {
+    let mut interval = tokio::time::interval(COUNTERS);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        news::note_connections(&report, host.vpn_connections().await);
+    }
+}
+
 /// The loop and all it knows.
 pub(crate) struct Loop<H> {
     host: Arc<H>,
@@ -193,12 +203,9 @@ impl<H: Host> Loop<H> {
         }
     }
 
-    /// Tells what rules have counted and who is connected, where there are any. What cannot be told now is
-    /// told later.
+    /// Tells what rules have counted, where there are any. What cannot be told now is told later.
     async fn count(&self) {
-        let Some(spec) = &self.spec else { return };
-        news::note_connections(&self.outputs.report, self.host.vpn_connections(spec).await);
-        if !spec.has_groups() {
+        if !self.spec.as_ref().is_some_and(HostSpec::has_groups) {
             return;
         }
         match self.host.rule_counters().await {

@@ -1219,7 +1219,7 @@ fn the_server_of_a_vpn_is_told_this() {
     management management unix
     management-client-user root
     writepid pid
-    verb 2
+    verb 1
 
     vpn-user/acme-vpn/alice-0f3a
     ifconfig-push 10.0.1.77 255.255.255.0

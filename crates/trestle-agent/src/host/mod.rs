@@ -54,11 +54,8 @@ pub trait Host: Send + Sync + 'static {
     /// What each rule of security groups has decided on since it was made here, by the rule's number.
     fn rule_counters(&self) -> impl Future<Output = Result<BTreeMap<u32, RuleCounter>, ObserveError>> + Send;
 
-    /// Who is connected to the VPNs of this spec that run here: of each, by its name, its users.
-    fn vpn_connections(
-        &self,
-        spec: &HostSpec,
-    ) -> impl Future<Output = BTreeMap<Name, BTreeMap<Name, VpnConnection>>> + Send;
+    /// Who is connected to the VPNs that run here: of each, by its name, its users.
+    fn vpn_connections(&self) -> impl Future<Output = BTreeMap<Name, BTreeMap<Name, VpnConnection>>> + Send;
 
     /// The names of the network devices that it has now; `None` if it cannot be told.
     fn devices(&self) -> Option<BTreeSet<LinkName>>;

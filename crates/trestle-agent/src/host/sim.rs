@@ -151,7 +151,7 @@ impl Host for SimHost {
         Ok(BTreeMap::new())
     }
 
-    async fn vpn_connections(&self, _spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+    async fn vpn_connections(&self) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
         BTreeMap::new()
     }
 

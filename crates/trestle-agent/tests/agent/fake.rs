@@ -358,8 +358,8 @@ impl Host for Machine {
         self.host.rule_counters().await
     }
 
-    async fn vpn_connections(&self, spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
-        self.host.vpn_connections(spec).await
+    async fn vpn_connections(&self) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+        self.host.vpn_connections().await
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

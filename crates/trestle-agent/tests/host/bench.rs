@@ -113,16 +113,17 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        let folders = ["networks", "vpns"].map(|all| std::fs::read_dir(self.path(all)));
-        for folder in folders.into_iter().flatten().flatten().flatten() {
-            let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
-            if let Ok(pid) = pid.trim().parse() {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
-            }
-            // What keeps a VPN's namespace: `/proc/<pid>/ns/net`.
-            let netns = std::fs::read_link(folder.path().join("netns")).unwrap_or_default();
-            if let Some(Ok(pid)) = netns.iter().nth(2).map(|pid| pid.to_string_lossy().parse()) {
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        let kill = |pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
+        for network in std::fs::read_dir(self.path("networks")).into_iter().flatten().flatten() {
+            let pid = std::fs::read_to_string(network.path().join("pid")).unwrap_or_default();
+            let _ = pid.trim().parse().map(kill);
+        }
+        // The programs of VPNs say in their environment whose they are.
+        let ours = format!("TRESTLE_VPN={}/", self.state_dir.path().display());
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
+            if String::from_utf8_lossy(&environment).contains(&ours) {
+                let _ = process.file_name().to_string_lossy().parse().map(kill);
             }
         }
     }

@@ -17,7 +17,7 @@ use trestle_core::types::{Direction, IpProtocol, Name, ProjectId, VpnEndpoint, V
 use trestle_core::world::{Attachment, Interface, Plug, Remote, Security, Traffic, Vpn, VpnUser, World};
 use uuid::Uuid;
 
-use crate::bench::{Bench, Namespace, in_namespace, sh, wait_until, without_dnsmasq};
+use crate::bench::{Bench, DEADLINE, Namespace, in_namespace, sh, wait_until, without_dnsmasq};
 use crate::cloud::{self, HOST, group, group_id, link_name, rule, spec};
 use crate::groups::{self, Guest};
 
@@ -180,6 +180,13 @@ impl<'a> Outside<'a> {
     }
 }
 
+/// What makes a device of WireGuard in user space ends with it.
+impl Drop for Outside<'_> {
+    fn drop(&mut self) {
+        self.namespace.sh("for device in wg-t1 wg-t2; do ip link delete $device 2>/dev/null || true; done");
+    }
+}
+
 struct Client {
     process: Child,
     log: PathBuf,
@@ -216,7 +223,9 @@ fn users_come_in_by_openvpn_until_they_are_let_in_no_more() {
     in_namespace(|mut bench| async move {
         let authority = Authority::new();
         authority.certificate(VPN, "serverAuth", 300);
-        ["alice-1", "bob-1"].iter().for_each(|user| authority.certificate(user, "clientAuth", 300));
+        ["alice-1", "alice-2", "bob-1"]
+            .iter()
+            .for_each(|user| authority.certificate(user, "clientAuth", 300));
         bench.host.take_vpn_keys_from(Arc::new(authority.server_keys()));
         let mut world = groups::world();
         let guest = Guest::new(&mut world, 1, &[1]);
@@ -232,7 +241,7 @@ fn users_come_in_by_openvpn_until_they_are_let_in_no_more() {
         wait_until("bob reaches the guest", || outside.reaches("10.0.1.11", "tun2"));
         assert!(!outside.reaches("198.51.100.1", "tun1"), "the host is not reached by it");
         assert!(!outside.reaches("10.0.1.78", "tun1"), "neither is another user");
-        let connections = bench.host.vpn_connections(&wanted(&world)).await;
+        let connections = bench.host.vpn_connections().await;
         let users: Vec<String> = connections.values().flatten().map(|(user, _)| user.to_string()).collect();
         assert_eq!(users, ["alice-1", "bob-1"]);
 
@@ -247,8 +256,20 @@ fn users_come_in_by_openvpn_until_they_are_let_in_no_more() {
         wait_until("alice is refused", || again.has_ended());
         assert_eq!((again.says("AUTH_FAILED") > 0, again.is_connected()), (true, false));
 
-        // A server that is killed is there again, and so are its clients.
+        // Another certificate of the same user's has the same address, and nothing of the old one's goes with it.
+        let renewed = ("alice-2", "10.0.1.77", None);
+        put(&mut world, vpn(VpnKind::OpenVpn, &[alice, bob]));
+        converge(&bench, &world).await;
+        put(&mut world, vpn(VpnKind::OpenVpn, &[renewed, bob]));
+        converge(&bench, &world).await;
+        let third = outside.connects(&authority.client("alice-2", "198.51.100.1"), "tun1");
+        wait_until("alice is connected again", || third.is_connected());
+        wait_until("alice reaches the guest again", || outside.reaches("10.0.1.11", "tun1"));
+
+        // A server that is killed is there again, and so are its clients; keys that are lost are had again.
         let pid = server_pid(&bench);
+        std::fs::remove_file(bench.path(&format!("vpns/{VPN}/server.key"))).unwrap();
+        std::fs::write(bench.path("vpns/somebody-s"), "a file").unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
         bench.changed().await;
         wait_until("it has ended", || !std::path::Path::new(&format!("/proc/{pid}/exe")).exists());
@@ -343,7 +364,7 @@ fn users_come_in_by_wireguard_until_they_are_let_in_no_more() {
         wait_until("bob reaches the guest", || outside.reaches("10.0.1.11", "wg-t2"));
         assert!(!outside.reaches("198.51.100.1", "wg-t1"), "the host is not reached by it");
         assert!(!outside.reaches("10.0.1.78", "wg-t1"), "neither is another user");
-        let connections = bench.host.vpn_connections(&wanted(&world)).await;
+        let connections = bench.host.vpn_connections().await;
         let names: Vec<String> = connections.values().flatten().map(|(user, _)| user.to_string()).collect();
         assert_eq!(names, ["alice-1", "bob-1"]);
 
@@ -359,9 +380,23 @@ fn users_come_in_by_wireguard_until_they_are_let_in_no_more() {
         wait_until("bob is back", || outside.reaches("10.0.1.11", "wg-t2"));
         assert!(!outside.reaches("10.0.1.11", "wg-t1"));
 
+        // What keeps the namespace is killed: all is made anew, once the kernel has taken the device away with it.
+        let keeper = std::fs::read_link(&netns).unwrap().iter().nth(2).unwrap().to_owned();
+        sh(&format!("kill -9 {}", keeper.display()));
+        wait_until("it has ended", || {
+            !std::path::Path::new(&format!("/proc/{}/exe", keeper.display())).exists()
+        });
+        let deadline = std::time::Instant::now() + DEADLINE;
+        while let steps = bench.plan(&wanted(&world)).await.steps
+            && !steps.is_empty()
+        {
+            bench.host.apply(&steps).await;
+            assert!(std::time::Instant::now() < deadline, "{steps:?}");
+        }
+        wait_until("bob is back again", || outside.reaches("10.0.1.11", "wg-t2"));
+
         let bare = cloud::world(&[]);
         bench.converge(&wanted(&bare)).await;
         assert!(!bench.path(&format!("vpns/{VPN}")).exists());
-        outside.namespace.sh("ip link delete wg-t1; ip link delete wg-t2");
     });
 }

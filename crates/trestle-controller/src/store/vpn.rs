@@ -110,7 +110,9 @@ macro_rules! select {
                     x.server_certificate, x.server_begins_at, x.server_expires_at, x.public_key, x.created_at,
                     h.id, h.name, x.generation, COALESCE(i.generation, 0), COALESCE(o.generation_applied, 0),
                     (SELECT b.problem FROM observed_problems b
-                     WHERE b.host = i.host AND b.key IN ('vpn/' || v.name, 'link/' || i.device)
+                     WHERE b.host = i.host
+                       AND (b.key IN ('vpn/' || v.name, 'vpn-netns/' || v.name, 'link/' || i.device)
+                            OR b.key LIKE 'vpn-user/' || v.name || '/%')
                      ORDER BY b.key DESC, b.problem LIMIT 1),
                     CASE WHEN EXISTS (SELECT 1 FROM floating_ips f
                                       WHERE f.address = x.floating_ip AND f.interface IS NOT NULL)

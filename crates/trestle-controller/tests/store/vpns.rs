@@ -6,8 +6,8 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Connection, Row};
 use trestle_api::vpn::VpnIdentity;
 use trestle_api::{
-    EventFilter, GatewayRequest, Host, NewNetwork, NewVpn, NewVpnUser, PageQuery, Vpn, VpnCredentials,
-    VpnPatch, VpnUser, VpnUserRenewal,
+    EventFilter, GatewayRequest, Host, HostPatch, NewNetwork, NewVpn, NewVpnUser, PageQuery, Vpn,
+    VpnCredentials, VpnPatch, VpnUser, VpnUserRenewal,
 };
 use trestle_controller::app::Caller;
 use trestle_controller::error::AppError;
@@ -19,6 +19,7 @@ crate::on_both!(
     users_made_at_once_have_addresses_of_their_own,
     no_two_vpns_have_one_address_and_port,
     nothing_of_a_vpn_outlives_its_project,
+    a_vlan_that_a_vpn_alone_was_on_is_free_when_its_project_goes,
     a_user_whose_time_is_over_is_out_until_renewed,
     a_vpn_s_own_certificate_is_made_anew_in_time,
     an_authority_that_has_ended_signs_nothing,
@@ -173,6 +174,20 @@ async fn nothing_of_a_vpn_outlives_its_project(database: Database) {
     let held: i64 = sqlx::query(held).fetch_one(&mut behind).await.unwrap().get(0);
     assert_eq!(held, 0, "its floating IP is given back");
     assert!(!red.cloud.addresses().await.contains("Allocated"));
+}
+
+async fn a_vlan_that_a_vpn_alone_was_on_is_free_when_its_project_goes(database: Database) {
+    let red = red(database).await;
+    let patch = HostPatch { vlan_interface: Some("eth2".to_owned()), ..HostPatch::default() };
+    red.cloud.app.patch_host(&Caller::Admin, "host1", patch).await.unwrap();
+    let blue = red.cloud.project("blue").await;
+    let vlan = NewNetwork { vlan: Some(101), ..owned("tenants", "10.1.0.0/24", "blue") };
+    let vlan = NewNetwork { network_type: Some("vlan".to_owned()), bridge: None, ..vlan };
+    red.cloud.make(vlan).await.unwrap();
+    red.cloud.app.create_vpn(&blue, NewVpn::default()).await.unwrap();
+    red.cloud.app.delete_project(&Caller::Admin, "blue").await.unwrap();
+    let network = red.cloud.app.network(&Caller::Admin, "tenants").await.unwrap();
+    assert_eq!(network.project, None);
 }
 
 async fn a_user_whose_time_is_over_is_out_until_renewed(database: Database) {

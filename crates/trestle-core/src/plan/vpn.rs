@@ -37,9 +37,6 @@ impl Planner<'_> {
         if link_index.is_some() && self.is_as_wanted(&wanted.link) && have == Some(&as_it_must_be) {
             return;
         }
-        if have.is_some() {
-            self.step(Step::StopVpn { vpn: vpn.clone() });
-        }
         self.step(Step::StartVpn { vpn, server: wanted });
     }
 

@@ -133,7 +133,7 @@ impl VpnPlace<'_> {
              management management unix\n\
              management-client-user root\n\
              writepid pid\n\
-             verb 2\n",
+             verb 1\n",
             netmask = subnet.netmask(),
             mtu = vpn_mtu(VpnKind::OpenVpn, self.network.mtu),
             domain = network.domain,

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use trestle_lab::{Lab, NetnsGuest, Process, until};
+use tempfile::NamedTempFile;
+use trestle_lab::{Lab, NetnsGuest, Process, Topology, until};
 
 use crate::cloud::{
-    DEADLINE, Pinger, create_on, empty_cloud, everything, no_ping, ping, refusal, told, wait_until_whole,
+    DEADLINE, Pinger, create_on, empty_cloud_with, everything, no_ping, ping, refusal, told, wait_until_whole,
 };
 use crate::vm::where_vlans_are;
 
@@ -31,7 +32,11 @@ struct Tenant {
 
 /// A lab of so many hosts with a pool.
 fn stage(hosts: u8) -> Result<Lab> {
-    let lab = empty_cloud(hosts)?;
+    stage_with(hosts, &Topology::for_test(hosts))
+}
+
+fn stage_with(hosts: u8, topology: &Topology) -> Result<Lab> {
+    let lab = empty_cloud_with(topology)?;
     lab.cli_ok(&["pool", "create", "ext", "--range", POOL])?;
     for host in ["host1", "host2"].iter().take(hosts.into()) {
         lab.cli_ok(&["host", "set", host, "--flat-interface", ""])?;
@@ -486,4 +491,29 @@ fn a_vpn_leads_to_instances_on_every_host_and_moves_by_command() -> Result<()> {
     alice.reaches(&far)?;
     ensure!(servers(&lab, "host2")?.is_empty() && servers(&lab, "host1")?.len() == 1);
     alice.client.as_mut().context("a client")?.must_run()
+}
+
+#[test]
+fn a_vpn_starts_by_itself_with_the_first_instance() -> Result<()> {
+    let config = NamedTempFile::new()?;
+    std::fs::write(&config, "[server]\nvpn_autostart = true\n")?;
+    let mut topology = Topology::for_test(1);
+    topology.server_arguments.extend(["--config".into(), config.path().to_string_lossy().into_owned()]);
+    let lab = stage_with(1, &topology)?;
+    let alpha = tenant(&lab, ("alpha", 1), "host1")?;
+    until("its VPN runs", DEADLINE, || {
+        Ok((told(&lab, &["vpn", "list"])?["items"][0]["state"] == "active").then_some(()))
+    })?;
+    let mut alice = Person::new(&lab, "alice", 1)?.let_in_by("alpha")?;
+    alice.connects()?;
+    alice.reaches(&alpha.address)?;
+    for command in [
+        &["instance", "delete", "alpha-web", "--yes"][..],
+        &["vpn", "delete", "--project", "alpha", "--yes"],
+        &["network", "delete", "alpha-net", "--yes"],
+        &["project", "delete", "alpha", "--yes"],
+    ] {
+        lab.cli_ok(command)?;
+    }
+    until("its server ends", DEADLINE, || Ok(servers(&lab, "host1")?.is_empty().then_some(())))
 }

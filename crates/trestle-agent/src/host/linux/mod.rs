@@ -566,8 +566,8 @@ impl Host for LinuxHost {
         counters.map_err(|source| ObserveError::Nftables { what: "what rules have counted".into(), source })
     }
 
-    async fn vpn_connections(&self, spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
-        self.connections(spec).await
+    async fn vpn_connections(&self) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+        self.connections().await
     }
 
     fn devices(&self) -> Option<BTreeSet<LinkName>> {

@@ -91,6 +91,14 @@ pub(super) fn open_log(path: &Path) -> io::Result<(File, u64)> {
     Ok((log, start))
 }
 
+/// Begins a log anew that has become too long; what writes it writes on at its end.
+pub(super) fn trim_log(path: &Path) {
+    let is_long = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_LIMIT);
+    if is_long && let Err(error) = File::options().write(true).truncate(true).open(path) {
+        tracing::warn!(path = %path.display(), %error, "cannot begin a log anew");
+    }
+}
+
 /// The end of what was logged since `start`; a log that cannot be read says why.
 pub(super) fn log_tail(path: &Path, start: u64) -> String {
     let read = || {

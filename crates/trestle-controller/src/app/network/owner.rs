@@ -1,7 +1,7 @@
 //! Whom VLAN networks belong to: one is free until a project claims it or is given it.
 
 use trestle_api::{AssociateRequest, Network};
-use trestle_core::types::Name;
+use trestle_core::types::{Name, NetworkId};
 use trestle_core::world::NetworkType;
 
 use crate::app::network::{change, find, still_has};
@@ -53,9 +53,7 @@ impl App {
             let sentence = format!("network `{name}` of project `{owner}` still has");
             return Err(still_has(&sentence, &uses, &record));
         }
-        network::set_project(write.connection(), id, None).await?;
-        let message = format!("network `{name}` was taken from project `{owner}` and is free");
-        write.log(change("network.disassociated", message, &record));
+        free(&mut write, &record).await?;
         write.commit().await?;
         self.shown_again(id).await
     }
@@ -90,6 +88,24 @@ impl App {
         log_claim(write, &record, &project.name);
         Ok(Some(record))
     }
+}
+
+/// Takes a VLAN network from its project, if it is one and nothing is on it.
+pub(in crate::app) async fn free_if_unused(write: &mut Write, network: NetworkId) -> Result<(), AppError> {
+    let record = find(write.connection(), &Caller::Admin, &network.to_string()).await?;
+    let is_vlan = record.network.network_type == NetworkType::Vlan;
+    if is_vlan && network::uses(write.connection(), network).await?.is_empty() {
+        free(write, &record).await?;
+    }
+    Ok(())
+}
+
+async fn free(write: &mut Write, record: &NetworkRecord) -> Result<(), AppError> {
+    network::set_project(write.connection(), record.network.id, None).await?;
+    let owner = record.project_name.as_ref().map(Name::as_str).unwrap_or_default();
+    let message = format!("network `{}` was taken from project `{owner}` and is free", record.network.name);
+    write.log(change("network.disassociated", message, record));
+    Ok(())
 }
 
 fn log_claim(write: &mut Write, record: &NetworkRecord, project: &Name) {

@@ -3,6 +3,7 @@
 use trestle_core::types::ProjectId;
 
 use super::{change, endpoint, find};
+use crate::app::network::owner::free_if_unused;
 use crate::app::{App, Caller, instance};
 use crate::error::AppError;
 use crate::store::Write;
@@ -25,12 +26,12 @@ impl App {
     }
 }
 
-/// Ends the VPN of a project that is about to go, if it has one.
+/// Ends the VPN of a project that is about to go, if it has one. A VLAN network that nothing else was on is free
+/// then.
 pub(in crate::app) async fn end_of_project(write: &mut Write, project: ProjectId) -> Result<(), AppError> {
-    match vpn::find(write.connection(), project).await? {
-        Some(record) => end(write, &record).await,
-        None => Ok(()),
-    }
+    let Some(record) = vpn::find(write.connection(), project).await? else { return Ok(()) };
+    end(write, &record).await?;
+    free_if_unused(write, record.network).await
 }
 
 async fn end(write: &mut Write, record: &VpnRecord) -> Result<(), AppError> {

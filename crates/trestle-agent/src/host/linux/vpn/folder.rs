@@ -1,5 +1,5 @@
 //! The folder of a VPN: `<state folder>/vpns/<VPN>` with `netns`, a link to the namespace, a file per user under
-//! `clients`, the keys (0600), `server.conf`, `pid`, `log`, and `started`, which says what was started.
+//! `clients`, the keys (0600), `server.conf`, `log`, and `started`, which says what was started.
 //!
 //! Debian's openvpn serves as nobody and looks for `clients/<user>` when the user comes, so folders are 0755.
 
@@ -17,8 +17,11 @@ use uuid::Uuid;
 use super::super::files::{Files, create_folder, delete_file, file_names, read, write_whole};
 use crate::host::error::{ApplyError, ObserveError};
 
+/// The socket by which openvpn is asked and told.
+pub(super) const MANAGEMENT: &str = "management";
+
 const CLIENTS: &str = "clients";
-/// Whose connections are to be ended yet: nobody is let in by a file here.
+/// Who is about to be let in, and whose connections are to be ended yet: nobody is let in by a file here.
 const LEAVING: &str = "leaving";
 const IDENTITY: &str = "identity";
 const STARTED: &str = "started";
@@ -36,6 +39,8 @@ pub(super) struct Started {
     pub(super) server: VpnServer,
     /// The number of the namespace's file.
     pub(super) netns: u64,
+    /// The process; the kernel's WireGuard has none.
+    pub(super) pid: Option<i32>,
 }
 
 impl Folder {
@@ -57,11 +62,12 @@ impl Folder {
 
     /// The socket by which openvpn is asked and told.
     pub(super) fn management(&self) -> PathBuf {
-        self.path.join("management")
+        self.path.join(MANAGEMENT)
     }
 
+    /// Whether it is one: somebody else may have put something there.
     pub(super) fn exists(&self) -> bool {
-        self.path.exists()
+        self.path.join(CLIENTS).is_dir()
     }
 
     /// Makes the folder.
@@ -85,14 +91,15 @@ impl Folder {
         }
     }
 
-    /// The users that are let in, and those whose connections are to be ended yet.
+    /// The users that are let in, are about to be, or whose connections are to be ended yet.
     pub(super) fn users(&self) -> Result<Vec<Name>, ObserveError> {
         let mut names = file_names(&self.path.join(CLIENTS))?;
         names.extend(file_names(&self.path.join(LEAVING))?);
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// What the server is told of a user; nothing, which differs from every spec, of one that is leaving.
+    /// What the server is told of a user; nothing, which differs from every spec, of one that is coming or
+    /// leaving.
     pub(super) fn user(&self, user: &Name) -> Result<Option<String>, ObserveError> {
         if self.path.join(LEAVING).join(user.as_str()).exists() {
             return Ok(Some(String::new()));
@@ -100,11 +107,16 @@ impl Folder {
         read(self.path.join(CLIENTS).join(user.as_str()))
     }
 
-    /// Lets a user in who comes from now on.
-    pub(super) fn put_user(&self, user: &Name, text: &str) -> Result<(), ApplyError> {
+    /// Notes that a user is about to be let in: a crash before `let_in` leaves the note, and it is done again.
+    pub(super) fn expect_user(&self, user: &Name, text: &str) -> Result<(), ApplyError> {
         self.create()?;
+        write_whole(&self.path.join(LEAVING), user.as_str(), text)
+    }
+
+    /// Lets a user in who comes from now on; all else that it takes is done.
+    pub(super) fn let_in(&self, user: &Name, text: &str) -> Result<(), ApplyError> {
         write_whole(&self.path.join(CLIENTS), user.as_str(), text)?;
-        delete_file(self.path.join(LEAVING).join(user.as_str()))
+        self.forget_user(user)
     }
 
     /// Lets a user in no more, and gives what the server was told: the connection is to be ended yet, and a
@@ -126,18 +138,23 @@ impl Folder {
         delete_file(self.path.join(LEAVING).join(user.as_str()))
     }
 
-    /// The keys that are here.
+    /// Which keys are here, all of them.
     pub(super) fn identity(&self) -> Result<Option<Uuid>, ObserveError> {
-        Ok(read(self.path.join(IDENTITY))?.and_then(|text| text.trim().parse().ok()))
+        let Some(text) = read(self.path.join(IDENTITY))? else { return Ok(None) };
+        let mut lines = text.lines();
+        let id = lines.next().and_then(|id| id.parse().ok());
+        Ok(id.filter(|_| lines.all(|name| self.path.join(name).exists())))
     }
 
-    /// Takes other keys in. Their number comes last.
+    /// Takes other keys in. Their number comes last, with the names of their files.
     pub(super) fn put_identity(&self, identity: &VpnIdentity) -> Result<(), ApplyError> {
         delete_file(self.path.join(IDENTITY))?;
+        let mut noted = format!("{}\n", identity.id);
         for (name, content) in &identity.files {
             self.put_secret(name, content)?;
+            noted.push_str(&format!("{name}\n"));
         }
-        write_whole(&self.path, IDENTITY, &format!("{}\n", identity.id))
+        write_whole(&self.path, IDENTITY, &noted)
     }
 
     /// `name` is one that the controller chose, but it leads nowhere else.
@@ -152,6 +169,7 @@ impl Folder {
             let mut options = fs::OpenOptions::new();
             let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
             file.write_all(content.as_bytes())?;
+            file.sync_all()?;
             fs::rename(&draft, &path)
         };
         write().map_err(failed)
@@ -181,15 +199,5 @@ impl Folder {
     /// Notes that nothing is known to run.
     pub(super) fn forget_started(&self) -> Result<(), ApplyError> {
         delete_file(self.path.join(STARTED))
-    }
-
-    /// The number that the server wrote, if it is one.
-    pub(super) fn pid(&self) -> Result<Option<i32>, ObserveError> {
-        Ok(read(self.path.join("pid"))?.and_then(|text| text.trim().parse().ok()))
-    }
-
-    /// Deletes the number of a server that is not there any more.
-    pub(super) fn forget_pid(&self) -> Result<(), ApplyError> {
-        delete_file(self.path.join("pid"))
     }
 }

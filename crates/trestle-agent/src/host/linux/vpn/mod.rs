@@ -3,6 +3,7 @@
 mod folder;
 mod netns;
 mod openvpn;
+mod processes;
 mod wireguard;
 
 use std::collections::BTreeMap;
@@ -14,16 +15,17 @@ use jiff::{SignedDuration, Timestamp};
 use trestle_api::VpnConnection;
 use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
-use trestle_core::spec::{HostSpec, Key, Object, VpnServer};
+use trestle_core::spec::{Key, Object, VpnServer};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Name, VpnKind};
 
 use super::files::{Files, file_names};
-use super::{LinuxHost, link};
+use super::{LinuxHost, link, process};
 use crate::error_chain;
 use crate::host::error::{ApplyError, ObserveError, VpnError};
 use crate::vpn_keys::VpnKeys;
 use folder::{Folder, Started};
+use processes::tell;
 
 /// How long the keys of a VPN are awaited.
 const KEYS_PATIENCE: Duration = Duration::from_secs(5);
@@ -61,8 +63,11 @@ impl LinuxHost {
                 netns::create(&folder).map_err(failed(vpn))
             }
             Step::DeleteVpnNetns { vpn } => {
+                // A server that was never noted is stopped, too.
+                self.stop_vpn(vpn).await?;
                 let folder = Folder::of(&self.files, vpn);
-                netns::delete(&folder).map_err(failed(vpn))?;
+                self.watch.remove_process(&Key::VpnNetns(vpn.clone()));
+                processes::end_keeper(&folder).map_err(failed(vpn))?;
                 folder.delete()
             }
             Step::PutVpnUser { vpn, user, text } => self.put_vpn_user(vpn, user, text).await,
@@ -73,21 +78,24 @@ impl LinuxHost {
         }
     }
 
+    /// The way to a user comes before the user, so that nobody is let in who is not answered.
     async fn put_vpn_user(&self, vpn: &Name, user: &Name, text: &str) -> Result<(), ApplyError> {
         let folder = Folder::of(&self.files, vpn);
-        folder.put_user(user, text)?;
-        let Some(server) = running(&folder)? else { return Ok(()) };
-        let text = text.to_owned();
-        let let_in = move || {
-            netns::inside(&folder, || {
-                netns::tell("ip", &["-batch", "-"], &routes([&text], &server.tunnel))?;
-                match server.kind {
-                    VpnKind::OpenVpn => Ok(()),
-                    VpnKind::WireGuard => wireguard::add_user(&server.tunnel, &text),
-                }
-            })
-        };
-        blocking(let_in).await.map_err(failed(vpn))
+        folder.expect_user(user, text)?;
+        if let Some(server) = running(&folder)? {
+            let (inner, told) = (folder.clone(), text.to_owned());
+            let let_in = move || {
+                netns::inside(&inner, || {
+                    tell("ip", &["-batch", "-"], &routes([&told], &server.tunnel))?;
+                    match server.kind {
+                        VpnKind::OpenVpn => Ok(()),
+                        VpnKind::WireGuard => wireguard::add_user(&server.tunnel, &told),
+                    }
+                })
+            };
+            blocking(let_in).await.map_err(failed(vpn))?;
+        }
+        folder.let_in(user, text)
     }
 
     async fn delete_vpn_user(&self, vpn: &Name, user: &Name) -> Result<(), ApplyError> {
@@ -97,12 +105,17 @@ impl LinuxHost {
             if server.kind == VpnKind::OpenVpn {
                 openvpn::cut(&folder, user).await.map_err(failed(vpn))?;
             }
+            // Who has a new certificate has the same address.
+            let own = address(&text);
+            let way = own.filter(|own| {
+                !users(&folder).is_ok_and(|all| all.values().any(|other| address(other) == Some(*own)))
+            });
             let inner = folder.clone();
             let cut = move || {
                 netns::inside(&inner, || {
-                    if let Some(address) = address(&text) {
+                    if let Some(address) = way {
                         let route = format!("route flush {address}/32 dev {}\n", server.tunnel);
-                        netns::tell("ip", &["-batch", "-"], &route)?;
+                        tell("ip", &["-batch", "-"], &route)?;
                     }
                     match server.kind {
                         VpnKind::OpenVpn => Ok(()),
@@ -115,23 +128,25 @@ impl LinuxHost {
         folder.forget_user(user)
     }
 
+    /// One that runs goes on until there is all that the next one takes.
     async fn start_vpn(&self, vpn: &Name, server: &VpnServer) -> Result<(), ApplyError> {
         let folder = Folder::of(&self.files, vpn);
         let device = link::existing(&self.netlink, &server.link).await?;
-        self.stop_vpn(vpn).await?;
         self.take_keys(vpn, server, &folder).await?;
+        self.stop_vpn(vpn).await?;
         folder.put_config(&self.files.expand(&server.config))?;
         let users = users(&folder)?;
         let (wanted, inner) = (server.clone(), folder.clone());
         let start = move || netns::inside(&inner, || start_inside(&inner, &wanted, &users));
-        if let Some(process) = blocking(start).await.map_err(failed(vpn))? {
-            openvpn::ready(&folder, process).await.map_err(failed(vpn))?;
-        }
+        let process = blocking(start).await.map_err(failed(vpn))?;
         let Some(netns) = netns::number(&folder) else { return Ok(()) };
-        let server = VpnServer { link_index: Some(device.index), ..server.clone() };
-        folder.put_started(&Started { server, netns })?;
+        let noted = VpnServer { link_index: Some(device.index), ..server.clone() };
+        folder.put_started(&Started { server: noted, netns, pid: process.map(|(pid, _)| pid) })?;
         self.watch_vpn(vpn, &folder)?;
-        Ok(())
+        match (server.kind, process) {
+            (VpnKind::OpenVpn, Some(process)) => openvpn::ready(&folder, process).await.map_err(failed(vpn)),
+            _ => Ok(()),
+        }
     }
 
     async fn stop_vpn(&self, vpn: &Name) -> Result<(), ApplyError> {
@@ -140,7 +155,7 @@ impl LinuxHost {
             return Ok(());
         }
         self.watch.remove_process(&Key::Vpn(vpn.clone()));
-        openvpn::stop(&folder).await?;
+        processes::stop_server(&folder).await.map_err(failed(vpn))?;
         if let Some(Started { server, .. }) = folder.started()?
             && netns::path(&folder).is_some()
         {
@@ -176,13 +191,12 @@ impl LinuxHost {
     }
 
     fn watch_vpn(&self, vpn: &Name, folder: &Folder) -> Result<(), ObserveError> {
-        let pid = match folder.started()? {
-            Some(Started { server, .. }) if server.kind == VpnKind::WireGuard => {
-                wireguard::userspace(&server.tunnel)
-            }
-            _ => openvpn::running(folder)?,
-        };
-        if let Some(pid) = pid {
+        if let Some(keeper) = netns::keeper(folder) {
+            self.watch.add_process(&Key::VpnNetns(vpn.clone()), keeper);
+        }
+        if let Some(pid) =
+            folder.started()?.filter(|started| is_alive(folder, started)).and_then(|one| one.pid)
+        {
             self.watch.add_process(&Key::Vpn(vpn.clone()), pid);
         }
         Ok(())
@@ -192,6 +206,9 @@ impl LinuxHost {
     pub(super) fn put_vpns(&self, state: &mut HostState) -> Result<(), ObserveError> {
         for name in file_names(&self.files.vpns_dir())? {
             let Ok(vpn) = name.parse::<Name>() else { continue };
+            if !Folder::of(&self.files, &vpn).exists() {
+                continue;
+            }
             for user in Folder::of(&self.files, &vpn).users()? {
                 self.put_vpn(state, &Key::VpnUser(vpn.clone(), user))?;
             }
@@ -206,10 +223,9 @@ impl LinuxHost {
         let (Key::VpnNetns(vpn) | Key::Vpn(vpn) | Key::VpnUser(vpn, _)) = key else { return Ok(()) };
         let folder = Folder::of(&self.files, vpn);
         let object = match key {
+            _ if !folder.exists() => None,
             Key::VpnUser(_, user) => folder.user(user)?.map(Object::VpnUser),
-            Key::VpnNetns(_) if folder.exists() => {
-                Some(Object::VpnNetns { exists: netns::path(&folder).is_some() })
-            }
+            Key::VpnNetns(_) => Some(Object::VpnNetns { exists: netns::path(&folder).is_some() }),
             Key::Vpn(_) => {
                 self.watch_vpn(vpn, &folder)?;
                 running(&folder)?.map(Object::Vpn)
@@ -223,11 +239,13 @@ impl LinuxHost {
     }
 
     /// Who is connected now. Of a server that does not say, nobody is known to be.
-    pub(super) async fn connections(&self, spec: &HostSpec) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
+    pub(super) async fn connections(&self) -> BTreeMap<Name, BTreeMap<Name, VpnConnection>> {
         let mut all = BTreeMap::new();
-        for (vpn, server) in spec.vpns() {
-            match self.connections_of(vpn, server).await {
-                Ok(connections) => drop(all.insert(vpn.clone(), connections)),
+        let names = file_names(&self.files.vpns_dir()).unwrap_or_default();
+        for vpn in names.iter().filter_map(|name| name.parse::<Name>().ok()) {
+            match self.connections_of(&vpn).await {
+                Ok(Some(connections)) => drop(all.insert(vpn, connections)),
+                Ok(None) => {}
                 Err(error) => {
                     tracing::debug!(%vpn, error = error_chain(&error), "cannot tell who is connected")
                 }
@@ -236,25 +254,23 @@ impl LinuxHost {
         all
     }
 
-    async fn connections_of(
-        &self,
-        vpn: &Name,
-        server: &VpnServer,
-    ) -> Result<BTreeMap<Name, VpnConnection>, ApplyError> {
+    async fn connections_of(&self, vpn: &Name) -> Result<Option<BTreeMap<Name, VpnConnection>>, ApplyError> {
         let folder = Folder::of(&self.files, vpn);
+        let Some(server) = running(&folder)? else { return Ok(None) };
+        // Whoever may send to it can have it say something to each packet.
+        process::trim_log(&folder.log());
         match server.kind {
-            VpnKind::OpenVpn => openvpn::connections(&folder).await.map_err(failed(vpn)),
+            VpnKind::OpenVpn => openvpn::connections(&folder).await.map(Some).map_err(failed(vpn)),
             VpnKind::WireGuard => {
                 let users = users(&folder)?;
                 let mut since = self.since_of(vpn);
-                let tunnel = server.tunnel.clone();
                 let ask = move || {
-                    let connections = wireguard::connections(&folder, &tunnel, &users, &mut since)?;
+                    let connections = wireguard::connections(&folder, &server.tunnel, &users, &mut since)?;
                     Ok((connections, since))
                 };
                 let (connections, since) = blocking(ask).await.map_err(failed(vpn))?;
                 self.vpns.since.lock().unwrap_or_else(PoisonError::into_inner).insert(vpn.clone(), since);
-                Ok(connections)
+                Ok(Some(connections))
             }
         }
     }
@@ -273,32 +289,42 @@ fn start_inside(
 ) -> Result<Option<(i32, u64)>, VpnError> {
     // With it go the routes to users who left meanwhile.
     netns::delete_device(&server.tunnel)?;
-    if server.kind == VpnKind::WireGuard {
-        wireguard::create(&server.tunnel)?;
-        let texts: String = users.values().map(String::as_str).collect();
-        wireguard::configure(folder, &server.tunnel, &texts)?;
-    }
+    let userspace = match server.kind {
+        VpnKind::OpenVpn => None,
+        VpnKind::WireGuard => {
+            let process = wireguard::create(folder, &server.tunnel)?;
+            let texts: String = users.values().map(String::as_str).collect();
+            wireguard::configure(folder, &server.tunnel, &texts)?;
+            process
+        }
+    };
     netns::set_up(server, &routes(users.values(), &server.tunnel))?;
     match server.kind {
         VpnKind::OpenVpn => openvpn::spawn(folder).map(Some),
-        VpnKind::WireGuard => Ok(None),
+        VpnKind::WireGuard => Ok(userspace.map(|pid| (pid, 0))),
     }
 }
 
-/// The server that runs, with the number of the device it was started on: none if its namespace is another
-/// than that which is there.
+/// The server that runs, with the number of the device it was started on: none if its namespace or its tunnel
+/// is another than that which is there.
 fn running(folder: &Folder) -> Result<Option<VpnServer>, ObserveError> {
-    let Some(Started { server, netns }) = folder.started()? else { return Ok(None) };
-    let is_running = match server.kind {
-        VpnKind::OpenVpn => openvpn::running(folder)?.is_some(),
-        VpnKind::WireGuard => {
-            let has_device = || Ok(netns::has_device(&server.tunnel));
-            netns::path(folder).is_some() && netns::inside(folder, has_device).unwrap_or(false)
-        }
+    let Some(started) = folder.started()? else { return Ok(None) };
+    let tunnel = started.server.tunnel.clone();
+    let has_tunnel = || Ok(netns::has_device(&tunnel));
+    let is_there =
+        netns::number(folder) == Some(started.netns) && netns::inside(folder, has_tunnel).unwrap_or(false);
+    let link_index = started.server.link_index.filter(|_| is_there);
+    let is_running = is_alive(folder, &started) && (started.pid.is_some() || is_there);
+    Ok(is_running.then_some(VpnServer { link_index, ..started.server }))
+}
+
+/// Whether the process of the server lives, if it is one.
+fn is_alive(folder: &Folder, started: &Started) -> bool {
+    let program = match started.server.kind {
+        VpnKind::OpenVpn => openvpn::OPENVPN,
+        VpnKind::WireGuard => wireguard::WIREGUARD_GO,
     };
-    let is_there = netns::number(folder) == Some(netns);
-    let link_index = server.link_index.filter(|_| is_there);
-    Ok(is_running.then_some(VpnServer { link_index, ..server }))
+    started.pid.is_none_or(|pid| processes::is_of(folder, pid, program))
 }
 
 /// The users that are let in, with what the server is told of them.

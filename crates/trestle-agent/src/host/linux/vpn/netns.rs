@@ -6,34 +6,32 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use trestle_core::spec::VpnServer;
 use trestle_core::types::LinkName;
 
 use super::super::{process, sysctl};
 use super::folder::Folder;
+use super::processes::{self, KEEPER, tell};
 use crate::host::error::VpnError;
 
-/// What keeps the namespace, and which folder's it is, in its environment.
-const KEEPER: &str = "sleep";
-const FOLDER: &str = "TRESTLE_VPN";
-
-/// The path of the namespace, if it is there.
-pub(super) fn path(folder: &Folder) -> Option<PathBuf> {
+/// What keeps the namespace, if it is there.
+pub(super) fn keeper(folder: &Folder) -> Option<i32> {
     let link = fs::read_link(folder.netns()).ok()?;
     let pid = link.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()?;
     // Its number may be anybody's by now.
-    is_keeper(folder, pid).then_some(link)
+    processes::is_of(folder, pid, KEEPER).then_some(pid)
 }
 
-fn is_keeper(folder: &Folder, pid: i32) -> bool {
-    let ours = process::variable(pid, FOLDER).ok().flatten();
-    ours.is_some_and(|ours| ours == folder.path().to_string_lossy())
-        && process::arguments(pid).is_ok_and(|all| all.first().is_some_and(|program| program == KEEPER))
+/// The path of the namespace, if it is there.
+pub(super) fn path(folder: &Folder) -> Option<PathBuf> {
+    keeper(folder).map(of_process)
+}
+
+fn of_process(pid: i32) -> PathBuf {
+    format!("/proc/{pid}/ns/net").into()
 }
 
 /// Which namespace it is: another one has another number.
@@ -47,12 +45,10 @@ pub(super) fn create(folder: &Folder) -> Result<(), VpnError> {
         return Ok(());
     }
     let failed = |source| VpnError::Netns { operation: "make", source };
-    let keeper = || {
+    let keep = || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        let mut command = Command::new(KEEPER);
-        command.arg("infinity").env_clear().env(FOLDER, folder.path()).current_dir("/");
-        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = processes::of_vpn(folder, KEEPER);
+        command.arg("infinity").stdout(Stdio::null()).stderr(Stdio::null());
         process::spawn_apart(&mut command)
     };
     let link = |pid| {
@@ -61,24 +57,12 @@ pub(super) fn create(folder: &Folder) -> Result<(), VpnError> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        std::os::unix::fs::symlink(format!("/proc/{pid}/ns/net"), &draft)?;
+        std::os::unix::fs::symlink(of_process(pid), &draft)?;
         fs::rename(&draft, folder.netns())
     };
     // One that an agent started and had no time to note.
-    delete(folder)?;
-    in_thread(keeper).and_then(link).map_err(failed)
-}
-
-/// Lets the namespace go, if it is there. It ends with the last process in it.
-pub(super) fn delete(folder: &Folder) -> Result<(), VpnError> {
-    let failed = |source| VpnError::Netns { operation: "delete", source };
-    for entry in fs::read_dir("/proc").map_err(failed)? {
-        let Ok(pid) = entry.map_err(failed)?.file_name().to_string_lossy().parse::<i32>() else { continue };
-        if is_keeper(folder, pid) {
-            process::signal_pid(Pid::from_raw(pid), Signal::SIGKILL).map_err(failed)?;
-        }
-    }
-    Ok(())
+    processes::end_keeper(folder)?;
+    in_thread(keep).and_then(link).map_err(failed)
 }
 
 /// Does something in the namespace: programs that are started there stay there. Blocks.
@@ -112,7 +96,7 @@ pub(super) fn set_up(server: &VpnServer, more: &str) -> Result<(), VpnError> {
     }
     let anew = format!("table inet trestle_vpn\ndelete table inet trestle_vpn\n{}", server.filter);
     tell("nft", &["-f", "-"], &anew)?;
-    tell("ip", &["-batch", "-"], &format!("{}{more}", server.network))
+    tell("ip", &["-batch", "-"], &format!("{}{more}", server.network)).map(drop)
 }
 
 /// Whether the device is there, in the namespace of the calling thread.
@@ -120,28 +104,10 @@ pub(super) fn has_device(name: &LinkName) -> bool {
     nix::net::if_::if_nametoindex(name.as_str()).is_ok()
 }
 
-/// Deletes the device, if it is there; a program that made it ends with it.
+/// Deletes the device, if it is there.
 pub(super) fn delete_device(name: &LinkName) -> Result<(), VpnError> {
     if !has_device(name) {
         return Ok(());
     }
-    tell("ip", &["link", "delete", name.as_str()], "")
-}
-
-/// Runs a program and gives it this text to read.
-pub(super) fn tell(program: &'static str, arguments: &[&str], text: &str) -> Result<(), VpnError> {
-    let failed = |source| VpnError::Program { program, source };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut input) = child.stdin.take() {
-        // A program that ends early says why.
-        let _ = io::Write::write_all(&mut input, text.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(VpnError::Refused { program, output })
+    tell("ip", &["link", "delete", name.as_str()], "").map(drop)
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::{Command, Stdio};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,20 +16,21 @@ use trestle_core::types::Name;
 
 use super::super::dnsmasq::{LOOK_AGAIN, PATIENCE};
 use super::super::process::{self, Process};
-use super::folder::Folder;
-use crate::host::error::{ApplyError, ObserveError, VpnError};
+use super::folder::{Folder, MANAGEMENT};
+use super::processes;
+use crate::host::error::VpnError;
 
-const OPENVPN: &str = "openvpn";
-/// How long it may take to start: a machine that is emulated, or has much else to do, takes seconds.
-const START_PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const OPENVPN: &str = "openvpn";
+/// How long it is waited for: the loop does nothing else meanwhile. One that takes longer is found to run later.
+const START_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Starts the server in the namespace of the calling thread. Gives its number and where its log begins.
 pub(super) fn spawn(folder: &Folder) -> Result<(i32, u64), VpnError> {
     let start = || {
         let (log, log_start) = process::open_log(&folder.log())?;
-        let mut command = Command::new(OPENVPN);
+        let mut command = processes::of_vpn(folder, OPENVPN);
         command.arg("--cd").arg(folder.path()).args(["--config", "server.conf"]);
-        command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.stdout(log.try_clone()?).stderr(log);
         Ok((process::spawn_apart(&mut command)?, log_start))
     };
     start().map_err(|source: io::Error| match source.kind() {
@@ -52,49 +53,6 @@ pub(super) async fn ready(folder: &Folder, (pid, log_start): (i32, u64)) -> Resu
             let log = process::log_tail(&folder.log(), log_start);
             return Err(VpnError::NotServing { waited: START_PATIENCE, log });
         }
-    }
-    Ok(())
-}
-
-/// The number of the server that runs in this folder, if it is one.
-pub(super) fn running(folder: &Folder) -> Result<Option<i32>, ObserveError> {
-    let Some(pid) = folder.pid()? else { return Ok(None) };
-    let failed = |source| ObserveError::File { path: format!("/proc/{pid}").into(), source };
-    Ok(is_of(folder, pid).map_err(failed)?.then_some(pid))
-}
-
-fn is_of(folder: &Folder, pid: i32) -> io::Result<bool> {
-    let arguments = process::arguments(pid)?;
-    let folder = folder.path().display().to_string();
-    Ok(arguments.first().is_some_and(|program| program.ends_with(OPENVPN)) && arguments.contains(&folder))
-}
-
-/// Stops every server of this folder, one whose number is lost included: it would hold the tunnel.
-pub(super) async fn stop(folder: &Folder) -> Result<(), ApplyError> {
-    let failed =
-        |source| ApplyError::File { operation: "look for a server of", path: folder.path().into(), source };
-    for entry in std::fs::read_dir("/proc").map_err(failed)? {
-        let Ok(pid) = entry.map_err(failed)?.file_name().to_string_lossy().parse::<i32>() else { continue };
-        // A process that cannot be looked at is not one that we started.
-        if is_of(folder, pid).unwrap_or(false)
-            && let Some(process) = Process::open(pid).map_err(failed)?
-        {
-            process.stop(PATIENCE).await.map_err(failed)?;
-        }
-    }
-    wait_for_the_dying(folder).await.map_err(failed)?;
-    folder.forget_pid()
-}
-
-/// One that was killed has no arguments any more before it lets the tunnel go.
-async fn wait_for_the_dying(folder: &Folder) -> io::Result<()> {
-    let pid = folder.pid().ok().flatten();
-    let Some(pid) = pid.filter(|pid| process::arguments(*pid).is_ok_and(|all| all.is_empty())) else {
-        return Ok(());
-    };
-    if let Some(process) = Process::open(pid)? {
-        // Anything else under this number does not end.
-        let _ = timeout(PATIENCE, process.ended()).await;
     }
     Ok(())
 }
@@ -148,7 +106,10 @@ struct Management<'a> {
 impl<'a> Management<'a> {
     async fn open(folder: &'a Folder) -> Result<Self, VpnError> {
         let silent = |source| VpnError::Silent { path: folder.management(), source };
-        let (read, write) = UnixStream::connect(folder.management()).await.map_err(silent)?.into_split();
+        // A socket's path has 107 bytes at most (unix(7)), the folder's may be longer.
+        let opened = std::fs::File::open(folder.path()).map_err(silent)?;
+        let short = format!("/proc/self/fd/{}/{MANAGEMENT}", opened.as_raw_fd());
+        let (read, write) = UnixStream::connect(short).await.map_err(silent)?.into_split();
         let mut opened = Self { folder, lines: BufReader::new(read).lines(), write };
         // It greets when it is ready for this one.
         opened.line().await?;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::{Command, Stdio};
 
 use jiff::Timestamp;
 use trestle_api::VpnConnection;
@@ -11,11 +10,12 @@ use trestle_core::world::VPN_PORT;
 
 use super::super::process;
 use super::folder::Folder;
-use super::netns::{has_device, inside, tell};
+use super::netns::{has_device, inside};
+use super::processes::{self, tell};
 use crate::host::error::VpnError;
 
 const WG: &str = "wg";
-const WIREGUARD_GO: &str = "wireguard-go";
+pub(super) const WIREGUARD_GO: &str = "wireguard-go";
 /// A session that was not renewed for so long has ended, in seconds (`REJECT_AFTER_TIME`, WireGuard §6.1).
 const SESSION: i64 = 180;
 
@@ -28,22 +28,13 @@ struct Peer<'a> {
     sent: u64,
 }
 
-/// Makes the device in the namespace of the calling thread: the kernel's, or by a program that runs on.
-pub(super) fn create(tunnel: &LinkName) -> Result<(), VpnError> {
-    let of_kernel = tell("ip", &["link", "add", tunnel.as_str(), "type", "wireguard"], "");
-    if of_kernel.is_ok() { Ok(()) } else { start_userspace(tunnel) }
-}
-
-/// The number of the program that made the device, where it is not the kernel's.
-pub(super) fn userspace(tunnel: &LinkName) -> Option<i32> {
-    let is_it = |pid: &i32| {
-        process::arguments(*pid).is_ok_and(|all| match &all[..] {
-            [program, device] => program.ends_with(WIREGUARD_GO) && device == tunnel.as_str(),
-            _ => false,
-        })
-    };
-    let processes = std::fs::read_dir("/proc").ok()?.flatten();
-    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_it)
+/// Makes the device in the namespace of the calling thread: the kernel's, or by a program that runs on, whose
+/// number it gives then.
+pub(super) fn create(folder: &Folder, tunnel: &LinkName) -> Result<Option<i32>, VpnError> {
+    match tell("ip", &["link", "add", tunnel.as_str(), "type", "wireguard"], "") {
+        Ok(_) => Ok(None),
+        Err(_) => start_userspace(folder, tunnel).map(Some),
+    }
 }
 
 /// Gives the device its keys and its users: these and no others.
@@ -52,18 +43,18 @@ pub(super) fn configure(folder: &Folder, tunnel: &LinkName, users: &str) -> Resu
     let read = std::fs::read_to_string(&key);
     let key = read.map_err(|source| VpnError::Silent { path: key, source })?;
     let text = format!("[Interface]\nListenPort = {VPN_PORT}\nPrivateKey = {}\n{users}", key.trim());
-    tell_wg(&["syncconf", tunnel.as_str(), "/proc/self/fd/0"], &text)
+    tell_wg(&["syncconf", tunnel.as_str(), "/proc/self/fd/0"], &text).map(drop)
 }
 
 /// Lets a user in.
 pub(super) fn add_user(tunnel: &LinkName, text: &str) -> Result<(), VpnError> {
-    tell_wg(&["addconf", tunnel.as_str(), "/proc/self/fd/0"], text)
+    tell_wg(&["addconf", tunnel.as_str(), "/proc/self/fd/0"], text).map(drop)
 }
 
 /// Ends whatever a user has.
 pub(super) fn cut(tunnel: &LinkName, text: &str) -> Result<(), VpnError> {
     let Some(key) = public_key(text) else { return Ok(()) };
-    tell_wg(&["set", tunnel.as_str(), "peer", key, "remove"], "")
+    tell_wg(&["set", tunnel.as_str(), "peer", key, "remove"], "").map(drop)
 }
 
 /// Who is connected, of these users with what the server was told of them. WireGuard does not know since when:
@@ -74,7 +65,7 @@ pub(super) fn connections(
     users: &BTreeMap<Name, String>,
     since: &mut BTreeMap<Name, Timestamp>,
 ) -> Result<BTreeMap<Name, VpnConnection>, VpnError> {
-    let dump = inside(folder, || run(WG, &["show", tunnel.as_str(), "dump"]))?;
+    let dump = inside(folder, || tell_wg(&["show", tunnel.as_str(), "dump"], ""))?;
     let connections = connected(&dump, users, since, Timestamp::now());
     *since = connections.iter().map(|(user, connection)| (user.clone(), connection.since)).collect();
     Ok(connections)
@@ -114,32 +105,17 @@ fn public_key(text: &str) -> Option<&str> {
     text.lines().find_map(|line| line.strip_prefix("PublicKey = "))
 }
 
-fn tell_wg(arguments: &[&str], text: &str) -> Result<(), VpnError> {
-    tell(WG, arguments, text).map_err(wg_missing)
-}
-
-fn wg_missing(error: VpnError) -> VpnError {
-    match error {
+fn tell_wg(arguments: &[&str], text: &str) -> Result<String, VpnError> {
+    tell(WG, arguments, text).map_err(|error| match error {
         VpnError::Program { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             VpnError::NotInstalled { program: WG, package: "wireguard-tools" }
         }
         other => other,
-    }
-}
-
-/// Runs a program that reads nothing, and gives what it printed.
-fn run(program: &'static str, arguments: &[&str]) -> Result<String, VpnError> {
-    let failed = |source| VpnError::Program { program, source };
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(failed)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(VpnError::Refused { program, output })
+    })
 }
 
 /// Starts wireguard-go, which makes the device and goes on in the background.
-fn start_userspace(tunnel: &LinkName) -> Result<(), VpnError> {
+fn start_userspace(folder: &Folder, tunnel: &LinkName) -> Result<i32, VpnError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => VpnError::NotInstalled {
             program: "WireGuard (neither in the kernel nor wireguard-go)",
@@ -147,13 +123,15 @@ fn start_userspace(tunnel: &LinkName) -> Result<(), VpnError> {
         },
         _ => VpnError::Program { program: WIREGUARD_GO, source },
     };
-    let mut command = Command::new(WIREGUARD_GO);
-    command.arg(tunnel.as_str()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = command.status().map_err(failed)?;
-    match status.success() && has_device(tunnel) {
-        true => Ok(()),
-        false => Err(VpnError::Refused { program: WIREGUARD_GO, output: status.to_string() }),
-    }
+    let start = || {
+        let (log, log_start) = process::open_log(&folder.log())?;
+        let mut command = processes::of_vpn(folder, WIREGUARD_GO);
+        command.arg(tunnel.as_str()).stdout(log.try_clone()?).stderr(log);
+        Ok((command.status()?, log_start))
+    };
+    let (status, log_start) = start().map_err(failed)?;
+    let pid = processes::find(folder, WIREGUARD_GO).filter(|_| status.success() && has_device(tunnel));
+    pid.ok_or_else(|| VpnError::Died { log: process::log_tail(&folder.log(), log_start) })
 }
 
 #[cfg(test)]
