@@ -363,13 +363,13 @@ pub enum VpnError {
         output: String,
     },
     /// The server ended at once.
-    #[error("its server ended at once; its log ends:\n{log}")]
+    #[error("its server ended at once; its log ends: {log}")]
     Died {
         /// The last lines of its log.
         log: String,
     },
     /// The server runs and does not get ready.
-    #[error("its server is not ready after {waited:?}; its log ends:\n{log}")]
+    #[error("its server is not ready after {waited:?}; its log ends: {log}")]
     NotServing {
         /// How long it was waited for.
         waited: Duration,

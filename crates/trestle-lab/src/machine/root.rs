@@ -27,7 +27,7 @@ const NEEDED: [(&str, &str); 13] = [
 ];
 
 /// Programs to look around with, and what some tests need.
-const WELCOME: [&str; 15] = [
+const WELCOME: [&str; 16] = [
     "arping",
     "bridge",
     "conntrack",
@@ -41,6 +41,7 @@ const WELCOME: [&str; 15] = [
     "sleep",
     "ss",
     "tcpdump",
+    "timeout",
     "wg",
     "wireguard-go",
 ];

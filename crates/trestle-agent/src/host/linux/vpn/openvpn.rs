@@ -42,7 +42,7 @@ pub(super) fn spawn(folder: &Folder) -> Result<(i32, u64), VpnError> {
 /// Waits until the server that was started answers.
 pub(super) async fn ready(folder: &Folder, (pid, log_start): (i32, u64)) -> Result<(), VpnError> {
     let failed = |source| VpnError::Program { program: OPENVPN, source };
-    let died = || VpnError::Died { log: process::log_tail(&folder.log(), log_start) };
+    let died = || VpnError::Died { log: processes::said(folder, log_start) };
     let Some(process) = Process::open(pid).map_err(failed)? else { return Err(died()) };
     let deadline = Instant::now() + START_PATIENCE;
     while Management::open(folder).await.is_err() {
@@ -50,7 +50,7 @@ pub(super) async fn ready(folder: &Folder, (pid, log_start): (i32, u64)) -> Resu
             return Err(died());
         }
         if Instant::now() > deadline {
-            let log = process::log_tail(&folder.log(), log_start);
+            let log = processes::said(folder, log_start);
             return Err(VpnError::NotServing { waited: START_PATIENCE, log });
         }
     }

@@ -99,8 +99,18 @@ pub(super) fn tell(program: &'static str, arguments: &[&str], text: &str) -> Res
         Some(NO_PROGRAM) => Err(failed(io::ErrorKind::NotFound.into())),
         Some(TIMED_OUT) => Err(failed(io::ErrorKind::TimedOut.into())),
         _ => {
-            let output = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            let output = one_line(&String::from_utf8_lossy(&output.stderr));
             Err(VpnError::Refused { program, output })
         }
     }
+}
+
+/// What a program said on several lines, for a sentence.
+fn one_line(text: &str) -> String {
+    text.trim().lines().collect::<Vec<_>>().join("; ")
+}
+
+/// The end of what a VPN's server has logged since `start`.
+pub(super) fn said(folder: &Folder, start: u64) -> String {
+    one_line(&process::log_tail(&folder.log(), start))
 }

@@ -131,7 +131,7 @@ fn start_userspace(folder: &Folder, tunnel: &LinkName) -> Result<i32, VpnError> 
     };
     let (status, log_start) = start().map_err(failed)?;
     let pid = processes::find(folder, WIREGUARD_GO).filter(|_| status.success() && has_device(tunnel));
-    pid.ok_or_else(|| VpnError::Died { log: process::log_tail(&folder.log(), log_start) })
+    pid.ok_or_else(|| VpnError::Died { log: processes::said(folder, log_start) })
 }
 
 #[cfg(test)]
