@@ -295,8 +295,17 @@ fn a_vpn_outlives_what_keeps_it() -> Result<()> {
     pinger.wait_for_more(20)?;
     pinger.lost_nothing()?;
 
+    // A server that hangs holds up nothing else on its host.
     let server = servers(&lab, "host1")?;
     ensure!(server.len() == 1, "{server:?}");
+    lab.exec_ok("controller", &["kill", "-STOP", &server[0]])?;
+    for instance in ["one", "two", "three"] {
+        create_on(&lab, "alpha", instance, &[&alpha.network])?;
+        lab.guest_netns("host1", instance, &alpha.network)?;
+    }
+    lab.exec_ok("controller", &["kill", "-CONT", &server[0]])?;
+    alice.reaches(&alpha.address)?;
+
     lab.exec_ok("controller", &["kill", "-9", &server[0]])?;
     alice.reaches(&alpha.address)?;
     let now = servers(&lab, "host1")?;
