@@ -142,6 +142,9 @@ fn an_element_that_another_program_took_or_gave_is_seen_at_once() {
             sh(&format!("nft flush {kind} {} {} {}", set.table().family(), set.table().name(), set.name()));
         }
         assert_eq!(seen().await, 0);
+        // The guard is closed with each of them, and until all is put right.
+        let more = || tokio::time::timeout(std::time::Duration::from_millis(500), bench.host.changed());
+        while more().await.is_ok() {}
         bench.converge(&wanted).await;
         assert_eq!(seen().await, elements.len());
     });

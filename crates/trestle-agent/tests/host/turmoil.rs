@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use trestle_agent::host::Host;
 use trestle_core::spec::HostSpec;
 use trestle_core::types::{Direction, IpProtocol};
 use trestle_core::world::{Remote, Traffic, World};
@@ -93,10 +94,17 @@ async fn apply_with_faults(bench: &Bench, wanted: &HostSpec, dice: u64) {
     if dice & 8 == 8 {
         bench.converge(wanted).await;
     }
-    match dice % 5 {
-        0 => drop(sh("nft flush set inet trestle_groups current")),
-        1 => drop(sh("nft flush chain inet trestle_groups to_3")),
-        _ => {}
+    let fault = match dice % 5 {
+        0 => Some("nft flush set inet trestle_groups current"),
+        1 => Some("nft flush chain inet trestle_groups to_3"),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        sh(fault);
+        // Nobody passes until it is put right, which begins when it is noticed. Of a set that is empty already
+        // there is nothing to notice.
+        let noticed = bench.host.changed();
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(300), noticed).await;
     }
     bench.converge(wanted).await;
 }

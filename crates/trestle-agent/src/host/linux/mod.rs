@@ -92,7 +92,7 @@ impl LinuxHost {
         let netlink = Netlink::open().map_err(socket)?;
         let announcing = |source| OpenError::Socket { purpose: "announcements", source };
         let announcer = Announcer::open().map_err(announcing)?;
-        let watch = Watch::open(netlink.port(), files.clone())?;
+        let watch = Watch::open(netlink.port(), files.clone(), nftables.clone())?;
         let (metadata, missing_features) = (Metadata::new(secret), features::missing()?);
         let vpns = Vpns::default();
         Ok(Self { netlink, nftables, announcer, files, watch, metadata, vpns, missing_features })

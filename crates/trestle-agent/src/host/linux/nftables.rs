@@ -169,6 +169,13 @@ impl Nftables {
         .await
     }
 
+    /// Makes the guard anew with nothing in it: no guest passes until all of it is put right. What another
+    /// program did to these tables may let anything through, and to find out what takes longer than this.
+    pub(super) async fn close(&self) -> Result<(), NftError> {
+        let (table, text) = (Table::Guard, trestle_core::render::ruleset(Table::Guard));
+        self.call(move |session| session.transact(&[Step::PutRuleset { table, text }])).await
+    }
+
     /// Does the steps in one transaction, which happens as a whole or not at all. Chains of security
     /// groups that cannot be made are left as they are, so that one does not hold up all others: they
     /// are given back with what is wrong.

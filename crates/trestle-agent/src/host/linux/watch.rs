@@ -39,7 +39,7 @@ use super::files::Files;
 use super::link::Device;
 use super::netconf;
 use super::nfnetlink::{self, Message, NFNLGRP_NFTABLES};
-use super::nftables;
+use super::nftables::{self, Nftables};
 use super::process::{self, Process};
 use super::route::Led;
 use crate::host::Change;
@@ -137,7 +137,9 @@ impl AsFd for InotifyFd {
 impl Watch {
     /// Begins to listen in the network namespace of the calling thread. What the socket with the
     /// port `own_port` changes is not reported.
-    pub(super) fn open(own_port: u32, files: Files) -> Result<Self, OpenError> {
+    ///
+    /// What others change of the tables that hold guests has the guard closed at once.
+    pub(super) fn open(own_port: u32, files: Files, nftables: Nftables) -> Result<Self, OpenError> {
         let failed = |purpose| move |source| OpenError::Socket { purpose, source };
         let links = listen(NETLINK_ROUTE, &[&ROUTE_GROUPS[..], &netconf::GROUPS].concat())
             .and_then(|socket| {
@@ -159,7 +161,7 @@ impl Watch {
         let shared = Arc::new(Shared { wake, inner, links, inotify, files, own_port });
         let tasks = vec![
             tokio::spawn(watch_links(shared.clone())).abort_handle(),
-            tokio::spawn(watch_rules(shared.clone(), rules)).abort_handle(),
+            tokio::spawn(watch_rules(shared.clone(), rules, nftables)).abort_handle(),
             tokio::spawn(watch_files(shared.clone())).abort_handle(),
         ];
         Ok(Self { shared, tasks })
@@ -497,13 +499,23 @@ fn culprit(port: u32) -> Option<String> {
     }
 }
 
-async fn watch_rules(shared: Arc<Shared>, socket: TokioSocket) {
-    let mut touched: Option<Table> = None;
+async fn watch_rules(shared: Arc<Shared>, socket: TokioSocket, nftables: Nftables) {
+    let mut touched = BTreeSet::new();
     loop {
         match socket.recv_from_full().await {
             Ok((bytes, _)) => {
-                for message in nfnetlink::parse(&bytes) {
-                    shared.note_rules(message, &mut touched);
+                let changes = nfnetlink::parse(&bytes)
+                    .into_iter()
+                    .filter_map(|message| foreign_change(message, &mut touched));
+                let changes: Vec<ForeignChange> = changes.collect();
+                // Before it is told: what is put right must not be closed after.
+                if changes.iter().any(|change| change.opens)
+                    && let Err(error) = nftables.close().await
+                {
+                    tracing::error!(%error, "cannot close the guard until it is put right");
+                }
+                for change in changes {
+                    shared.report(change.what, change.culprit);
                 }
             }
             Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
@@ -514,19 +526,31 @@ async fn watch_rules(shared: Arc<Shared>, socket: TokioSocket) {
     }
 }
 
-impl Shared {
-    /// A transaction is told change by change; its end tells who made it.
-    fn note_rules(&self, message: Message, touched: &mut Option<Table>) {
-        match message {
-            Message::InTable { family, table } => *touched = touched.or_else(|| our_table(family, &table)),
-            Message::Generation { thread, name, .. } => {
-                let Some(table) = touched.take() else { return };
-                if name.as_deref() == Some(nftables::THREAD) {
-                    return;
-                }
-                let culprit = name.zip(thread).map(|(name, thread)| format!("{name} (pid {thread})"));
-                self.report(format!("table {} {} changed", table.family(), table.name()), culprit);
+/// What somebody else changed of our tables.
+struct ForeignChange {
+    what: String,
+    culprit: Option<String>,
+    /// Whether it may let guests do what they must not.
+    opens: bool,
+}
+
+/// A transaction is told change by change; its end tells who made it.
+fn foreign_change(message: Message, touched: &mut BTreeSet<Table>) -> Option<ForeignChange> {
+    match message {
+        Message::InTable { family, table } => {
+            touched.extend(our_table(family, &table));
+            None
+        }
+        Message::Generation { thread, name, .. } => {
+            let tables = std::mem::take(touched);
+            let table = tables.first()?;
+            if name.as_deref() == Some(nftables::THREAD) {
+                return None;
             }
+            let culprit = name.zip(thread).map(|(name, thread)| format!("{name} (pid {thread})"));
+            let what = format!("table {} {} changed", table.family(), table.name());
+            let opens = tables.contains(&Table::Guard) || tables.contains(&Table::Groups);
+            Some(ForeignChange { what, culprit, opens })
         }
     }
 }
