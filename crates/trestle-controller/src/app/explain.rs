@@ -71,7 +71,8 @@ struct Message {
 impl Message {
     fn read(query: &ExplainQuery) -> Result<Self, AppError> {
         let mut checks = Checks::default();
-        let protocol: Option<IpProtocol> = checks.parse("protocol", "bad_protocol", &query.protocol);
+        let protocol: Option<IpProtocol> =
+            checks.parse("protocol", "bad_protocol", &query.protocol.to_lowercase());
         let port = read_port(&mut checks, query.port.as_deref());
         let icmp = checks.optional("icmp_type", "bad_icmp_type", query.icmp_type.as_deref());
         if let Some(protocol) = protocol {

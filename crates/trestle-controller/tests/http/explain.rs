@@ -184,6 +184,18 @@ async fn the_rule_that_decides_is_named() {
     server.stop().await;
 }
 
+/// As in rules.
+#[tokio::test]
+async fn a_protocol_is_named_in_any_case() {
+    let server = furnished().await;
+    for protocol in ["ICMP", "Icmp", "icmp"] {
+        let answer = server.explain(&format!("from=web&project=red&to=10.0.0.1&protocol={protocol}")).await;
+        assert!(answer.contains("\"protocol\": \"icmp\""), "{answer}");
+        assert!(answer.contains("\"outcome\": \"passes\""), "{answer}");
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_no_packet_is_refused() {
     let server = furnished().await;
