@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::{Action, Condition, Field, Rule, Ruleset, TableName};
 
+/// Statements after which the rest of a rule holds for some packets only.
+const LIMITS: [&str; 6] = ["limit", "quota", "ct count", "meter", "set", "map"];
+
 /// What a table of nftables is called where the rest of a thing in it is.
 fn table_of(thing: &Value) -> Option<TableName> {
     let text = |name: &str| Some(thing.get(name)?.as_str()?.to_owned());
@@ -45,7 +48,8 @@ fn rules(rule: &Value) -> Vec<Rule> {
             rules.extend(ways(map, &conditions, &text));
         } else if let Some(action) = action(statement) {
             rules.push(Rule { conditions: conditions.clone(), action, text: text.clone() });
-        } else if statement.get("limit").is_some() || is_match_of_iptables(statement) {
+        } else if LIMITS.iter().any(|limit| statement.get(limit).is_some()) || is_match_of_iptables(statement)
+        {
             conditions.push(Condition::Unknown);
         }
     }
@@ -106,7 +110,10 @@ fn is(left: &Value, right: &Value, negated: bool) -> Vec<Condition> {
         Some("ip") => Some(within(Field::Family, "ipv4")),
         Some("ip6") => Some(within(Field::Family, "ipv6")),
         Some("icmpv6") => Some(within(Field::Protocol, "ipv6-icmp")),
-        Some(name @ ("tcp" | "udp" | "icmp")) => Some(within(Field::Protocol, name)),
+        Some(
+            name @ ("tcp" | "udp" | "udplite" | "sctp" | "dccp" | "icmp" | "igmp" | "gre" | "esp" | "ah"
+            | "comp"),
+        ) => Some(within(Field::Protocol, name)),
         _ => None,
     };
     protocol.into_iter().chain([asked]).collect()
@@ -132,6 +139,7 @@ fn field(left: &Value) -> Option<Field> {
         (Some("ip"), Some("protocol"), _) | (Some("ip6"), Some("nexthdr"), _) => Some(Field::Protocol),
         (Some("tcp" | "udp" | "th"), Some("sport"), _) => Some(Field::SourcePort),
         (Some("tcp" | "udp" | "th"), Some("dport"), _) => Some(Field::DestinationPort),
+        (Some("icmp" | "icmpv6"), Some("type"), _) => Some(Field::Message),
         (_, _, Some("state")) => Some(Field::State),
         (_, _, Some("status")) => Some(Field::Status),
         _ => None,
@@ -193,9 +201,9 @@ mod tests {
             (Field::Source, "10.0.0.2"),
             (Field::State, "new"),
         ];
-        let packet = Packet(fields.map(|(field, value)| (field, value.to_owned())).into());
+        let packet = Packet(fields.map(|(field, value)| (field, vec![value.to_owned()])).into());
         let seen = match table.fate("forward", &packet) {
-            Fate::Passes => "passes",
+            Fate::Passes { .. } => "passes",
             Fate::Dropped { certain: true, .. } => "dropped",
             Fate::Dropped { certain: false, .. } => "may be dropped",
         };
