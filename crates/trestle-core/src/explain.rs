@@ -13,6 +13,7 @@ mod host;
 mod line;
 mod routed;
 mod sets;
+mod vpn;
 mod walk;
 mod words;
 

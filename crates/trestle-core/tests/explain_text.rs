@@ -7,13 +7,13 @@ mod common;
 use std::net::IpAddr;
 
 use common::{
-    HOST, OTHER, at, group, group_id, interface, link_name, metadata_service, network, rule, world,
+    HOST, OTHER, PROJECT, at, group, group_id, interface, link_name, metadata_service, network, rule, world,
     world_with,
 };
 use trestle_core::explain::{Outcome, OwnAddresses, Packet, Sender, explain};
-use trestle_core::types::{Direction, IcmpType, IpProtocol, Protocol};
+use trestle_core::types::{Direction, IcmpType, IpProtocol, Protocol, VpnKind};
 use trestle_core::world::{
-    FloatingIp, Forward, Gateways, Interface, Network, Remote, Security, Target, Traffic, World,
+    FloatingIp, Forward, Gateways, Interface, Network, Remote, Security, Target, Traffic, Vpn, VpnUser, World,
 };
 
 fn address(text: &str) -> IpAddr {
@@ -608,6 +608,98 @@ fn a_host_reaches_its_instances_whatever_the_groups_say() {
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host2 ingress drop: it is in no security group, so nothing passes [chain/in_nothing]
     dropped
+    ");
+}
+
+#[test]
+fn users_of_a_vpn_and_its_network_reach_each_other() {
+    let mut world = world(&[(4, 1), (5, 1)]);
+    let addresses = ["10.0.4.4", "10.0.4.6", "10.0.4.7"].map(address);
+    let server = Interface {
+        addresses: addresses.into_iter().rev().collect(),
+        hostname: "vpn1".parse().unwrap(),
+        ..interface(4, 9)
+    };
+    let user = |address| VpnUser { address, public_key: None };
+    world.put_vpn(Vpn {
+        project: PROJECT,
+        name: "vpn1".parse().unwrap(),
+        kind: VpnKind::OpenVpn,
+        interface: server.id,
+        address: addresses[0],
+        identity: Default::default(),
+        endpoint: None,
+        users: [("alice", addresses[1]), ("bob", addresses[2])]
+            .map(|(name, address)| (name.parse().unwrap(), user(address)))
+            .into(),
+    });
+    world.put_interface(server.clone());
+    let alice = Sender::Interface(server.id, Some(addresses[1]));
+    let itself = explain(&world, &own(), &tcp(from(4, 9), "10.0.4.11", 22), 1_000);
+    assert!(itself.stages[0].reason.contains("sends it from 10.0.4.4"), "{itself:#?}");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.4.11", 22)), @"
+    host1 sender pass: vpn1 on network net4 sends it from 10.0.4.6, on host host1
+    host1 guard pass: tr-000000004009 may send from 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 guard pass: tr-000000004001 is sent what is for 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.6]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 bridge pass: it is delivered to vm1, by tr-000000004001 [link/tr-000000004001]
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(4, 1), "10.0.4.6", 22)), @"
+    host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
+    host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 bridge pass: it is delivered to vpn1, by tr-000000004009 [link/tr-000000004009]
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.4.7", 22)), @"
+    host1 sender drop: 10.0.4.6 and 10.0.4.7 are users of VPN vpn1, which do not reach each other
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.4.4", 22)), @"
+    host1 sender drop: 10.0.4.4 is VPN vpn1 itself, of which its users have nothing
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.5.11", 22)), @"
+    host1 sender pass: vpn1 on network net4 sends it from 10.0.4.6, on host host1
+    host1 guard drop: VPN vpn1 leads its users to network net4, nowhere else
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(5, 1), "10.0.4.6", 22)), @"
+    host1 sender pass: vm1 on network net5 sends it from 10.0.5.11, on host host1
+    host1 guard pass: tr-000000005001 may send from 10.0.5.11 [element/guard_ip4/tr-000000005001 . fa:16:3e:00:05:01 . 10.0.5.11]
+    host1 route routed: host host1 routes it to network net4, on br104 [address/br104/10.0.4.1/24]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.5.11]
+    host1 isolation pass: network net5 reaches network net4: both are of one project [element/routed/br105 . br104]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 guard drop: users of VPN vpn1 are reached from network net4 alone
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(4, 1), "10.0.4.4", 22)), @"
+    host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
+    host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.4 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.4]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 guard drop: VPN vpn1 itself has nothing but its server and an echo
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &echo(from(4, 1), "10.0.4.4")), @"
+    host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
+    host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.4 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.4]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 bridge pass: it is delivered to vpn1, by tr-000000004009 [link/tr-000000004009]
+    passes
     ");
 }
 

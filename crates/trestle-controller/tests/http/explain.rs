@@ -283,6 +283,45 @@ async fn who_sends_is_named_by_any_address_that_is_sent_from() {
 }
 
 #[tokio::test]
+async fn a_user_of_a_vpn_is_an_end_like_others() {
+    let server = furnished().await;
+    server.done_as(Method::PATCH, "/v1/hosts/host1", r#"{"public_interface": "eth0"}"#).await;
+    server.done("/v1/pools", r#"{"name": "ext", "ranges": ["203.0.113.0/29"]}"#).await;
+    let _agent = server.play_agent("host1", Vec::new()).await;
+    let place = AttachRequest { host: Some("host1".to_owned()), network: None, plug: PlugRequest::default() };
+    server.admin.attach("web", Some("blue"), &place).await.unwrap();
+    server.done("/v1/vpns", r#"{"project": "blue"}"#).await;
+    for name in ["alice", "bob"] {
+        server.done("/v1/vpns/blue/users", &format!(r#"{{"name": "{name}"}}"#)).await;
+    }
+    assert_snapshot!(server.in_short("10.1.0.4", "10.1.0.2", SSH).await, @"
+    blue-vpn on network cellar sends it from 10.1.0.4, on host host1
+    [device] may send from 10.1.0.4
+    [device] is sent what is for 10.1.0.2
+    everything to anybody is allowed, by security group default
+    everything from members of security group default is allowed, by security group default
+    network cellar reaches itself
+    it is delivered to web, by [device]
+    passes
+    ");
+    assert_snapshot!(server.in_short("10.1.0.2", "10.1.0.4", SSH).await, @"
+    web on network cellar sends it from 10.1.0.2, on host host1
+    [device] may send from 10.1.0.2
+    [device] is sent what is for 10.1.0.4
+    everything to anybody is allowed, by security group default
+    everything from members of security group default is allowed, by security group default
+    network cellar reaches itself
+    it is delivered to blue-vpn, by [device]
+    passes
+    ");
+    assert_snapshot!(server.in_short("10.1.0.4", "10.1.0.5", SSH).await, @"
+    10.1.0.4 and 10.1.0.5 are users of VPN blue-vpn, which do not reach each other
+    dropped
+    ");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn the_rule_that_decides_is_named() {
     let server = furnished().await;
     server.create_instance("red", "db").await;

@@ -83,7 +83,8 @@ impl<'a> Walk<'a> {
         self.deliver(view, (receiver, network))
     }
 
-    fn deliver(&mut self, view: &HostView<'a>, (receiver, _): Place<'a>) -> Onward {
+    fn deliver(&mut self, view: &HostView<'a>, (receiver, network): Place<'a>) -> Onward {
+        self.enter_vpn((receiver, network), view)?;
         let key = Some(Key::Link(receiver.device.clone())).filter(|key| view.has(key));
         let reason = format!("it is delivered to {}, by {}", receiver.hostname, receiver.device);
         self.pass_by(view, (StageKind::Bridge, Verdict::Pass), reason, key);

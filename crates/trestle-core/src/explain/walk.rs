@@ -7,9 +7,9 @@ use std::rc::Rc;
 use super::frame::{Flow, Frame, Source};
 use super::host::{Decision, Decisive, HostView};
 use super::line::Ruling;
-use super::{OwnAddresses, Packet, Problem, Sender, Stage, StageKind, Verdict, words};
+use super::{OwnAddresses, Packet, Problem, Sender, Stage, StageKind, Verdict, vpn, words};
 use crate::spec::{Key, Table};
-use crate::types::{HostId, Mac};
+use crate::types::{Family, HostId, Mac};
 use crate::world::{Interface, Network, World};
 
 /// Why a packet does not go on.
@@ -85,20 +85,25 @@ impl<'a> Walk<'a> {
         let Some(place) = &sender.attachment else {
             return self.stop(StageKind::Sender, None, format!("{} is not plugged in", sender.hostname));
         };
-        let Some(address) = address.or_else(|| self.address_of(sender, network)) else {
+        // A VPN's other addresses are its users'.
+        let of_vpn = || self.world.vpn_of(sender.id).map(|vpn| vpn.address);
+        let of_vpn = || of_vpn().filter(|own| Family::of(*own) == self.frame.family());
+        let Some(address) = address.or_else(of_vpn).or_else(|| self.address_of(sender, network)) else {
             let reason = format!("{} has no {} address there", sender.hostname, self.frame.family());
             return self.stop(StageKind::Sender, Some(place.host), reason);
         };
         let to = self.frame.destination;
         let is_its_own = to.is_loopback() || to.is_unspecified();
         if is_its_own || sender.guest_addresses(network).any(|own| own == to) {
-            let reason = format!("{to} is its own: it does not leave the instance");
+            let reason = self.world.vpn_of(sender.id).and_then(|vpn| vpn::between_its_own(vpn, address, to));
+            let reason = reason.unwrap_or_else(|| format!("{to} is its own: it does not leave the instance"));
             return self.stop(StageKind::Sender, Some(place.host), reason);
         }
         let view = self.view(place.host)?;
         let reason = words::plugged_in(sender, network, view.host, address);
         self.pass(StageKind::Sender, Some(place.host), Verdict::Pass, reason);
         self.frame.source = Source::Known(address);
+        self.leave_vpn((sender, network), &view)?;
         self.frame.sender_mac = Some(mac_for(sender, address));
         self.frame.inbound = Some(sender.device.clone());
         self.leave_guest(&view, (sender, network))
