@@ -366,6 +366,7 @@ mod tests {
         check("-A FORWARD -i eth9 -m set --match-set bad src -j DROP\n-A FORWARD -j ACCEPT", "passes");
         check("-A FORWARD -j ACCEPT\n-A FORWARD -m set --match-set bad src -j DROP", "passes");
         check("-A FORWARD -d 127.0.0.0/8 -j DROP\n-A FORWARD -j ACCEPT", "passes");
+        check("-A FORWARD -d 2002:a00::/24,::/96 -j REJECT\n-A FORWARD -j ACCEPT", "passes");
         check(
             "-A FORWARD -d 198.51.100.0/24 -j DROP\n-A FORWARD -j ACCEPT",
             "passes unless -A FORWARD -d 198.51.100.0/24 -j DROP",

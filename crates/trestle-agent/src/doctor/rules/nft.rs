@@ -79,7 +79,8 @@ fn action(statement: &Value) -> Option<Action> {
 fn ways(map: &Value, conditions: &[Condition], text: &str) -> Vec<Rule> {
     let Some(pairs) = map["data"]["set"].as_array() else {
         let unknown = [conditions, &[Condition::Unknown]].concat();
-        return vec![Rule { conditions: unknown, action: Action::Accept, text: text.to_owned() }];
+        let way = |action| Rule { conditions: unknown.clone(), action, text: text.to_owned() };
+        return [Action::Accept, Action::Drop].map(way).into();
     };
     let way = |pair: &Value| {
         let compared = is(&map["key"], &pair[0], false);
@@ -178,6 +179,11 @@ mod tests {
     /// A chain `forward` that drops, with one rule of these statements; whether a packet passes that
     /// goes from `br100` to `eth0`, or that some other may.
     fn check(statements: &str, expected: &str) {
+        check_with("drop", statements, expected);
+    }
+
+    /// The same with this policy.
+    fn check_with(policy: &str, statements: &str, expected: &str) {
         let chain = |name: &str, more: &str| {
             format!(r#"{{"chain":{{"family":"inet","table":"other","name":"{name}"{more}}}}}"#)
         };
@@ -185,7 +191,7 @@ mod tests {
             r#"{{"nftables":[{{"metainfo":{{}}}},{},{},{},{}]}}"#,
             chain("good", ""),
             r#"{"rule":{"family":"inet","table":"other","chain":"good","handle":1,"expr":[{"accept":null}]}}"#,
-            chain("forward", r#","hook":"forward","type":"filter","prio":0,"policy":"drop""#),
+            chain("forward", &format!(r#","hook":"forward","type":"filter","prio":0,"policy":"{policy}""#)),
             format_args!(
                 r#"{{"rule":{{"family":"inet","table":"other","chain":"forward","handle":9,"expr":[{statements}]}}}}"#
             )
@@ -203,7 +209,8 @@ mod tests {
         ];
         let packet = Packet(fields.map(|(field, value)| (field, vec![value.to_owned()])).into());
         let seen = match table.fate("forward", &packet) {
-            Fate::Passes { .. } => "passes",
+            Fate::Passes { unless } if unless.is_empty() => "passes",
+            Fate::Passes { .. } => "passes unless it is dropped",
             Fate::Dropped { certain: true, .. } => "dropped",
             Fate::Dropped { certain: false, .. } => "may be dropped",
         };
@@ -240,5 +247,22 @@ mod tests {
         );
         check(r#"{"vmap":{"key":{"meta":{"key":"oifname"}},"data":"@m"}}"#, "may be dropped");
         check(r#"{"xt":{"type":"match","name":"conntrack"}},{"accept":null}"#, "may be dropped");
+    }
+
+    #[test]
+    fn what_may_drop_by_a_map_or_beyond_a_limit_is_known() {
+        let may_be = "passes unless it is dropped";
+        check_with("accept", r#"{"vmap":{"key":{"meta":{"key":"oifname"}},"data":"@m"}}"#, may_be);
+        for limit in [
+            r#"{"limit":{"rate":9,"per":"second","inv":true}}"#,
+            r#"{"ct count":{"val":20,"inv":true}}"#,
+            r#"{"quota":{"val":25,"val_unit":"mbytes","inv":true}}"#,
+            r#"{"set":{"op":"add","elem":{"payload":{"protocol":"ip","field":"saddr"}},"set":"@seen"}}"#,
+        ] {
+            check_with("accept", &format!(r#"{limit},{{"drop":null}}"#), may_be);
+        }
+        check_with("accept", r#"{"counter":null},{"drop":null}"#, "dropped");
+        let sctp = r#"{"match":{"op":"==","left":{"payload":{"protocol":"sctp","field":"dport"}},"right":9}},{"drop":null}"#;
+        check_with("accept", sctp, "passes");
     }
 }
