@@ -12,8 +12,9 @@ use utoipa::{IntoParams, ToSchema};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct ExplainQuery {
-    /// Who sends it: an instance by name or id, `INSTANCE/NETWORK`, an instance's fixed IP, or an address
-    /// outside.
+    /// Who sends it: an instance by name or id, `INSTANCE/NETWORK`, or any address. One that an instance has,
+    /// may send from or sends under is that instance's, one of a host's own the host's; what nobody on a
+    /// network has is forged by somebody there, and all else is outside.
     pub from: String,
     /// Whom to: an instance by name or id, `INSTANCE/NETWORK`, or any address.
     pub to: String,

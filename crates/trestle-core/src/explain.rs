@@ -13,9 +13,11 @@ mod host;
 mod line;
 mod routed;
 mod sets;
+mod vpn;
 mod walk;
 mod words;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -44,9 +46,15 @@ pub struct Packet {
 pub enum Sender {
     /// The guest of an interface, from this address; from its first one that fits if none is given.
     Interface(InterfaceId, Option<IpAddr>),
+    /// A host itself, from an address of its own.
+    Host(HostId, IpAddr),
     /// Somebody who is on none of the networks.
     Outside(IpAddr),
 }
+
+/// The addresses that hosts have besides those that Trestle gives them, by what they said. Of a host that
+/// is not in it nobody knows them.
+pub type OwnAddresses = BTreeMap<HostId, BTreeSet<IpAddr>>;
 
 /// A decision on a packet's way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +149,16 @@ pub enum Problem {
         /// The rule.
         line: String,
     },
+    /// What leads outside may be the host itself.
+    #[error(
+        "host {host} has not told which addresses are its own: if {address} is one, its instances have nothing of it but an echo"
+    )]
+    OwnAddresses {
+        /// Where.
+        host: Name,
+        /// The address.
+        address: IpAddr,
+    },
     /// A chain that is led to and is not there.
     #[error("host {host} has no chain {chain}, where the packet is to go on")]
     NoChain {
@@ -173,9 +191,10 @@ pub struct Explanation {
     pub outcome: Outcome,
 }
 
-/// Follows a packet through the hosts of the World, at this time in seconds since 1970.
-pub fn explain(world: &World, packet: &Packet, now: i64) -> Explanation {
-    let mut walk = walk::Walk::new(world, packet, now);
+/// Follows a packet through the hosts of the World, which have these addresses of their own, at this time in
+/// seconds since 1970.
+pub fn explain(world: &World, own: &OwnAddresses, packet: &Packet, now: i64) -> Explanation {
+    let mut walk = walk::Walk::new(world, own, packet, now);
     let outcome = match walk.begin(packet.from) {
         Ok(()) => Outcome::Passes,
         Err(walk::End::Dropped) => Outcome::Dropped,

@@ -11,7 +11,9 @@ use std::net::IpAddr;
 use common::rules::{Held, OTHER_PROTOCOL, addresses, held, rules, security};
 use common::{HOST, OTHER, at, group, world};
 use proptest::prelude::*;
-use trestle_core::explain::{Explanation, Outcome, Packet, Sender, StageKind, Verdict, explain};
+use trestle_core::explain::{
+    Explanation, Outcome, OwnAddresses, Packet, Sender, StageKind, Verdict, explain,
+};
 use trestle_core::types::{Cidr, Direction, Family, HostId, IcmpType, IpProtocol};
 use trestle_core::world::{Gateways, Interface, Network, Remote, Rule, Security, Traffic, World};
 
@@ -192,7 +194,7 @@ proptest! {
         let world = case.world();
         let packet = case.packet();
         let [(sender, source), (receiver, to)] = case.ends();
-        let explanation = explain(&world, &packet, NOW);
+        let explanation = explain(&world, &OwnAddresses::new(), &packet, NOW);
         let said = format!("{explanation:#?}\n{packet:?}");
         // Behind another address it is another's, which may be unknown.
         let is_translated = verdict(&explanation, StageKind::SourceNat).is_some();

@@ -7,12 +7,13 @@ mod common;
 use std::net::IpAddr;
 
 use common::{
-    OTHER, at, group, group_id, interface, link_name, metadata_service, network, rule, world, world_with,
+    HOST, OTHER, PROJECT, at, group, group_id, interface, link_name, metadata_service, network, rule, world,
+    world_with,
 };
-use trestle_core::explain::{Outcome, Packet, Sender, explain};
-use trestle_core::types::{Direction, IcmpType, IpProtocol, Protocol};
+use trestle_core::explain::{Outcome, OwnAddresses, Packet, Sender, explain};
+use trestle_core::types::{Direction, IcmpType, IpProtocol, Protocol, VpnKind};
 use trestle_core::world::{
-    FloatingIp, Forward, Gateways, Interface, Network, Remote, Security, Target, Traffic, World,
+    FloatingIp, Forward, Gateways, Interface, Network, Remote, Security, Target, Traffic, Vpn, VpnUser, World,
 };
 
 fn address(text: &str) -> IpAddr {
@@ -33,6 +34,15 @@ fn echo(from: Sender, to: &str) -> Packet {
     Packet { from, to: address(to), protocol: IpProtocol::ICMP, port: None, icmp }
 }
 
+/// What the hosts have for themselves.
+fn own() -> OwnAddresses {
+    let own = |addresses: [&str; 2]| addresses.map(address).into();
+    OwnAddresses::from([
+        (HOST, own(["203.0.113.11", "172.17.0.1"])),
+        (OTHER, own(["203.0.113.12", "172.17.0.1"])),
+    ])
+}
+
 /// As it stands in JSON.
 fn word<T: serde::Serialize>(value: &T) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
@@ -40,7 +50,7 @@ fn word<T: serde::Serialize>(value: &T) -> String {
 
 /// The stages, a line each, with the object that decided.
 fn check(world: &World, packet: &Packet) -> String {
-    let explanation = explain(world, packet, 1_000);
+    let explanation = explain(world, &own(), packet, 1_000);
     let host = |id| world.host(id).unwrap().name.to_string();
     let stages = explanation.stages.iter().map(|stage| {
         let host = stage.host.map_or_else(|| "-".to_owned(), host);
@@ -241,7 +251,7 @@ fn a_rule_allows_nothing_from_its_end_on() {
         let rule = trestle_core::world::Rule { expires_at: Some(ends), ..rule };
         world.put_security_group(group(2, vec![rule]));
         world.put_interface(held(&[2], interface(1, 2)));
-        let explanation = explain(&world, &tcp(from(1, 1), "10.0.1.12", 22), 1_000);
+        let explanation = explain(&world, &own(), &tcp(from(1, 1), "10.0.1.12", 22), 1_000);
         assert_eq!(explanation.outcome == Outcome::Passes, passes, "{explanation:#?}");
     }
 }
@@ -462,10 +472,10 @@ fn a_port_of_a_floating_ip_leads_to_one_of_an_instance_and_others_to_nothing() {
 }
 
 #[test]
-fn what_is_for_a_group_of_addresses_cannot_be_said_of_a_sender_who_is_not_known() {
+fn what_is_for_some_of_a_host_s_addresses_cannot_be_said_of_what_it_sends_from_one() {
     let mut world = world(&[(1, 1), (1, 2)]);
     world.put_floating_ip(floating(20, 1, 1));
-    let named = Remote::Range("192.0.2.0/24".parse().unwrap());
+    let named = Remote::Range("172.17.0.0/16".parse().unwrap());
     world.put_security_group(group(2, vec![rule(8, Direction::Ingress, ssh(), named)]));
     world.put_interface(on(OTHER, held(&[2], interface(1, 1))));
     insta::assert_snapshot!(check(&world, &tcp(from(1, 2), "203.0.113.20", 22)), @r#"
@@ -477,8 +487,220 @@ fn what_is_for_a_group_of_addresses_cannot_be_said_of_a_sender_who_is_not_known(
     host2 route routed: it comes from outside to host host2, by eth0
     host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
-    unknown: `meta nfproto ipv4 ct original ip saddr 192.0.2.0/24 meta l4proto 6 ct reply proto-src 22 counter accept comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
+    unknown: `meta nfproto ipv4 ct original ip saddr 172.17.0.0/16 meta l4proto 6 ct reply proto-src 22 counter accept comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
     "#);
+}
+
+/// The commonest rule there is.
+#[test]
+fn who_is_not_known_is_anybody() {
+    let mut world = world(&[(1, 1), (1, 2)]);
+    world.put_floating_ip(floating(20, 1, 1));
+    let anybody = Remote::Range("0.0.0.0/0".parse().unwrap());
+    let of = |number: u32, ports: &str, remote| {
+        let traffic = Traffic::Ports(IpProtocol::TCP, ports.parse().unwrap());
+        rule(number, Direction::Ingress, traffic, remote)
+    };
+    let named = |range: &str| Remote::Range(range.parse().unwrap());
+    world.put_interface(on(OTHER, held(&[2], interface(1, 1))));
+    let mut passes = |own: &OwnAddresses, rules: Vec<trestle_core::world::Rule>| {
+        world.put_security_group(group(2, rules));
+        match explain(&world, own, &tcp(from(1, 2), "203.0.113.20", 80), 1_000).outcome {
+            Outcome::Passes => "passes",
+            Outcome::Dropped => "dropped",
+            Outcome::Unknown(_) => "unknown",
+        }
+    };
+    let unheard = &OwnAddresses::new();
+    assert_eq!(passes(&own(), vec![of(8, "80", anybody)]), "passes");
+    // Whether another rule may be about it does not matter then, nor where it is about something else.
+    assert_eq!(passes(&own(), vec![of(8, "80", named("172.17.0.0/16")), of(9, "80", anybody)]), "passes");
+    assert_eq!(passes(&own(), vec![of(8, "22", named("172.17.0.0/16"))]), "dropped");
+    assert_eq!(passes(&own(), vec![of(8, "80", named("172.17.0.0/16"))]), "unknown");
+    // The host has these of its own, whichever it takes.
+    assert_eq!(passes(&own(), vec![of(8, "80", named("128.0.0.0/1"))]), "passes");
+    assert_eq!(passes(&own(), vec![of(8, "80", named("10.0.0.0/8"))]), "dropped");
+    assert_eq!(passes(unheard, vec![of(8, "80", anybody)]), "passes");
+    assert_eq!(passes(unheard, vec![of(8, "80", named("10.0.0.0/8"))]), "unknown");
+}
+
+#[test]
+fn a_guest_has_of_its_host_s_other_addresses_no_more_than_of_its_gateway() {
+    let world = world(&[(1, 1)]);
+    insta::assert_snapshot!(check(&world, &tcp(from(1, 1), "203.0.113.11", 2222)), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 host drop: instances have nothing of a host but DHCP, DNS and an echo
+    dropped
+    ");
+    let dns = Packet { protocol: IpProtocol::UDP, ..tcp(from(1, 1), "203.0.113.11", 53) };
+    insta::assert_snapshot!(check(&world, &dns), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 host drop: instances have nothing of a host but DHCP, DNS and an echo
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &echo(from(1, 1), "203.0.113.11")), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 host pass: the host answers this
+    passes
+    ");
+    // Another host's is outside, and so is what no host has.
+    insta::assert_snapshot!(check(&world, &tcp(from(1, 1), "203.0.113.12", 2222)), @"
+    host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
+    host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 route routed: host host1 routes it outside, by eth0
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 source_nat translated: 10.0.1.11 goes on as host host1's own address on eth0 [element/nat_source/10.0.1.0/24 . eth0]
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &echo(from(1, 1), "127.0.0.1")), @"
+    host1 sender drop: 127.0.0.1 is its own: it does not leave the instance
+    dropped
+    ");
+    let unheard = explain(&world, &OwnAddresses::new(), &tcp(from(1, 1), "203.0.113.11", 2222), 1_000);
+    let Outcome::Unknown(problem) = unheard.outcome else { panic!("{unheard:#?}") };
+    insta::assert_snapshot!(problem, @"host host1 has not told which addresses are its own: if 203.0.113.11 is one, its instances have nothing of it but an echo");
+}
+
+#[test]
+fn a_host_reaches_its_instances_whatever_the_groups_say() {
+    let mut world = world(&[(1, 1), (4, 1)]);
+    let host = Sender::Host(HOST, address("203.0.113.11"));
+    world.put_interface(held(&[], interface(1, 1)));
+    insta::assert_snapshot!(check(&world, &echo(host, "10.0.1.11")), @"
+    host1 sender pass: host host1 itself sends it from 203.0.113.11, held to no security group there
+    host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
+    passes
+    ");
+    world.put_floating_ip(floating(20, 1, 1));
+    insta::assert_snapshot!(check(&world, &echo(host, "203.0.113.20")), @"
+    host1 sender pass: host host1 itself sends it from 203.0.113.11, held to no security group there
+    host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &echo(host, "203.0.113.11")), @"
+    host1 sender pass: host host1 itself sends it from 203.0.113.11, held to no security group there
+    host1 host pass: it does not leave host host1
+    passes
+    ");
+    // On another host they are asked.
+    world.put_interface(on(OTHER, held(&[], interface(1, 1))));
+    insta::assert_snapshot!(check(&world, &echo(host, "10.0.1.11")), @"
+    host1 sender pass: host host1 itself sends it from 203.0.113.11, held to no security group there
+    host1 route routed: host host1 routes it outside, by eth0
+    host2 route routed: it comes from outside to host host2, by eth0
+    host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host2 ingress drop: it is in no security group, so nothing passes [chain/in_nothing]
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &echo(host, "203.0.113.20")), @"
+    host1 sender pass: host host1 itself sends it from 203.0.113.11, held to no security group there
+    host1 route routed: host host1 routes it outside, by eth0
+    host2 route routed: it comes from outside to host host2, by eth0
+    host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
+    host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host2 ingress drop: it is in no security group, so nothing passes [chain/in_nothing]
+    dropped
+    ");
+}
+
+#[test]
+fn users_of_a_vpn_and_its_network_reach_each_other() {
+    let mut world = world(&[(4, 1), (5, 1)]);
+    let addresses = ["10.0.4.4", "10.0.4.6", "10.0.4.7"].map(address);
+    let server = Interface {
+        addresses: addresses.into_iter().rev().collect(),
+        hostname: "vpn1".parse().unwrap(),
+        ..interface(4, 9)
+    };
+    let user = |address| VpnUser { address, public_key: None };
+    world.put_vpn(Vpn {
+        project: PROJECT,
+        name: "vpn1".parse().unwrap(),
+        kind: VpnKind::OpenVpn,
+        interface: server.id,
+        address: addresses[0],
+        identity: Default::default(),
+        endpoint: None,
+        users: [("alice", addresses[1]), ("bob", addresses[2])]
+            .map(|(name, address)| (name.parse().unwrap(), user(address)))
+            .into(),
+    });
+    world.put_interface(server.clone());
+    let alice = Sender::Interface(server.id, Some(addresses[1]));
+    let itself = explain(&world, &own(), &tcp(from(4, 9), "10.0.4.11", 22), 1_000);
+    assert!(itself.stages[0].reason.contains("sends it from 10.0.4.4"), "{itself:#?}");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.4.11", 22)), @"
+    host1 sender pass: vpn1 on network net4 sends it from 10.0.4.6, on host host1
+    host1 guard pass: tr-000000004009 may send from 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 guard pass: tr-000000004001 is sent what is for 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.6]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 bridge pass: it is delivered to vm1, by tr-000000004001 [link/tr-000000004001]
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(4, 1), "10.0.4.6", 22)), @"
+    host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
+    host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 bridge pass: it is delivered to vpn1, by tr-000000004009 [link/tr-000000004009]
+    passes
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.4.7", 22)), @"
+    host1 sender drop: 10.0.4.6 and 10.0.4.7 are users of VPN vpn1, which do not reach each other
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.4.4", 22)), @"
+    host1 sender drop: 10.0.4.4 is VPN vpn1 itself, of which its users have nothing
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(alice, "10.0.5.11", 22)), @"
+    host1 sender pass: vpn1 on network net4 sends it from 10.0.4.6, on host host1
+    host1 guard drop: VPN vpn1 leads its users to network net4, nowhere else
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(5, 1), "10.0.4.6", 22)), @"
+    host1 sender pass: vm1 on network net5 sends it from 10.0.5.11, on host host1
+    host1 guard pass: tr-000000005001 may send from 10.0.5.11 [element/guard_ip4/tr-000000005001 . fa:16:3e:00:05:01 . 10.0.5.11]
+    host1 route routed: host host1 routes it to network net4, on br104 [address/br104/10.0.4.1/24]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.5.11]
+    host1 isolation pass: network net5 reaches network net4: both are of one project [element/routed/br105 . br104]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 guard drop: users of VPN vpn1 are reached from network net4 alone
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &tcp(from(4, 1), "10.0.4.4", 22)), @"
+    host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
+    host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.4 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.4]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 guard drop: VPN vpn1 itself has nothing but its server and an echo
+    dropped
+    ");
+    insta::assert_snapshot!(check(&world, &echo(from(4, 1), "10.0.4.4")), @"
+    host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
+    host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 guard pass: tr-000000004009 is sent what is for 10.0.4.4 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.4]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
+    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
+    host1 bridge pass: it is delivered to vpn1, by tr-000000004009 [link/tr-000000004009]
+    passes
+    ");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::host::ObserveError;
 use crate::host::error::NftError;
 use crate::host::linux::look::{self, Devices};
 use mend::Firewall;
-use passages::{Passage, Way, passages};
+use passages::{Extent, Passage, Way, passages};
 
 /// The programs that print the rules of iptables, each with the family and the program that changes
 /// them. The plain names come first: they are what people type, whichever kernel tables they work with.
@@ -90,39 +90,75 @@ fn of_table(site: &Site, name: &TableName, table: &Table, passages: &[Passage]) 
     let mut findings = Vec::new();
     for (base, chain) in &table.chains {
         let Some(hook) = &chain.hook else { continue };
-        // By what, and whether for certain: one finding each.
-        let mut dropped: BTreeMap<(bool, String), Vec<&Passage>> = BTreeMap::new();
-        for passage in passages.iter().filter(|passage| passage.meets(hook, &name.family)) {
-            if let Fate::Dropped { by, certain } = table.fate(base, &passage.packet) {
-                dropped.entry((certain, by)).or_default().push(passage);
-            }
-        }
         let firewall = Firewall::of(name, table, base);
-        findings.extend(dropped.into_iter().map(|((certain, by), passages)| {
-            let severity = if certain { Severity::Broken } else { Severity::MayBreak };
-            finding(site, severity, &by, &passages, &firewall)
-        }));
+        let meeting = passages.iter().filter(|passage| passage.meets(hook, &name.family));
+        let dropped = dropped(table, base, meeting);
+        findings.extend(dropped.iter().map(|(what, passages)| finding(site, what, passages, &firewall)));
     }
     findings
 }
 
-fn finding(
-    site: &Site,
-    severity: Severity,
-    by: &str,
-    dropped: &[&Passage],
-    firewall: &Firewall<'_>,
-) -> Finding {
+/// How sure it is that something drops, and what that is.
+type Drops = (Certainty, String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Certainty {
+    Certain,
+    /// One that cannot be judged may accept before.
+    UnlessAccepted,
+    /// The rule that drops cannot be judged, or is about a part.
+    IfItHolds,
+}
+
+/// What a chain drops, by what drops it: one finding each.
+fn dropped<'a, 'p>(
+    table: &Table,
+    base: &str,
+    passages: impl Iterator<Item = &'a Passage<'p>>,
+) -> BTreeMap<Drops, Vec<&'a Passage<'p>>>
+where
+    'p: 'a,
+{
+    let mut dropped: BTreeMap<Drops, Vec<&Passage>> = BTreeMap::new();
+    let mut told = BTreeSet::new();
+    for passage in passages {
+        let drops: Vec<Drops> = match (table.fate(base, &passage.packet), passage.extent) {
+            (Fate::Passes { unless }, _) => unless.into_iter().map(|by| (Certainty::IfItHolds, by)).collect(),
+            (Fate::Dropped { by, certain: true }, Extent::Needed) => vec![(Certainty::Certain, by)],
+            (Fate::Dropped { by, certain: false }, Extent::Needed) => vec![(Certainty::UnlessAccepted, by)],
+            (Fate::Dropped { .. }, Extent::Anything) => Vec::new(),
+        };
+        // What is needed comes first: what drops that is not told again as what drops anything.
+        for (certainty, by) in drops {
+            if told.insert((by.clone(), passage.way, passage.bridge, passage.is_frame)) {
+                dropped.entry((certainty, by)).or_default().push(passage);
+            }
+        }
+    }
+    dropped
+}
+
+fn finding(site: &Site, drops: &Drops, dropped: &[&Passage], firewall: &Firewall<'_>) -> Finding {
+    let (certainty, by) = drops;
     let ways: BTreeSet<Way> = dropped.iter().map(|passage| passage.way).collect();
     let bridges: BTreeSet<&LinkName> = dropped.iter().map(|passage| passage.bridge).collect();
     let what = ways.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let drops = match severity {
-        Severity::Broken => "drops",
-        _ => "drops, unless one of its rules accepts that cannot be judged here,",
+    let (severity, text) = match certainty {
+        Certainty::Certain => (Severity::Broken, format!("{firewall} drops {what} ({by})")),
+        Certainty::UnlessAccepted => (
+            Severity::MayBreak,
+            format!(
+                "{firewall} drops, unless one of its rules accepts that cannot be judged here, {what} ({by})"
+            ),
+        ),
+        Certainty::IfItHolds => (Severity::MayBreak, format!("{firewall} may drop some of {what} ({by})")),
     };
-    let text = format!("{firewall} {drops} {what} ({by})");
-    let commands = firewall.commands(dropped);
-    let finding = Finding::new(severity, Code::PacketsDropped, text).mended_by(firewall.mend(), commands);
+    let mend = match certainty {
+        Certainty::IfItHolds => format!("where that is not meant, {}", firewall.mend()),
+        _ => firewall.mend().to_owned(),
+    };
+    let finding =
+        Finding::new(severity, Code::PacketsDropped, text).mended_by(mend, firewall.commands(dropped));
     bridges.iter().fold(finding, |finding, name| match site.bridges.get(*name) {
         Some(bridge) => finding.on(name, bridge),
         None => finding,
@@ -151,8 +187,11 @@ mod tests {
 
     /// What is found where these are the rules, with the commands that mend it.
     fn found(ruleset: &Ruleset) -> String {
-        let site = site();
-        let findings = findings(&site, ruleset, &passages(&site, &Devices::new(), false));
+        found_on(&site(), ruleset)
+    }
+
+    fn found_on(site: &Site, ruleset: &Ruleset) -> String {
+        let findings = findings(site, ruleset, &passages(site, &Devices::new(), false));
         let lines = findings
             .iter()
             .flat_map(|finding| std::iter::once(&finding.text).chain(&finding.commands).cloned());
@@ -298,6 +337,111 @@ COMMIT
                 "{header}"
             );
         }
+    }
+
+    /// A table with a named set and a chain at this hook that accepts what its one rule does not drop.
+    fn one_rule(hook: &str, expr: &str) -> Ruleset {
+        parse_nft(&format!(
+            r#"{{"nftables":[
+                {{"set":{{"family":"ip","table":"fw2","name":"bad","type":"ipv4_addr","elem":["10.0.0.2"]}}}},
+                {{"chain":{{"family":"ip","table":"fw2","name":"c","type":"filter","hook":"{hook}","prio":0,"policy":"accept"}}}},
+                {{"rule":{{"family":"ip","table":"fw2","chain":"c","handle":4,"expr":[{expr},{{"drop":null}}]}}}}
+            ]}}"#
+        ))
+        .unwrap()
+    }
+
+    fn asks(left: &str, right: &str) -> String {
+        format!(r#"{{"match":{{"op":"==","left":{left},"right":{right}}}}}"#)
+    }
+
+    fn payload(protocol: &str, field: &str, value: &str) -> String {
+        asks(&format!(r#"{{"payload":{{"protocol":"{protocol}","field":"{field}"}}}}"#), value)
+    }
+
+    fn meta(key: &str, value: &str) -> String {
+        asks(&format!(r#"{{"meta":{{"key":"{key}"}}}}"#), value)
+    }
+
+    #[test]
+    fn a_rule_that_drops_what_a_set_names_may_break() {
+        insta::assert_snapshot!(found(&one_rule("forward", &payload("ip", "saddr", r#""@bad""#))), @r#"
+        chain c of table ip fw2 may drop some of what instances send outside, answers from outside (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c iifname "br100" accept'
+        nft 'insert rule ip fw2 c oifname "br100" accept'
+        "#);
+        insta::assert_snapshot!(found(&one_rule("input", &meta("iifname", r#""@ifs""#))), @r#"
+        chain c of table ip fw2 may drop some of instances' requests for an address, instances' questions to the DNS of their gateway, instances' pings of their gateway (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c iifname "br100" accept'
+        "#);
+        let elsewhere =
+            format!("{},{}", meta("iifname", r#""docker0""#), payload("ip", "saddr", r#""@bad""#));
+        assert_eq!(found(&one_rule("forward", &elsewhere)), "");
+        assert_eq!(found(&one_rule("output", &payload("ip", "saddr", r#""@bad""#))), "");
+    }
+
+    /// Who drops a protocol or a port by name drops a part of what instances send.
+    #[test]
+    fn a_rule_that_drops_a_part_by_name_may_break() {
+        insta::assert_snapshot!(found(&one_rule("forward", &payload("ip", "protocol", r#""icmp""#))), @r#"
+        chain c of table ip fw2 may drop some of what instances send outside, answers from outside (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c iifname "br100" accept'
+        nft 'insert rule ip fw2 c oifname "br100" accept'
+        "#);
+        insta::assert_snapshot!(found(&one_rule("input", &payload("ip", "protocol", r#""icmp""#))), @r#"
+        chain c of table ip fw2 may drop some of instances' pings of their gateway (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c iifname "br100" accept'
+        "#);
+        insta::assert_snapshot!(found(&one_rule("forward", &payload("tcp", "dport", "25"))), @r#"
+        chain c of table ip fw2 may drop some of what instances send outside (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c iifname "br100" accept'
+        "#);
+        for nobody_s in [
+            payload("icmp", "type", r#""timestamp-request""#),
+            payload("tcp", "dport", "22"),
+            meta("iifname", r#""eth0""#),
+            payload("ip", "saddr", r#""198.51.100.7""#),
+        ] {
+            assert_eq!(found(&one_rule("input", &nobody_s)), "", "{nobody_s}");
+        }
+        for nobody_s in [
+            format!("{},{}", meta("iifname", r#""docker0""#), payload("tcp", "dport", "25")),
+            payload("ip", "daddr", r#"{"prefix":{"addr":"127.0.0.0","len":8}}"#),
+            asks(r#"{"ct":{"key":"state"}}"#, r#""invalid""#),
+        ] {
+            assert_eq!(found(&one_rule("forward", &nobody_s)), "", "{nobody_s}");
+        }
+    }
+
+    /// One guest does not stand for its neighbours.
+    #[test]
+    fn a_rule_that_drops_one_of_two_instances_may_break() {
+        let from_inside =
+            format!("{},{}", meta("iifname", r#""br100""#), payload("ip", "saddr", r#""10.0.0.3""#));
+        let rule = one_rule("forward", &from_inside);
+        assert_eq!(found(&rule), "");
+        let mut site = site();
+        let port = Port { hostname: None, addresses: ["10.0.0.3".parse().unwrap()].into() };
+        site.bridges.values_mut().for_each(|bridge| {
+            bridge.ports.insert("tr-0000000000ab".parse().unwrap(), port.clone());
+        });
+        insta::assert_snapshot!(found_on(&site, &rule), @r#"
+        chain c of table ip fw2 may drop some of what instances send outside (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c iifname "br100" accept'
+        "#);
+    }
+
+    #[test]
+    fn a_rule_that_drops_what_clients_send_to_a_vpn_is_found_while_there_is_one() {
+        let rule = format!("{},{}", meta("iifname", r#""eth0""#), payload("udp", "dport", "1194"));
+        let rule = one_rule("forward", &rule);
+        assert_eq!(found(&rule), "");
+        let mut site = site();
+        site.bridges.values_mut().for_each(|bridge| bridge.vpns = bridge.ports.keys().cloned().collect());
+        insta::assert_snapshot!(found_on(&site, &rule), @r#"
+        chain c of table ip fw2 drops what is sent to VPNs (the rule with handle 4 of chain c)
+        nft 'insert rule ip fw2 c oifname "br100" accept'
+        "#);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Bridge {
     pub(super) served: Option<Name>,
     /// The instances' devices.
     pub(super) ports: BTreeMap<LinkName, Port>,
+    /// Those among them that are VPNs'.
+    pub(super) vpns: BTreeSet<LinkName>,
 }
 
 /// An instance's device.
@@ -60,14 +62,22 @@ impl Bridge {
         self.gateways.iter().any(|gateway| Family::of(gateway.addr()) == family)
     }
 
-    /// An address of this family that an instance has or could have here.
+    /// The addresses of this family that instances have here; where none is known, one that they could have.
+    pub(super) fn guests(&self, family: Family) -> BTreeSet<IpAddr> {
+        let all = self.ports.values().flat_map(|port| &port.addresses).copied();
+        let guests: BTreeSet<IpAddr> = all.filter(|guest| Family::of(*guest) == family).collect();
+        if !guests.is_empty() {
+            return guests;
+        }
+        let gateway = self.gateways.iter().find(|gateway| Family::of(gateway.addr()) == family);
+        let possible =
+            gateway.and_then(|gateway| gateway.trunc().hosts().find(|address| *address != gateway.addr()));
+        possible.into_iter().collect()
+    }
+
+    /// One of these.
     pub(super) fn guest(&self, family: Family) -> Option<IpAddr> {
-        let mut guests = self.ports.values().flat_map(|port| &port.addresses).copied();
-        let gateway = || self.gateways.iter().find(|gateway| Family::of(gateway.addr()) == family);
-        guests.find(|guest| Family::of(*guest) == family).or_else(|| {
-            let gateway = gateway()?;
-            gateway.trunc().hosts().find(|address| *address != gateway.addr())
-        })
+        self.guests(family).first().copied()
     }
 }
 
@@ -136,6 +146,7 @@ impl Site {
             }
         }
         site.note_instances(spec);
+        site.note_vpns(spec);
         site.note_hidden(spec);
         // Of the devices that others make, what is no bridge of a flat network leads outside.
         site.public = spec.objects.keys().find_map(|key| match key {
@@ -217,6 +228,16 @@ impl Site {
                 Set::GuardMac => port.hostname = hostnames.get(mac).cloned(),
                 _ => port.addresses.extend(parts.next().and_then(|address| address.parse::<IpAddr>().ok())),
             }
+        }
+    }
+
+    fn note_vpns(&mut self, spec: &HostSpec) {
+        for object in spec.objects.values() {
+            let Object::Vpn(server) = object else { continue };
+            let has_port = |bridge: &&mut Bridge| bridge.ports.contains_key(&server.link);
+            self.bridges.values_mut().filter(has_port).for_each(|bridge| {
+                bridge.vpns.insert(server.link.clone());
+            });
         }
     }
 

@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use trestle_core::explain::{Explanation, Outcome, Packet, Problem, Sender, StageKind, explain};
+use trestle_core::explain::{
+    Explanation, Outcome, OwnAddresses, Packet, Problem, Sender, StageKind, explain,
+};
 use trestle_core::types::{Family, IcmpType, IpProtocol};
 use trestle_core::world::{Attachment, FloatingIp, Interface, Ipv6Mode, Plug, Rule, Target, World};
 
@@ -21,6 +23,8 @@ const WORLDS: usize = 12;
 const GUESTS: [u8; 3] = [1, 2, 3];
 const FLOATING: &str = "203.0.113.20";
 const OUTSIDE: &str = "198.51.100.7";
+/// What the host has for itself.
+const OWN: &str = "198.51.100.1";
 /// Longer than the test takes, from when it begins.
 const HOUR: i64 = 3600;
 
@@ -110,8 +114,9 @@ fn ends() -> Vec<End> {
         End { name: number.to_string(), sender: Some(Sender::Interface(interface.id, None)), addresses }
     });
     let outside = address(OUTSIDE);
+    let host = ["10.0.1.1", "fd00:1::1", OWN].map(address);
     let others = [
-        ("host", None, vec![address("10.0.1.1"), address("fd00:1::1")]),
+        ("host", Some(Sender::Host(cloud::HOST, host[0])), host.into()),
         ("outside", Some(Sender::Outside(outside)), vec![outside]),
         // It leads to the first guest, under whose name what is sent to it arrives.
         ("1", None, vec![address(FLOATING)]),
@@ -162,7 +167,8 @@ fn packets(from: &End, source: IpAddr, to: IpAddr, is_apart: bool) -> impl Itera
     let other = (IpProtocol::new(OTHER_PROTOCOL).unwrap(), None, None);
     let from = match from.sender.unwrap() {
         Sender::Interface(id, _) => Sender::Interface(id, Some(source)),
-        outside => outside,
+        Sender::Host(id, _) => Sender::Host(id, source),
+        outside @ Sender::Outside(_) => outside,
     };
     let all = ports.chain(kinds).chain([other].into_iter().filter(move |_| is_apart));
     all.map(move |(protocol, port, icmp)| Packet { from, to, protocol, port, icmp })
@@ -179,7 +185,7 @@ fn furnish(bench: &Bench, guests: &[Namespace]) {
             other_address(1, number)
         ));
     }
-    sh("ip address add 198.51.100.1/24 dev eth0");
+    sh(&format!("ip address add {OWN}/24 dev eth0"));
     bench.peer.sh(&format!(
         "ip address add {OUTSIDE}/24 dev peer0; ip route add 203.0.113.0/24 via 198.51.100.1; \
          ip route add 10.0.1.0/24 via 198.51.100.1"
@@ -226,6 +232,7 @@ fn what_is_explained_is_what_the_kernel_does() {
         let guests: Vec<Namespace> = GUESTS.map(|_| Namespace::new()).into();
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+        let own = OwnAddresses::from([(cloud::HOST, [address(OWN)].into())]);
         let (probes, mut seen, mut differ) = (probes(), [0, 0], Vec::new());
         for which in 0..WORLDS {
             let case = case(now).new_tree(&mut runner).unwrap().current();
@@ -240,7 +247,7 @@ fn what_is_explained_is_what_the_kernel_does() {
             let first = 10_000 + which * probes.len();
             let arrived = send(&bench, &guests, &probes, first);
             for (number, probe) in (first..).zip(&probes) {
-                let said = explain(&world, &probe.packet, now);
+                let said = explain(&world, &own, &probe.packet, now);
                 if let Outcome::Unknown(problem) = &said.outcome {
                     assert!(matches!(problem, Problem::Unguarded { .. }), "{problem}");
                     continue;

@@ -3,7 +3,7 @@
 mod connections;
 mod counters;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -86,6 +86,22 @@ pub(crate) async fn put_status(
     .await
     .during("write down what a host says")?;
     Ok(())
+}
+
+/// The addresses that hosts have for themselves. One that told of none has not said.
+pub(crate) async fn own_addresses(
+    connection: &mut AnyConnection,
+) -> Result<BTreeMap<HostId, BTreeSet<IpAddr>>, StoreError> {
+    let rows = sqlx::query("SELECT host, addresses FROM observed_hosts WHERE addresses <> '[]'")
+        .fetch_all(connection)
+        .await
+        .during("read hosts' own addresses")?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.parse()?, columns.json()?))
+        })
+        .collect()
 }
 
 /// What a host cannot do.

@@ -209,14 +209,24 @@ impl TestServer {
 
     /// Reports as the host's agent does: nothing is wrong, but its kernel lacks these.
     pub(crate) async fn report(&self, host: &str, missing: &[trestle_api::Feature]) {
+        let missing_features = missing.iter().copied().collect();
+        self.report_as(host, Report { missing_features, ..Report::default() }).await;
+    }
+
+    /// The same: nothing is wrong, and it has these addresses for itself.
+    pub(crate) async fn report_addresses(&self, host: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        self.report_as(host, Report { addresses, ..Report::default() }).await;
+    }
+
+    async fn report_as(&self, host: &str, report: Report) {
         let agent = self.client(&self.agent_token(host).await);
         let whole = agent.spec(host, &Default::default()).await.unwrap().expect("everything");
         let report = Report {
             generation: whole.generation,
             agent_version: "0.1.0".to_owned(),
             kernel: "6.12".to_owned(),
-            missing_features: missing.iter().copied().collect(),
-            ..Report::default()
+            ..report
         };
         agent.report(host, &report).await.unwrap();
     }

@@ -80,14 +80,15 @@ impl<'a> Walk<'a> {
     pub(super) fn reach_port(&mut self, view: &HostView<'a>, (receiver, network): Place<'a>) -> Onward {
         let device = receiver.device.clone();
         self.cross_bridge(view, network, Some(device))?;
-        self.delivered(view, receiver);
-        Ok(())
+        self.deliver(view, (receiver, network))
     }
 
-    pub(super) fn delivered(&mut self, view: &HostView<'a>, receiver: &Interface) {
+    fn deliver(&mut self, view: &HostView<'a>, (receiver, network): Place<'a>) -> Onward {
+        self.enter_vpn((receiver, network), view)?;
         let key = Some(Key::Link(receiver.device.clone())).filter(|key| view.has(key));
         let reason = format!("it is delivered to {}, by {}", receiver.hostname, receiver.device);
         self.pass_by(view, (StageKind::Bridge, Verdict::Pass), reason, key);
+        Ok(())
     }
 
     /// What is bridged passes the guard, then, where the bridge's packets are filtered as routed ones are,
@@ -146,8 +147,7 @@ impl<'a> Walk<'a> {
         if there == view.host.id {
             self.frame.outbound = Some(receiver.device.clone());
             self.filter(view, (StageKind::Guard, Table::Guard, "output"), None)?;
-            self.delivered(view, receiver);
-            return Ok(());
+            return self.deliver(view, (receiver, network));
         }
         self.frame.outbound = self.way_out(view, network)?;
         self.filter(view, (StageKind::Guard, Table::Guard, "output"), None)?;

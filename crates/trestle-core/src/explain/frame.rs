@@ -12,8 +12,7 @@ pub(super) struct Frame {
     pub(super) outbound: Option<LinkName>,
     pub(super) sender_mac: Option<Mac>,
     pub(super) receiver_mac: Option<Mac>,
-    /// Not known where a host put an address of its own in its place.
-    pub(super) source: Option<IpAddr>,
+    pub(super) source: Source,
     pub(super) destination: IpAddr,
     pub(super) protocol: IpProtocol,
     pub(super) port: Option<u16>,
@@ -23,10 +22,28 @@ pub(super) struct Frame {
     pub(super) now: i64,
 }
 
+/// From which address a packet comes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Known(IpAddr),
+    /// A host put one of its own in its place: one of these, and where there is none, nobody said which
+    /// those are.
+    OneOf(Vec<IpAddr>),
+}
+
+impl Source {
+    pub(super) fn known(&self) -> Option<IpAddr> {
+        match self {
+            Self::Known(address) => Some(*address),
+            Self::OneOf(_) => None,
+        }
+    }
+}
+
 /// How the connection began on this host: each host sees one of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Flow {
-    source: Option<IpAddr>,
+    source: Source,
     destination: IpAddr,
     port: Option<u16>,
     pub(super) is_translated: bool,
@@ -150,8 +167,8 @@ impl Field {
 pub(super) enum Value {
     /// It has no such field: a rule that asks for it does not match.
     Absent,
-    /// It has one, but which is not known here.
-    Unknown,
+    /// It has one, of a host's own, but which is not known here: one of these, or any if there is none.
+    Unknown(Vec<IpAddr>),
     Word(String),
     Mac(Mac),
     Address(IpAddr),
@@ -167,11 +184,27 @@ impl Value {
         value.map_or(Self::Absent, make)
     }
 
+    /// Whether it is what one of these words of nftables means; `None` if that is not known.
+    pub(super) fn is_any<'w>(&self, words: impl Iterator<Item = &'w str> + Clone) -> Option<bool> {
+        let Self::Unknown(addresses) = self else {
+            return Some({ words }.any(|word| self.is(word)));
+        };
+        let is_all = |word: &str| word.parse().is_ok_and(|range: ipnet::IpNet| range.prefix_len() == 0);
+        if words.clone().any(is_all) {
+            return Some(true);
+        }
+        let is_meant = |address: &&IpAddr| words.clone().any(|word| Self::Address(**address).is(word));
+        match addresses.iter().filter(is_meant).count() {
+            0 => (!addresses.is_empty()).then_some(false),
+            meant => (meant == addresses.len()).then_some(true),
+        }
+    }
+
     /// Whether it is what this word of nftables means: a name, a number, an address, a range of these.
     pub(super) fn is(&self, word: &str) -> bool {
         let word = word.trim_matches('"');
         match self {
-            Self::Absent | Self::Unknown => false,
+            Self::Absent | Self::Unknown(_) => false,
             Self::Word(own) => match word.strip_suffix('*') {
                 Some(start) => own.starts_with(start),
                 None => own == word,
@@ -197,7 +230,7 @@ impl Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Absent | Self::Unknown => Ok(()),
+            Self::Absent | Self::Unknown(_) => Ok(()),
             Self::Word(word) => f.write_str(word),
             Self::Mac(mac) => mac.fmt(f),
             Self::Address(address) => address.fmt(f),
@@ -243,7 +276,7 @@ impl Frame {
 
     /// A host that has not seen it before takes it for the beginning of a connection.
     pub(super) fn begin(&mut self) {
-        self.flow = Flow::of(self.source, self.destination, self.port);
+        self.flow = Flow::of(self.source.clone(), self.destination, self.port);
         self.mark = 0;
     }
 
@@ -262,7 +295,7 @@ impl Frame {
             Field::ReceiverMac => Value::optional(self.receiver_mac, Value::Mac),
             Field::EtherType => self.of_family(Value::Number(0x0800), Value::Number(0x86dd)),
             Field::Nfproto => self.of_family(Value::Number(2), Value::Number(10)),
-            Field::Source(family) => self.source_in(family, self.source),
+            Field::Source(family) => self.source_in(family, &self.source),
             Field::Destination(family) => self.in_family(family, self.destination),
             Field::Protocol => Value::number(self.protocol.number()),
             Field::ProtocolIn(family) if family != self.family() => Value::Absent,
@@ -289,7 +322,7 @@ impl Frame {
             return Value::Absent;
         }
         match field {
-            Field::OriginalSource(family) => self.source_in(family, self.flow.source),
+            Field::OriginalSource(family) => self.source_in(family, &self.flow.source),
             Field::OriginalDestination(family) => self.in_family(family, self.flow.destination),
             Field::OriginalPort => self.port_of(None, self.flow.port),
             Field::ReplySource(family) => self.in_family(family, self.destination),
@@ -328,11 +361,11 @@ impl Frame {
         if Family::of(address) == family { Value::Address(address) } else { Value::Absent }
     }
 
-    fn source_in(&self, family: Family, source: Option<IpAddr>) -> Value {
+    fn source_in(&self, family: Family, source: &Source) -> Value {
         match source {
             _ if self.family() != family => Value::Absent,
-            Some(source) => Value::Address(source),
-            None => Value::Unknown,
+            Source::Known(source) => Value::Address(*source),
+            Source::OneOf(addresses) => Value::Unknown(addresses.clone()),
         }
     }
 
@@ -359,7 +392,7 @@ impl Frame {
     /// Who asks, asks for whom it writes to; who advertises, itself.
     fn target(&self) -> Value {
         let address = match self.icmp.map(|icmp| icmp.number) {
-            Some(136) => self.source,
+            Some(136) => self.source.known(),
             _ => Some(self.destination),
         };
         match address {
@@ -370,7 +403,7 @@ impl Frame {
 }
 
 impl Flow {
-    pub(super) fn of(source: Option<IpAddr>, destination: IpAddr, port: Option<u16>) -> Self {
+    pub(super) fn of(source: Source, destination: IpAddr, port: Option<u16>) -> Self {
         Self { source, destination, port, is_translated: false }
     }
 }

@@ -1,11 +1,11 @@
 //! What one host has, and what its chains make of a packet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Problem;
 use super::frame::Frame;
-use super::line::{self, Applied, Failure, Ruling};
+use super::line::{self, Applied, Misunderstood, Ruling};
 use crate::compile::compile;
 use crate::spec::{Key, LinkMac, Object, Table};
 use crate::types::{Family, LinkName, Mac};
@@ -15,6 +15,8 @@ use crate::world::{Host, World};
 pub(super) struct HostView<'a> {
     pub(super) host: &'a Host,
     pub(super) objects: BTreeMap<Key, Object>,
+    /// The addresses that are its own besides those in its spec, where it said so.
+    pub(super) own: Option<&'a BTreeSet<IpAddr>>,
 }
 
 /// What a chain made of a packet.
@@ -36,8 +38,8 @@ pub(super) struct Decisive {
 }
 
 impl<'a> HostView<'a> {
-    pub(super) fn new(world: &World, host: &'a Host) -> Self {
-        Self { host, objects: compile(world, host.id) }
+    pub(super) fn new(world: &World, host: &'a Host, own: Option<&'a BTreeSet<IpAddr>>) -> Self {
+        Self { host, objects: compile(world, host.id), own }
     }
 
     pub(super) fn has(&self, key: &Key) -> bool {
@@ -46,20 +48,43 @@ impl<'a> HostView<'a> {
 
     /// Asks a chain that the kernel begins with. A table that is not there lets everything pass.
     pub(super) fn ask(&self, table: Table, chain: &str, frame: &mut Frame) -> Result<Decision, Problem> {
+        let mut doubt = None;
         let asked = match self.objects.get(&Key::Ruleset(table)) {
-            Some(Object::Ruleset(text)) => self.follow(text, chain, frame)?,
+            Some(Object::Ruleset(text)) => self.follow(text, chain, frame, &mut doubt)?,
             _ => None,
         };
-        Ok(asked.unwrap_or(Decision { ruling: Ruling::Accept, by: None }))
+        let decision = asked.unwrap_or(Decision { ruling: Ruling::Accept, by: None });
+        // What may have been accepted before it was accepted is accepted.
+        match doubt.filter(|_| decision.ruling != Ruling::Accept) {
+            Some(problem) => Err(problem),
+            None => Ok(decision),
+        }
     }
 
-    fn follow(&self, ruleset: &str, name: &str, frame: &mut Frame) -> Result<Option<Decision>, Problem> {
+    /// A rule that may accept is passed over as if it did not, and kept in `doubt`.
+    fn follow(
+        &self,
+        ruleset: &str,
+        name: &str,
+        frame: &mut Frame,
+        doubt: &mut Option<Problem>,
+    ) -> Result<Option<Decision>, Problem> {
         for line in self.chain(ruleset, name)? {
-            let problem = |failure| self.problem(failure, name, line);
-            let Some(applied) = line::follow(line, frame, &self.objects).map_err(problem)? else { continue };
+            let misunderstood = |Misunderstood| self.misunderstood(name, line);
+            let Some(applied) = line::follow(line, frame, &self.objects).map_err(misunderstood)? else {
+                continue;
+            };
+            if applied.is_in_doubt && applied.ruling != Ruling::GoOn {
+                let problem = self.unknown_source(name, line);
+                if applied.ruling != Ruling::Accept {
+                    return Err(problem);
+                }
+                doubt.get_or_insert(problem);
+                continue;
+            }
             let decision = match applied.ruling.clone() {
                 Ruling::GoOn => None,
-                Ruling::Jump(next) => self.follow(ruleset, &next, frame)?,
+                Ruling::Jump(next) => self.follow(ruleset, &next, frame, doubt)?,
                 ruling => Some(Decision { ruling, by: Some(self.decisive(name, line, applied)) }),
             };
             if decision.is_some() {
@@ -75,12 +100,14 @@ impl<'a> HostView<'a> {
         Decisive { chain: chain.to_owned(), line: line.to_owned(), key, rule: applied.rule }
     }
 
-    fn problem(&self, failure: Failure, chain: &str, line: &str) -> Problem {
-        let (host, chain, line) = (self.host.name.clone(), chain.to_owned(), line.to_owned());
-        match failure {
-            Failure::Misunderstood => Problem::Misunderstood { host, chain, line },
-            Failure::UnknownSource => Problem::UnknownSource { host, chain, line },
-        }
+    fn misunderstood(&self, chain: &str, line: &str) -> Problem {
+        let (chain, line) = (chain.to_owned(), line.to_owned());
+        Problem::Misunderstood { host: self.host.name.clone(), chain, line }
+    }
+
+    fn unknown_source(&self, chain: &str, line: &str) -> Problem {
+        let (chain, line) = (chain.to_owned(), line.to_owned());
+        Problem::UnknownSource { host: self.host.name.clone(), chain, line }
     }
 
     /// The rules of a chain: one of a security group's, or one of the table's text.
@@ -119,6 +146,14 @@ impl<'a> HostView<'a> {
     /// The device that this address of the host's own is on.
     pub(super) fn has_address(&self, address: IpAddr) -> Option<(&Key, &LinkName)> {
         self.addresses().find(|(_, _, net)| net.addr() == address).map(|(key, link, _)| (key, link))
+    }
+
+    /// Whether the address is the host's, be it by its spec or by what it said; `None` if that cannot be known.
+    pub(super) fn is_its_own(&self, address: IpAddr) -> Option<bool> {
+        match (self.has_address(address), self.own) {
+            (Some(_), _) => Some(true),
+            (None, own) => own.map(|own| own.contains(&address)),
+        }
     }
 
     /// The device whose range the address lies in: the narrowest one.

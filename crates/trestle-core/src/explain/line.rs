@@ -37,25 +37,22 @@ pub(super) struct Applied {
     pub(super) element: Option<Key>,
     /// The number in the rule's comment.
     pub(super) rule: Option<u32>,
+    /// Whether it fits is not known: it asks for an address that is not.
+    pub(super) is_in_doubt: bool,
 }
 
-/// Why a rule could not be followed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// It is not written as we write them.
-    Misunderstood,
-    /// It asks for an address that is not known.
-    UnknownSource,
-}
+/// A rule that is not written as we write them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Misunderstood;
 
-/// What the rule makes of the packet; nothing where it is not about it.
+/// What the rule makes of the packet; nothing where it is certainly not about it.
 pub(super) fn follow(
     line: &str,
     frame: &mut Frame,
     objects: &BTreeMap<Key, Object>,
-) -> Result<Option<Applied>, Failure> {
+) -> Result<Option<Applied>, Misunderstood> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    let applied = Applied { ruling: Ruling::GoOn, element: None, rule: None };
+    let applied = Applied { ruling: Ruling::GoOn, element: None, rule: None, is_in_doubt: false };
     let mut reading = Reading { words: &words, frame, objects, applied };
     while let Some(word) = reading.peek() {
         let fits = match reading.statement(word)? {
@@ -81,18 +78,18 @@ impl<'a> Reading<'a> {
         self.words.first().copied()
     }
 
-    fn next(&mut self) -> Result<&'a str, Failure> {
-        let (first, rest) = self.words.split_first().ok_or(Failure::Misunderstood)?;
+    fn next(&mut self) -> Result<&'a str, Misunderstood> {
+        let (first, rest) = self.words.split_first().ok_or(Misunderstood)?;
         self.words = rest;
         Ok(first)
     }
 
-    fn expect(&mut self, word: &str) -> Result<(), Failure> {
-        (self.next()? == word).then_some(()).ok_or(Failure::Misunderstood)
+    fn expect(&mut self, word: &str) -> Result<(), Misunderstood> {
+        (self.next()? == word).then_some(()).ok_or(Misunderstood)
     }
 
     /// Follows what begins with this word, if that says what to do; whether that can be done.
-    fn statement(&mut self, word: &str) -> Result<Option<bool>, Failure> {
+    fn statement(&mut self, word: &str) -> Result<Option<bool>, Misunderstood> {
         match (word, self.words.get(2)) {
             ("meta" | "ct", Some(&"set")) => return self.mark().map(|()| Some(true)),
             ("accept" | "drop" | "masquerade" | "counter", _) => self.next()?,
@@ -113,12 +110,12 @@ impl<'a> Reading<'a> {
     }
 
     /// `meta mark set …`, `ct mark set …`: the latter is for the packets after this one.
-    fn mark(&mut self) -> Result<(), Failure> {
+    fn mark(&mut self) -> Result<(), Misunderstood> {
         let of_packet = self.next()? == "meta";
         self.expect("mark")?;
         self.expect("set")?;
         let mark = number(self.next()?).and_then(|mark| u64::try_from(mark).ok());
-        let mark = mark.ok_or(Failure::Misunderstood)?;
+        let mark = mark.ok_or(Misunderstood)?;
         if of_packet {
             self.frame.mark = mark;
         }
@@ -126,27 +123,27 @@ impl<'a> Reading<'a> {
     }
 
     /// `comment "rule 7"`.
-    fn comment(&mut self) -> Result<(), Failure> {
+    fn comment(&mut self) -> Result<(), Misunderstood> {
         self.expect("\"rule")?;
         let number = self.next()?.trim_end_matches('"').parse();
-        self.applied.rule = Some(number.map_err(|_| Failure::Misunderstood)?);
+        self.applied.rule = Some(number.map_err(|_| Misunderstood)?);
         Ok(())
     }
 
     /// `dnat ip to … map @set`: nothing where the map has nothing of it.
-    fn translate(&mut self, is_destination: bool) -> Result<bool, Failure> {
+    fn translate(&mut self, is_destination: bool) -> Result<bool, Misunderstood> {
         if !matches!(self.next()?, "ip" | "ip6") {
-            return Err(Failure::Misunderstood);
+            return Err(Misunderstood);
         }
         self.expect("to")?;
         let values = self.values()?;
         self.expect("map")?;
         let Some(target) = self.look_up_next(&values)? else { return Ok(false) };
         let (address, port) = match target.split_once(" . ") {
-            Some((address, port)) => (address, Some(port.parse().map_err(|_| Failure::Misunderstood)?)),
+            Some((address, port)) => (address, Some(port.parse().map_err(|_| Misunderstood)?)),
             None => (&target[..], None),
         };
-        let address = address.parse().map_err(|_| Failure::Misunderstood)?;
+        let address = address.parse().map_err(|_| Misunderstood)?;
         self.applied.ruling = match is_destination {
             true => Ruling::LeadTo(address, port),
             false => Ruling::SendFrom(address),
@@ -155,7 +152,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Whether the packet has what comes next.
-    fn question(&mut self) -> Result<bool, Failure> {
+    fn question(&mut self) -> Result<bool, Misunderstood> {
         let values = self.values()?;
         match self.next()? {
             "exists" => Ok(values.iter().all(|value| *value != Value::Absent)),
@@ -165,17 +162,27 @@ impl<'a> Reading<'a> {
             "&" => self.is_masked(&values),
             "!=" => {
                 let word = self.next()?;
-                Ok(!self.is_any(&values, word)? && !values.contains(&Value::Absent))
+                let is_any = self.is_any(&values, word)?;
+                Ok(self.or_in_doubt(is_any.map(|is_any| !is_any)) && !values.contains(&Value::Absent))
             }
-            word => self.is_any(&values, word),
+            word => {
+                let is_any = self.is_any(&values, word)?;
+                Ok(self.or_in_doubt(is_any))
+            }
         }
     }
 
+    /// What is not known may be: the rule is followed further, as another part of it may not fit at all.
+    fn or_in_doubt(&mut self, fits: Option<bool>) -> bool {
+        self.applied.is_in_doubt |= fits.is_none();
+        fits.unwrap_or(true)
+    }
+
     /// What the packet has in the fields that are named next, joined by dots.
-    fn values(&mut self) -> Result<Vec<Value>, Failure> {
+    fn values(&mut self) -> Result<Vec<Value>, Misunderstood> {
         let mut values = Vec::new();
         loop {
-            let (field, length) = Field::read(self.words).ok_or(Failure::Misunderstood)?;
+            let (field, length) = Field::read(self.words).ok_or(Misunderstood)?;
             self.words = &self.words[length..];
             values.push(self.frame.value(field));
             if self.peek() != Some(".") {
@@ -185,69 +192,81 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Whether it is what the word says, or in the set that it names.
-    fn is_any(&mut self, values: &[Value], word: &str) -> Result<bool, Failure> {
-        if let Some(set) = word.strip_prefix('@') {
-            return Ok(self.look_up(set, values)?.is_some());
+    /// Whether it is what the word says, or in the set that it names; `None` if that is not known.
+    fn is_any(&mut self, values: &[Value], word: &str) -> Result<Option<bool>, Misunderstood> {
+        match (word.strip_prefix('@'), values) {
+            (Some(set), [Value::Unknown(_)]) => self.is_in(set, &values[0]),
+            (Some(set), _) => Ok(Some(self.look_up(set, values)?.is_some())),
+            (None, [value]) => Ok(value.is_any(word.split(','))),
+            _ => Err(Misunderstood),
         }
-        match values {
-            [Value::Unknown] => Err(Failure::UnknownSource),
-            [value] => Ok(word.split(',').any(|word| value.is(word))),
-            _ => Err(Failure::Misunderstood),
+    }
+
+    /// An address of a host's own is no guest's, but it may be one that an address group names.
+    fn is_in(&mut self, set: &str, value: &Value) -> Result<Option<bool>, Misunderstood> {
+        let set = Set::named(set).ok_or(Misunderstood)?;
+        if !matches!(set, Set::Addresses4(_) | Set::Addresses6(_)) {
+            return Ok(Some(false));
+        }
+        let mut elements = sets::elements(self.objects, set).map(|(_, element, _)| element).peekable();
+        match elements.peek() {
+            None => Ok(Some(false)),
+            Some(_) => Ok(value.is_any(elements.collect::<Vec<_>>().into_iter())),
         }
     }
 
     /// `vmap @map`: the chain that the packet goes on in, where the map has one for it.
-    fn is_sent_on(&mut self, values: &[Value]) -> Result<bool, Failure> {
+    fn is_sent_on(&mut self, values: &[Value]) -> Result<bool, Misunderstood> {
         let Some(verdict) = self.look_up_next(values)? else { return Ok(false) };
-        let chain = verdict.strip_prefix("jump ").ok_or(Failure::Misunderstood)?;
+        let chain = verdict.strip_prefix("jump ").ok_or(Misunderstood)?;
         self.applied.ruling = Ruling::Jump(chain.to_owned());
         Ok(true)
     }
 
-    fn compares(&mut self, values: &[Value], fits: fn(i128, i128) -> bool) -> Result<bool, Failure> {
-        let limit = number(self.next()?).ok_or(Failure::Misunderstood)?;
+    fn compares(&mut self, values: &[Value], fits: fn(i128, i128) -> bool) -> Result<bool, Misunderstood> {
+        let limit = number(self.next()?).ok_or(Misunderstood)?;
         match values {
             [Value::Absent] => Ok(false),
             [Value::Number(number)] => Ok(fits(*number, limit)),
-            _ => Err(Failure::Misunderstood),
+            _ => Err(Misunderstood),
         }
     }
 
     /// `& mask == value`, or `!=`.
-    fn is_masked(&mut self, values: &[Value]) -> Result<bool, Failure> {
+    fn is_masked(&mut self, values: &[Value]) -> Result<bool, Misunderstood> {
         let mask = bits(self.next()?)?;
         let is_equal = match self.next()? {
             "==" => true,
             "!=" => false,
-            _ => return Err(Failure::Misunderstood),
+            _ => return Err(Misunderstood),
         };
         let wanted = bits(self.next()?)?;
         match values {
             [Value::Absent] => Ok(false),
             [Value::Number(number)] => Ok((number & mask == wanted) == is_equal),
             [Value::Mac(mac)] => Ok((bits(&mac.to_string())? & mask == wanted) == is_equal),
-            _ => Err(Failure::Misunderstood),
+            _ => Err(Misunderstood),
         }
     }
 
-    fn look_up_next(&mut self, values: &[Value]) -> Result<Option<String>, Failure> {
-        let set = self.next()?.strip_prefix('@').ok_or(Failure::Misunderstood)?;
+    fn look_up_next(&mut self, values: &[Value]) -> Result<Option<String>, Misunderstood> {
+        let set = self.next()?.strip_prefix('@').ok_or(Misunderstood)?;
         self.look_up(set, values)
     }
 
     /// What the set has for these: what its element leads to, of a set that is no map nothing. The element
     /// is kept as what made the rule fit.
-    fn look_up(&mut self, set: &str, values: &[Value]) -> Result<Option<String>, Failure> {
+    fn look_up(&mut self, set: &str, values: &[Value]) -> Result<Option<String>, Misunderstood> {
         if values.contains(&Value::Absent) {
             return Ok(None);
         }
         if FOR_A_MOMENT.contains(&set) {
             return Ok(None);
         }
-        let set = Set::named(set).ok_or(Failure::Misunderstood)?;
-        if values.contains(&Value::Unknown) {
-            return self.look_up_unknown(set);
+        let set = Set::named(set).ok_or(Misunderstood)?;
+        // An address of a host's own is no guest's, and of no network.
+        if values.iter().any(|value| matches!(value, Value::Unknown(_))) {
+            return Ok(None);
         }
         let found = sets::find(self.objects, set, values);
         Ok(found.map(|(key, leads_to)| {
@@ -255,41 +274,36 @@ impl<'a> Reading<'a> {
             leads_to.to_owned()
         }))
     }
-
-    /// An address of a host's own is no guest's, but it may be one that an address group names.
-    fn look_up_unknown(&self, set: Set) -> Result<Option<String>, Failure> {
-        let is_open = matches!(set, Set::Addresses4(_) | Set::Addresses6(_));
-        match is_open && sets::elements(self.objects, set).next().is_some() {
-            true => Err(Failure::UnknownSource),
-            false => Ok(None),
-        }
-    }
 }
 
 /// A number or a MAC, as one number.
-fn bits(word: &str) -> Result<i128, Failure> {
+fn bits(word: &str) -> Result<i128, Misunderstood> {
     let number = match word.contains(':') {
         true => i128::from_str_radix(&word.replace(':', ""), 16).ok(),
         false => number(word),
     };
-    number.ok_or(Failure::Misunderstood)
+    number.ok_or(Misunderstood)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explain::frame::Flow;
+    use crate::explain::frame::{Flow, Source};
     use crate::types::IpProtocol;
 
     /// A TCP packet to port 22.
     fn frame() -> Frame {
-        let (source, destination) = (Some(IpAddr::from([10, 0, 0, 5])), IpAddr::from([10, 0, 0, 6]));
+        frame_from(Source::Known(IpAddr::from([10, 0, 0, 5])))
+    }
+
+    fn frame_from(source: Source) -> Frame {
+        let destination = IpAddr::from([10, 0, 0, 6]);
         Frame {
             inbound: Some("br100".parse().unwrap()),
             outbound: None,
             sender_mac: None,
             receiver_mac: None,
-            source,
+            source: source.clone(),
             destination,
             protocol: IpProtocol::TCP,
             port: Some(22),
@@ -300,7 +314,7 @@ mod tests {
         }
     }
 
-    fn check(line: &str) -> Result<Option<Ruling>, Failure> {
+    fn check(line: &str) -> Result<Option<Ruling>, Misunderstood> {
         let members = Key::Element(Set::Members4(1), "10.0.0.5".to_owned());
         let objects = BTreeMap::from([(members, Object::Element)]);
         follow(line, &mut frame(), &objects).map(|applied| applied.map(|applied| applied.ruling))
@@ -334,6 +348,39 @@ mod tests {
         }
     }
 
+    /// What is made of a packet from a host's own address, by the addresses that it may be.
+    #[test]
+    fn an_address_that_is_not_known_matters_where_it_may_be_another_one() {
+        let addresses =
+            |set: u32, range: &str| (Key::Element(Set::Addresses4(set), range.to_owned()), Object::Element);
+        let objects = BTreeMap::from([
+            addresses(1, "0.0.0.0/0"),
+            addresses(2, "203.0.113.0/24"),
+            addresses(2, "192.0.2.1"),
+        ]);
+        let check = |may_be: &[&str], line: &str| {
+            let may_be = may_be.iter().map(|address| address.parse().unwrap()).collect();
+            let applied = follow(line, &mut frame_from(Source::OneOf(may_be)), &objects).unwrap();
+            applied.map_or("does not fit", |applied| if applied.is_in_doubt { "may fit" } else { "fits" })
+        };
+        let (nobody_said, known, several) =
+            (&[][..], &["203.0.113.11"][..], &["203.0.113.11", "172.17.0.1"][..]);
+        for (line, expected) in [
+            ("ct original ip saddr 0.0.0.0/0 accept", ["fits", "fits", "fits"]),
+            ("ct original ip saddr 203.0.113.0/24 accept", ["may fit", "fits", "may fit"]),
+            ("ct original ip saddr 128.0.0.0/1 accept", ["may fit", "fits", "fits"]),
+            ("ct original ip saddr 192.0.2.0/24 accept", ["may fit", "does not fit", "does not fit"]),
+            ("ct original ip saddr != 203.0.113.0/24 accept", ["may fit", "does not fit", "may fit"]),
+            ("ct original ip saddr 203.0.113.0/24 meta l4proto 17 accept", ["does not fit"; 3]),
+            ("ct original ip saddr @addresses4_1 accept", ["fits", "fits", "fits"]),
+            ("ct original ip saddr @addresses4_2 accept", ["may fit", "fits", "may fit"]),
+            ("ct original ip saddr @addresses4_3 accept", ["does not fit"; 3]),
+            ("ct original ip saddr @members4_1 accept", ["does not fit"; 3]),
+        ] {
+            assert_eq!([nobody_said, known, several].map(|may_be| check(may_be, line)), expected, "{line}");
+        }
+    }
+
     #[test]
     fn a_rule_that_is_not_understood_is_an_error() {
         for line in [
@@ -343,7 +390,7 @@ mod tests {
             "jump",
             "ip saddr @x drop",
         ] {
-            assert_eq!(check(line), Err(Failure::Misunderstood), "{line}");
+            assert_eq!(check(line), Err(Misunderstood), "{line}");
         }
     }
 }

@@ -2,20 +2,24 @@
 
 use std::net::IpAddr;
 
-use super::frame::Frame;
+use super::frame::{Frame, Source};
 use super::host::{Decision, HostView};
 use super::line::Ruling;
 use super::walk::{End, Onward, Walk, is_link_local, mac_for};
-use super::{StageKind, Verdict, words};
+use super::{Problem, StageKind, Verdict, words};
 use crate::spec::{Key, Set, Table};
-use crate::types::HostId;
+use crate::types::{Cidr, Family, HostId};
 use crate::world::{FloatingIp, Network, NetworkType};
 
 impl<'a> Walk<'a> {
     /// Where a floating IP leads, or a question for metadata; whether it leads anywhere.
     pub(super) fn lead_in(&mut self, view: &HostView<'a>) -> Onward<bool> {
+        self.lead_by(view, "prerouting")
+    }
+
+    fn lead_by(&mut self, view: &HostView<'a>, chain: &str) -> Onward<bool> {
         let before = self.frame.destination;
-        let Decision { ruling, by } = self.translate(view, "prerouting")?;
+        let Decision { ruling, by } = self.translate(view, chain)?;
         let Ruling::LeadTo(address, port) = ruling else { return Ok(false) };
         self.frame.lead_to(address, port);
         let reason = match by.as_ref().and_then(|by| by.key.as_ref()) {
@@ -39,14 +43,29 @@ impl<'a> Walk<'a> {
     pub(super) fn route(&mut self, view: &HostView<'a>) -> Onward {
         let to = self.frame.destination;
         self.frame.outbound = None;
-        if view.has_address(to).is_some() || is_link_local(to) {
+        if view.is_its_own(to) == Some(true) || is_link_local(to) {
             return self.reach_host(view);
         }
         if !view.forwards(self.frame.family()) {
             let reason = format!("host {} does not route {}", view.host.name, self.frame.family());
             return self.stop(StageKind::Route, Some(view.host.id), reason);
         }
-        let found = view.route_to(to);
+        let network = self.next(view);
+        if network.is_none() && view.is_its_own(to).is_none() && self.is_outside(to) {
+            return Err(Problem::OwnAddresses { host: view.host.name.clone(), address: to }.into());
+        }
+        self.pass_groups(view)?;
+        self.pass_isolation(view)?;
+        self.leave_under(view)?;
+        match network {
+            Some(network) => self.send_to_guest(view, network),
+            None => self.leave_for_outside(view),
+        }
+    }
+
+    /// Where the host's own ranges lead: to a network on it, or outside.
+    fn next(&mut self, view: &HostView<'a>) -> Option<&'a Network> {
+        let found = view.route_to(self.frame.destination);
         let network = found.and_then(|(_, link)| {
             self.world.networks_on(view.host.id).find(|network| network.bridge == *link)
         });
@@ -55,13 +74,53 @@ impl<'a> Walk<'a> {
         let reason = words::routed(view.host, network, self.frame.outbound.as_ref());
         let key = found.map(|(key, _)| key.clone());
         self.pass_by(view, (StageKind::Route, Verdict::Routed), reason, key);
-        self.pass_groups(view)?;
-        self.pass_isolation(view)?;
-        self.leave_under(view)?;
-        match network {
-            Some(network) => self.send_to_guest(view, network),
-            None => self.leave_for_outside(view),
+        network
+    }
+
+    /// Whether nothing of Trestle's has the address.
+    fn is_outside(&self, address: IpAddr) -> bool {
+        self.world.floating_ip(address).is_none() && self.network_of(address).is_none()
+    }
+
+    /// What a host sends itself is held to no groups where it sends it.
+    pub(super) fn begin_at_host(&mut self, host: HostId, address: IpAddr) -> Onward {
+        let view = self.view(host)?;
+        let reason = words::sent_by_host(view.host, address);
+        self.pass(StageKind::Sender, Some(host), Verdict::Pass, reason);
+        self.frame.source = Source::Known(address);
+        self.frame.begin();
+        self.lead_by(&view, "nat_output")?;
+        let to = self.frame.destination;
+        if view.is_its_own(to) == Some(true) || to.is_loopback() {
+            let reason = format!("it does not leave host {}", view.host.name);
+            self.pass(StageKind::Host, Some(host), Verdict::Pass, reason);
+            return Ok(());
         }
+        let network = match self.flat_neighbour(&view, to) {
+            Some(network) => Some(network),
+            None => self.next(&view),
+        };
+        self.filter(&view, (StageKind::Host, Table::Gateway, "output"), None)?;
+        self.leave_under(&view)?;
+        match network {
+            Some(network) => self.send_to_guest(&view, network),
+            None => self.leave_for_outside(&view),
+        }
+    }
+
+    /// The flat network that the host is on by an address of its own, on the administrator's bridge.
+    fn flat_neighbour(&mut self, view: &HostView<'a>, to: IpAddr) -> Option<&'a Network> {
+        let is_there = |network: &&Network| {
+            let range = network.subnet_of(to).map(|subnet| subnet.cidr);
+            let has_own =
+                |range: Cidr| view.own.is_some_and(|own| own.iter().any(|own| range.contains(*own)));
+            network.network_type == NetworkType::Flat && range.is_some_and(has_own)
+        };
+        let network = self.world.networks_on(view.host.id).find(is_there)?;
+        self.frame.outbound = Some(network.bridge.clone());
+        let reason = words::routed(view.host, Some(network), None);
+        self.pass(StageKind::Route, Some(view.host.id), Verdict::Routed, reason);
+        Some(network)
     }
 
     /// The host itself. What it answers there is not Trestle's to say.
@@ -80,7 +139,7 @@ impl<'a> Walk<'a> {
 
     /// The chains of security groups: of the guests that are on this host.
     pub(super) fn pass_groups(&mut self, view: &HostView<'a>) -> Onward {
-        let sender = self.frame.source.and_then(|source| self.unheld(view, source));
+        let sender = self.frame.source.known().and_then(|source| self.unheld(view, source));
         self.filter(view, (StageKind::Egress, Table::Groups, "egress"), sender)?;
         let receiver = self.unheld(view, self.frame.destination);
         self.filter(view, (StageKind::Ingress, Table::Groups, "ingress"), receiver)
@@ -104,7 +163,7 @@ impl<'a> Walk<'a> {
         let Decision { ruling, by } = self.translate(view, "postrouting")?;
         let key = by.and_then(|by| by.key);
         let source = match ruling {
-            Ruling::SendFrom(address) => Some(address),
+            Ruling::SendFrom(address) => Source::Known(address),
             Ruling::Masquerade => masqueraded(view, &self.frame),
             _ => {
                 if let Some(key) = key {
@@ -114,7 +173,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
-        let reason = words::leaves_under(self.frame.source, source, &self.frame, view.host);
+        let reason = words::leaves_under(&source, &self.frame, view.host);
         self.frame.source = source;
         self.pass_by(view, (StageKind::SourceNat, Verdict::Translated), reason, key);
         Ok(())
@@ -123,7 +182,7 @@ impl<'a> Walk<'a> {
     /// Outside others lead it; what is for a floating IP or a network comes back by the host that has it.
     fn leave_for_outside(&mut self, view: &HostView<'a>) -> Onward {
         let to = self.frame.destination;
-        if self.world.floating_ip(to).is_none() && self.network_of(to).is_none() {
+        if self.is_outside(to) {
             return Ok(());
         }
         self.come_from_outside(Some(view.host.id))
@@ -138,7 +197,7 @@ impl<'a> Walk<'a> {
             return self.come_to_floating_ip(floating);
         }
         let Some(network) = self.network_of(to) else {
-            return self.stop(StageKind::Route, None, format!("no host has {to}, or leads to it"));
+            return self.come_to_host(to);
         };
         if network.network_type == NetworkType::Flat {
             return self.come_by_wire(network);
@@ -148,6 +207,16 @@ impl<'a> Walk<'a> {
             return self.stop(StageKind::Route, None, reason);
         };
         let view = self.view(host)?;
+        self.frame.inbound = view.host.public_interface.clone();
+        self.come_in(&view)
+    }
+
+    /// By an address that a host has for itself.
+    fn come_to_host(&mut self, to: IpAddr) -> Onward {
+        let Some((host, _)) = self.own.iter().find(|(_, own)| own.contains(&to)) else {
+            return self.stop(StageKind::Route, None, format!("no host has {to}, or leads to it"));
+        };
+        let view = self.view(*host)?;
         self.frame.inbound = view.host.public_interface.clone();
         self.come_in(&view)
     }
@@ -201,9 +270,15 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// What a host has on the device that the packet leaves by; of one that others make, not known.
-fn masqueraded(view: &HostView<'_>, frame: &Frame) -> Option<IpAddr> {
-    let device = frame.outbound.as_ref()?;
-    let is_bridge = view.has(&Key::Link(device.clone()));
-    view.address_on(device, frame.destination).filter(|_| is_bridge)
+/// What a host has on the device that the packet leaves by; of one that others make it is one of its own.
+fn masqueraded(view: &HostView<'_>, frame: &Frame) -> Source {
+    let bridge = frame.outbound.as_ref().filter(|device| view.has(&Key::Link((*device).clone())));
+    let address = bridge.and_then(|bridge| view.address_on(bridge, frame.destination));
+    address.map_or_else(
+        || {
+            let is_of_family = |own: &&IpAddr| Family::of(**own) == frame.family();
+            Source::OneOf(view.own.into_iter().flatten().filter(is_of_family).copied().collect())
+        },
+        Source::Known,
+    )
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::frame::{Flow, Frame};
+use super::frame::{Flow, Frame, Source};
 use super::host::{Decision, Decisive, HostView};
 use super::line::Ruling;
-use super::{Packet, Problem, Sender, Stage, StageKind, Verdict, words};
+use super::{OwnAddresses, Packet, Problem, Sender, Stage, StageKind, Verdict, vpn, words};
 use crate::spec::{Key, Table};
-use crate::types::{HostId, Mac};
+use crate::types::{Family, HostId, Mac};
 use crate::world::{Interface, Network, World};
 
 /// Why a packet does not go on.
@@ -29,6 +29,7 @@ pub(super) type Onward<T = ()> = Result<T, End>;
 
 pub(super) struct Walk<'a> {
     pub(super) world: &'a World,
+    pub(super) own: &'a OwnAddresses,
     pub(super) frame: Frame,
     pub(super) stages: Vec<Stage>,
     hosts: BTreeMap<HostId, Rc<HostView<'a>>>,
@@ -38,22 +39,23 @@ pub(super) struct Walk<'a> {
 pub(super) type Place<'a> = (&'a Interface, &'a Network);
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(world: &'a World, packet: &Packet, now: i64) -> Self {
+    pub(super) fn new(world: &'a World, own: &'a OwnAddresses, packet: &Packet, now: i64) -> Self {
+        let source = Source::OneOf(Vec::new());
         let frame = Frame {
             inbound: None,
             outbound: None,
             sender_mac: None,
             receiver_mac: None,
-            source: None,
+            source: source.clone(),
             destination: packet.to,
             protocol: packet.protocol,
             port: packet.port,
             icmp: packet.icmp,
             mark: 0,
-            flow: Flow::of(None, packet.to, packet.port),
+            flow: Flow::of(source, packet.to, packet.port),
             now,
         };
-        Self { world, frame, stages: Vec::new(), hosts: BTreeMap::new() }
+        Self { world, own, frame, stages: Vec::new(), hosts: BTreeMap::new() }
     }
 
     pub(super) fn begin(&mut self, from: Sender) -> Onward {
@@ -71,8 +73,9 @@ impl<'a> Walk<'a> {
                 };
                 self.begin_at_guest((sender, network), address)
             }
+            Sender::Host(host, address) => self.begin_at_host(host, address),
             Sender::Outside(address) => {
-                self.frame.source = Some(address);
+                self.frame.source = Source::Known(address);
                 self.come_from_outside(None)
             }
         }
@@ -82,19 +85,25 @@ impl<'a> Walk<'a> {
         let Some(place) = &sender.attachment else {
             return self.stop(StageKind::Sender, None, format!("{} is not plugged in", sender.hostname));
         };
-        let Some(address) = address.or_else(|| self.address_of(sender, network)) else {
+        // A VPN's other addresses are its users'.
+        let of_vpn = || self.world.vpn_of(sender.id).map(|vpn| vpn.address);
+        let of_vpn = || of_vpn().filter(|own| Family::of(*own) == self.frame.family());
+        let Some(address) = address.or_else(of_vpn).or_else(|| self.address_of(sender, network)) else {
             let reason = format!("{} has no {} address there", sender.hostname, self.frame.family());
             return self.stop(StageKind::Sender, Some(place.host), reason);
         };
         let to = self.frame.destination;
-        if sender.guest_addresses(network).any(|own| own == to) {
-            let reason = format!("{to} is its own: it does not leave the instance");
+        let is_its_own = to.is_loopback() || to.is_unspecified();
+        if is_its_own || sender.guest_addresses(network).any(|own| own == to) {
+            let reason = self.world.vpn_of(sender.id).and_then(|vpn| vpn::between_its_own(vpn, address, to));
+            let reason = reason.unwrap_or_else(|| format!("{to} is its own: it does not leave the instance"));
             return self.stop(StageKind::Sender, Some(place.host), reason);
         }
         let view = self.view(place.host)?;
         let reason = words::plugged_in(sender, network, view.host, address);
         self.pass(StageKind::Sender, Some(place.host), Verdict::Pass, reason);
-        self.frame.source = Some(address);
+        self.frame.source = Source::Known(address);
+        self.leave_vpn((sender, network), &view)?;
         self.frame.sender_mac = Some(mac_for(sender, address));
         self.frame.inbound = Some(sender.device.clone());
         self.leave_guest(&view, (sender, network))
@@ -144,7 +153,7 @@ impl<'a> Walk<'a> {
         let Some(known) = self.world.host(host) else {
             return Err(self.end(StageKind::Route, None, "its host is not known".to_owned()));
         };
-        let view = Rc::new(HostView::new(self.world, known));
+        let view = Rc::new(HostView::new(self.world, known, self.own.get(&host)));
         self.hosts.insert(host, view.clone());
         Ok(view)
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::StageKind;
-use super::frame::Frame;
+use super::frame::{Frame, Source};
 use super::host::{Decisive, HostView};
 use crate::spec::{Key, Set};
 use crate::types::{Direction, HostId, LinkName};
@@ -11,6 +11,10 @@ use crate::world::{Host, Interface, Network, Remote, Rule, SecurityGroup, Traffi
 
 pub(super) fn plugged_in(sender: &Interface, network: &Network, host: &Host, address: IpAddr) -> String {
     format!("{} on network {} sends it from {address}, on host {}", sender.hostname, network.name, host.name)
+}
+
+pub(super) fn sent_by_host(host: &Host, address: IpAddr) -> String {
+    format!("host {} itself sends it from {address}, held to no security group there", host.name)
 }
 
 pub(super) fn bridged(network: &Network, from: &Host, to: &Host, uplink: Option<&LinkName>) -> String {
@@ -37,17 +41,12 @@ pub(super) fn routed(host: &Host, network: Option<&Network>, outbound: Option<&L
     }
 }
 
-pub(super) fn leaves_under(
-    before: Option<IpAddr>,
-    source: Option<IpAddr>,
-    frame: &Frame,
-    host: &Host,
-) -> String {
-    let before = before.map_or_else(|| "it".to_owned(), |address| address.to_string());
+pub(super) fn leaves_under(source: &Source, frame: &Frame, host: &Host) -> String {
+    let before = frame.source.known().map_or_else(|| "it".to_owned(), |address| address.to_string());
     match (source, &frame.outbound) {
-        (Some(source), _) => format!("{before} goes on as {source}"),
-        (None, Some(device)) => format!("{before} goes on as host {}'s own address on {device}", host.name),
-        (None, None) => format!("{before} goes on as an address of host {}'s own", host.name),
+        (Source::Known(source), _) => format!("{before} goes on as {source}"),
+        (_, Some(device)) => format!("{before} goes on as host {}'s own address on {device}", host.name),
+        (_, None) => format!("{before} goes on as an address of host {}'s own", host.name),
     }
 }
 
@@ -95,7 +94,8 @@ pub(super) fn decided(
 fn guarded(set: Option<Set>, by: &Decisive, frame: &Frame) -> Option<String> {
     let is_sent = by.chain != "prerouting" && !by.chain.starts_with("from_");
     let device = if is_sent { &frame.outbound } else { &frame.inbound }.as_ref()?;
-    let (source, to) = (frame.source.map(|source| source.to_string()).unwrap_or_default(), frame.destination);
+    let (source, to) =
+        (frame.source.known().map(|source| source.to_string()).unwrap_or_default(), frame.destination);
     Some(match (set, &by.chain[..], &by.line[..]) {
         (Some(Set::Unguarded), _, _) => format!("{device} is not guarded: port security is off"),
         (Some(Set::GuardIp4 | Set::GuardIp6), _, _) if is_sent => {

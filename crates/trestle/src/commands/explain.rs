@@ -18,7 +18,7 @@ use crate::printer;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ExplainArgs {
-    /// Who sends it: INSTANCE, INSTANCE/NETWORK, its fixed IP, or an address outside
+    /// Who sends it: INSTANCE, INSTANCE/NETWORK, or any address: an instance's, a host's, one outside
     #[arg(long, value_name = "SENDER")]
     from: String,
     /// Whom to: INSTANCE, INSTANCE/NETWORK, or any address

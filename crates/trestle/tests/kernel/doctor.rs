@@ -128,6 +128,38 @@ fn a_policy_that_drops_is_found_whoever_made_it() -> Result<()> {
     Ok(())
 }
 
+/// A rule that asks what is not known here, or that is about a part, is told of and taken for no more than
+/// it is.
+#[test]
+fn rules_that_may_drop_are_told_of() -> Result<()> {
+    const SETS: &str = "add set ip fw2 bad { type ipv4_addr; }; add element ip fw2 bad { 10.0.0.2 };
+        add set ip fw2 ifs { type ifname; }; add element ip fw2 ifs { \"br100\" };";
+    let make = |rule: &str| {
+        format!(
+            "nft 'add table ip fw2; {SETS}
+                add chain ip fw2 c {{ type filter hook forward priority 0; }}; add rule ip fw2 c {rule}'"
+        )
+    };
+    let (lab, web) = well()?;
+    for rule in ["ip saddr @bad drop", "iifname @ifs drop", "ip protocol icmp drop"] {
+        shell(&lab, HOST, &make(rule))?;
+        no_ping(&lab, &web.node, INTERNET)?;
+        let found = found(&lab, HOST, "packets_dropped", &[])?;
+        ensure!(found[0]["severity"] == "may_break", "{rule}: {found:#?}");
+        ensure!(text(&found).contains("chain c of table ip fw2 may drop some of"), "{rule}: {found:#?}");
+        mend(&lab, HOST, &found)?;
+        ping(&lab, &web.node, INTERNET)?;
+        is_well(&lab, HOST).context(rule)?;
+        shell(&lab, HOST, "nft delete table ip fw2")?;
+    }
+    for nobody_s in ["iifname docker0 ip saddr @bad drop", "ct state invalid drop", "oifname virbr0 drop"] {
+        shell(&lab, HOST, &make(nobody_s))?;
+        is_well(&lab, HOST).context(nobody_s)?;
+        shell(&lab, HOST, "nft delete table ip fw2")?;
+    }
+    Ok(())
+}
+
 #[test]
 fn requests_to_the_gateway_that_others_drop_are_found() -> Result<()> {
     let (lab, web) = well()?;

@@ -1,7 +1,8 @@
 //! The packet filter's rules of a host, as far as it takes to say what becomes of a packet.
 //!
 //! A condition that is not understood may hold or not. A packet that is dropped whatever such
-//! conditions say is dropped for certain; one that an earlier rule may accept is not.
+//! conditions say is dropped for certain; one that an earlier rule may accept is not. One that passes
+//! unless such a condition holds may be dropped.
 
 mod nft;
 mod save;
@@ -93,6 +94,8 @@ pub(super) enum Field {
     DestinationType,
     SourcePort,
     DestinationPort,
+    /// Of ICMP, by nft's name for it: `echo-request`.
+    Message,
     /// Of connection tracking: `new`, `established`.
     State,
     /// Of connection tracking: `dnat`.
@@ -112,14 +115,18 @@ pub(super) enum Action {
     Goto(String),
 }
 
-/// A packet by what is known of it; what is not in it is not known.
+/// A packet by what is known of it; what is not in it is not known. One that stands for several has the
+/// values of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Packet(pub(super) BTreeMap<Field, String>);
+pub(super) struct Packet(pub(super) BTreeMap<Field, Vec<String>>);
 
 /// What becomes of a packet in a chain that a hook leads into.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    Passes,
+    Passes {
+        /// The rules that would drop it if conditions hold of which that is not known.
+        unless: BTreeSet<String>,
+    },
     Dropped {
         /// By what: `policy drop`, or a rule.
         by: String,
@@ -131,13 +138,13 @@ pub(super) enum Fate {
 impl Table {
     /// What becomes of a packet in one of its chains.
     pub(super) fn fate(&self, base: &str, packet: &Packet) -> Fate {
-        let mut walk = Walk { table: self, packet, may_pass: false };
+        let mut walk = Walk { table: self, packet, may_pass: false, may_drop: BTreeSet::new() };
         let policy = || match self.chains.get(base).is_some_and(|chain| chain.drops) {
             true => Verdict::Drop("policy drop".to_owned()),
             false => Verdict::Accept,
         };
         match walk.chain(base).unwrap_or_else(policy) {
-            Verdict::Accept => Fate::Passes,
+            Verdict::Accept => Fate::Passes { unless: walk.may_drop },
             Verdict::Drop(by) => Fate::Dropped { by, certain: !walk.may_pass },
         }
     }
@@ -170,6 +177,8 @@ struct Walk<'a> {
     packet: &'a Packet,
     /// Whether a rule that may hold would have let it pass.
     may_pass: bool,
+    /// The rules that would have dropped it if they hold.
+    may_drop: BTreeSet<String>,
 }
 
 impl Walk<'_> {
@@ -190,21 +199,40 @@ impl Walk<'_> {
                         }
                     }
                 },
-                None => self.may_pass |= self.would_pass(&rule.action),
+                None => self.take_for_possible(rule),
             }
         }
         None
     }
 
-    /// Whether a packet may get past the rest if this is done with it.
-    fn would_pass(&mut self, action: &Action) -> bool {
-        match action {
-            Action::Accept | Action::Return => true,
-            Action::Jump(to) | Action::Goto(to) => matches!(self.chain(to), Some(Verdict::Accept)),
-            Action::Nothing | Action::Drop => false,
+    /// Notes what becomes of the packet if the rule holds, of which that is not known.
+    fn take_for_possible(&mut self, rule: &Rule) {
+        let verdict = match &rule.action {
+            Action::Nothing => None,
+            Action::Accept | Action::Return => Some(Verdict::Accept),
+            Action::Drop => Some(Verdict::Drop(rule.text.clone())),
+            Action::Jump(to) | Action::Goto(to) => self.chain(to),
+        };
+        match verdict {
+            Some(Verdict::Accept) => self.may_pass = true,
+            Some(Verdict::Drop(by)) => drop(self.may_drop.insert(by)),
+            None => {}
         }
     }
 }
+
+/// What is sent to one receiver over routers is never from or to these, but `firewalld` and others name
+/// them: `::` and addresses of IPv4 in IPv6 (RFC 4291 §2.5.5), 6to4 (RFC 7526), loopback, multicast.
+const NOWHERE: [&str; 8] = [
+    "::/96",
+    "::ffff:0:0/96",
+    "2002::/16",
+    "ff00::/8",
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "224.0.0.0/4",
+    "255.255.255.255/32",
+];
 
 impl Packet {
     /// Whether it meets all of these; `None` if that is not known.
@@ -218,9 +246,35 @@ impl Packet {
 
     fn is(&self, condition: &Condition) -> Option<bool> {
         let Condition::Is { field, values, negated } = condition else { return None };
-        let have = self.0.get(field)?;
-        Some(values.iter().any(|value| covers(*field, value, have)) != *negated)
+        let covered = match self.0.get(field) {
+            Some(have) => covers_all(*field, values, have)?,
+            None if self.is_routed() && is_nowhere(*field, values) => false,
+            None => return None,
+        };
+        Some(covered != *negated)
     }
+
+    fn is_routed(&self) -> bool {
+        self.0.get(&Field::DestinationType).is_some_and(|types| types == &["unicast"])
+    }
+}
+
+/// Whether the values of a rule cover all that a packet has, or none of it; `None` if some.
+fn covers_all(field: Field, values: &[String], have: &[String]) -> Option<bool> {
+    let is_covered = |have: &String| values.iter().any(|value| covers(field, value, have));
+    let covered = have.iter().filter(|have| is_covered(have)).count();
+    match covered {
+        0 => Some(false),
+        _ => (covered == have.len()).then_some(true),
+    }
+}
+
+fn is_nowhere(field: Field, values: &[String]) -> bool {
+    let nowhere: Vec<IpNet> = NOWHERE.iter().filter_map(|net| net.parse().ok()).collect();
+    let net =
+        |value: &str| value.parse::<IpNet>().ok().or_else(|| Some(value.parse::<IpAddr>().ok()?.into()));
+    let is_in = |value: &String| net(value).is_some_and(|net| nowhere.iter().any(|all| all.contains(&net)));
+    matches!(field, Field::Source | Field::Destination) && values.iter().all(is_in)
 }
 
 /// Whether a value of a rule covers what a packet has.
@@ -268,9 +322,12 @@ mod tests {
             (Field::DestinationType, "unicast"),
             (Field::State, "new"),
         ];
-        let packet = Packet(fields.map(|(field, value)| (field, value.to_owned())).into());
+        let packet = Packet(fields.map(|(field, value)| (field, vec![value.to_owned()])).into());
         let seen = match table.fate("FORWARD", &packet) {
-            Fate::Passes => "passes".to_owned(),
+            Fate::Passes { unless } if unless.is_empty() => "passes".to_owned(),
+            Fate::Passes { unless } => {
+                format!("passes unless {}", unless.into_iter().collect::<Vec<_>>().join(", "))
+            }
             Fate::Dropped { by, certain: true } => format!("dropped by {by}"),
             Fate::Dropped { by, certain: false } => format!("may be dropped by {by}"),
         };
@@ -298,7 +355,22 @@ mod tests {
     fn what_is_not_understood_makes_it_uncertain() {
         check("-A FORWARD -m set --match-set good src -j ACCEPT", "may be dropped by policy drop");
         check("-A FORWARD -p tcp -m tcp --dport 443 -j ACCEPT", "may be dropped by policy drop");
-        check("-A FORWARD -m set --match-set bad src -j DROP\n-A FORWARD -j ACCEPT", "passes");
+        check(
+            "-A FORWARD -m set --match-set bad src -j DROP\n-A FORWARD -j ACCEPT",
+            "passes unless -A FORWARD -m set --match-set bad src -j DROP",
+        );
+        check(
+            "-A FORWARD -m mark --mark 0x1 -j ALSO\n-A FORWARD -j ACCEPT\n-A ALSO -j REJECT",
+            "passes unless -A ALSO -j REJECT",
+        );
+        check("-A FORWARD -i eth9 -m set --match-set bad src -j DROP\n-A FORWARD -j ACCEPT", "passes");
+        check("-A FORWARD -j ACCEPT\n-A FORWARD -m set --match-set bad src -j DROP", "passes");
+        check("-A FORWARD -d 127.0.0.0/8 -j DROP\n-A FORWARD -j ACCEPT", "passes");
+        check("-A FORWARD -d 2002:a00::/24,::/96 -j REJECT\n-A FORWARD -j ACCEPT", "passes");
+        check(
+            "-A FORWARD -d 198.51.100.0/24 -j DROP\n-A FORWARD -j ACCEPT",
+            "passes unless -A FORWARD -d 198.51.100.0/24 -j DROP",
+        );
         check("-A FORWARD -m mark --mark 0x1 -j ALSO\n-A ALSO -j ACCEPT", "may be dropped by policy drop");
         check("-A FORWARD -i eth9 -m mark --mark 0x1 -j ACCEPT", "dropped by policy drop");
     }

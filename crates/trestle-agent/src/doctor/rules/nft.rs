@@ -4,6 +4,9 @@ use serde_json::Value;
 
 use super::{Action, Condition, Field, Rule, Ruleset, TableName};
 
+/// Statements after which the rest of a rule holds for some packets only.
+const LIMITS: [&str; 6] = ["limit", "quota", "ct count", "meter", "set", "map"];
+
 /// What a table of nftables is called where the rest of a thing in it is.
 fn table_of(thing: &Value) -> Option<TableName> {
     let text = |name: &str| Some(thing.get(name)?.as_str()?.to_owned());
@@ -45,7 +48,8 @@ fn rules(rule: &Value) -> Vec<Rule> {
             rules.extend(ways(map, &conditions, &text));
         } else if let Some(action) = action(statement) {
             rules.push(Rule { conditions: conditions.clone(), action, text: text.clone() });
-        } else if statement.get("limit").is_some() || is_match_of_iptables(statement) {
+        } else if LIMITS.iter().any(|limit| statement.get(limit).is_some()) || is_match_of_iptables(statement)
+        {
             conditions.push(Condition::Unknown);
         }
     }
@@ -75,7 +79,8 @@ fn action(statement: &Value) -> Option<Action> {
 fn ways(map: &Value, conditions: &[Condition], text: &str) -> Vec<Rule> {
     let Some(pairs) = map["data"]["set"].as_array() else {
         let unknown = [conditions, &[Condition::Unknown]].concat();
-        return vec![Rule { conditions: unknown, action: Action::Accept, text: text.to_owned() }];
+        let way = |action| Rule { conditions: unknown.clone(), action, text: text.to_owned() };
+        return [Action::Accept, Action::Drop].map(way).into();
     };
     let way = |pair: &Value| {
         let compared = is(&map["key"], &pair[0], false);
@@ -106,7 +111,10 @@ fn is(left: &Value, right: &Value, negated: bool) -> Vec<Condition> {
         Some("ip") => Some(within(Field::Family, "ipv4")),
         Some("ip6") => Some(within(Field::Family, "ipv6")),
         Some("icmpv6") => Some(within(Field::Protocol, "ipv6-icmp")),
-        Some(name @ ("tcp" | "udp" | "icmp")) => Some(within(Field::Protocol, name)),
+        Some(
+            name @ ("tcp" | "udp" | "udplite" | "sctp" | "dccp" | "icmp" | "igmp" | "gre" | "esp" | "ah"
+            | "comp"),
+        ) => Some(within(Field::Protocol, name)),
         _ => None,
     };
     protocol.into_iter().chain([asked]).collect()
@@ -132,6 +140,7 @@ fn field(left: &Value) -> Option<Field> {
         (Some("ip"), Some("protocol"), _) | (Some("ip6"), Some("nexthdr"), _) => Some(Field::Protocol),
         (Some("tcp" | "udp" | "th"), Some("sport"), _) => Some(Field::SourcePort),
         (Some("tcp" | "udp" | "th"), Some("dport"), _) => Some(Field::DestinationPort),
+        (Some("icmp" | "icmpv6"), Some("type"), _) => Some(Field::Message),
         (_, _, Some("state")) => Some(Field::State),
         (_, _, Some("status")) => Some(Field::Status),
         _ => None,
@@ -170,6 +179,11 @@ mod tests {
     /// A chain `forward` that drops, with one rule of these statements; whether a packet passes that
     /// goes from `br100` to `eth0`, or that some other may.
     fn check(statements: &str, expected: &str) {
+        check_with("drop", statements, expected);
+    }
+
+    /// The same with this policy.
+    fn check_with(policy: &str, statements: &str, expected: &str) {
         let chain = |name: &str, more: &str| {
             format!(r#"{{"chain":{{"family":"inet","table":"other","name":"{name}"{more}}}}}"#)
         };
@@ -177,7 +191,7 @@ mod tests {
             r#"{{"nftables":[{{"metainfo":{{}}}},{},{},{},{}]}}"#,
             chain("good", ""),
             r#"{"rule":{"family":"inet","table":"other","chain":"good","handle":1,"expr":[{"accept":null}]}}"#,
-            chain("forward", r#","hook":"forward","type":"filter","prio":0,"policy":"drop""#),
+            chain("forward", &format!(r#","hook":"forward","type":"filter","prio":0,"policy":"{policy}""#)),
             format_args!(
                 r#"{{"rule":{{"family":"inet","table":"other","chain":"forward","handle":9,"expr":[{statements}]}}}}"#
             )
@@ -193,9 +207,10 @@ mod tests {
             (Field::Source, "10.0.0.2"),
             (Field::State, "new"),
         ];
-        let packet = Packet(fields.map(|(field, value)| (field, value.to_owned())).into());
+        let packet = Packet(fields.map(|(field, value)| (field, vec![value.to_owned()])).into());
         let seen = match table.fate("forward", &packet) {
-            Fate::Passes => "passes",
+            Fate::Passes { unless } if unless.is_empty() => "passes",
+            Fate::Passes { .. } => "passes unless it is dropped",
             Fate::Dropped { certain: true, .. } => "dropped",
             Fate::Dropped { certain: false, .. } => "may be dropped",
         };
@@ -232,5 +247,22 @@ mod tests {
         );
         check(r#"{"vmap":{"key":{"meta":{"key":"oifname"}},"data":"@m"}}"#, "may be dropped");
         check(r#"{"xt":{"type":"match","name":"conntrack"}},{"accept":null}"#, "may be dropped");
+    }
+
+    #[test]
+    fn what_may_drop_by_a_map_or_beyond_a_limit_is_known() {
+        let may_be = "passes unless it is dropped";
+        check_with("accept", r#"{"vmap":{"key":{"meta":{"key":"oifname"}},"data":"@m"}}"#, may_be);
+        for limit in [
+            r#"{"limit":{"rate":9,"per":"second","inv":true}}"#,
+            r#"{"ct count":{"val":20,"inv":true}}"#,
+            r#"{"quota":{"val":25,"val_unit":"mbytes","inv":true}}"#,
+            r#"{"set":{"op":"add","elem":{"payload":{"protocol":"ip","field":"saddr"}},"set":"@seen"}}"#,
+        ] {
+            check_with("accept", &format!(r#"{limit},{{"drop":null}}"#), may_be);
+        }
+        check_with("accept", r#"{"counter":null},{"drop":null}"#, "dropped");
+        let sctp = r#"{"match":{"op":"==","left":{"payload":{"protocol":"sctp","field":"dport"}},"right":9}},{"drop":null}"#;
+        check_with("accept", sctp, "passes");
     }
 }

@@ -81,6 +81,7 @@ fn condition(option: &str, negated: bool, words: &mut Iter<'_, String>) -> Optio
         "-p" => Field::Protocol,
         "--sport" | "--sports" => Field::SourcePort,
         "--dport" | "--dports" => Field::DestinationPort,
+        "--icmp-type" | "--icmpv6-type" => Field::Message,
         "--dst-type" => Field::DestinationType,
         "--ctstate" | "--state" => Field::State,
         "--ctstatus" => Field::Status,
@@ -89,7 +90,16 @@ fn condition(option: &str, negated: bool, words: &mut Iter<'_, String>) -> Optio
             let is_known = matches!(
                 words.next().map(String::as_str),
                 Some(
-                    "tcp" | "udp" | "multiport" | "conntrack" | "state" | "addrtype" | "physdev" | "comment"
+                    "tcp"
+                        | "udp"
+                        | "icmp"
+                        | "icmp6"
+                        | "multiport"
+                        | "conntrack"
+                        | "state"
+                        | "addrtype"
+                        | "physdev"
+                        | "comment"
                 )
             );
             return (!is_known).then_some(Condition::Unknown);
@@ -110,6 +120,7 @@ fn condition(option: &str, negated: bool, words: &mut Iter<'_, String>) -> Optio
     let is_translated = |value: &String| matches!(value.as_str(), "snat" | "dnat");
     match field {
         Field::State if values.iter().any(is_translated) => Some(Condition::Unknown),
+        Field::Message if values == ["any"] => None,
         _ => Some(Condition::Is { field, values, negated }),
     }
 }
@@ -117,6 +128,8 @@ fn condition(option: &str, negated: bool, words: &mut Iter<'_, String>) -> Optio
 fn plain(field: Field, value: &str) -> String {
     match field {
         Field::In | Field::Out => value.replace('+', "*"),
+        // Other messages are told by their numbers, which nothing is compared with.
+        Field::Message if matches!(value, "8" | "8/0" | "128" | "128/0") => "echo-request".to_owned(),
         _ => value.to_ascii_lowercase(),
     }
 }
