@@ -24,7 +24,7 @@ fn flushed_rules_are_back_and_the_culprit_is_named() -> Result<()> {
     let before = ruleset(&lab, HOST)?;
     lab.exec_ok(HOST, &["nft", "flush", "ruleset"])?;
     until("the rules are back", DEADLINE, || Ok((ruleset(&lab, HOST)? == before).then_some(())))?;
-    let message = drift(&lab, "load table guard")?;
+    let message = drift(&lab, "load table gateway")?;
     ensure!(message.contains("nft (pid "), "the culprit is named: {message}");
     ping(&lab, &web.node, "198.51.100.10")
 }
