@@ -218,8 +218,7 @@ fn endpoint(vpn: &Vpn) -> String {
 fn standing(vpn: &Vpn) -> String {
     let Some(host) = &vpn.host else { return ", which no host runs yet".to_owned() };
     match (vpn.state, &vpn.problem) {
-        (VpnState::Active, _) => format!(", on {host}"),
-        (VpnState::Pending, _) => format!(", on {host}, which has not confirmed it yet"),
+        (VpnState::Active | VpnState::Pending, _) => format!(", on {host}"),
         (VpnState::Failed, Some(problem)) => format!(", on {host}, which cannot run it: {problem}"),
         (VpnState::Failed, None) => format!(", on {host}, which cannot run it"),
     }

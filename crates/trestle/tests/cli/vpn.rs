@@ -39,7 +39,8 @@ fn a_vpn_from_its_making_to_its_end() {
     insta::assert_snapshot!(server.run("vpn create --project alpha"), @"
     exit 0
     --- stderr
-    created a VPN of kind openvpn for project alpha into network inner: clients send to 203.0.113.1 port 1000, on kvm1, which has not confirmed it yet
+    created a VPN of kind openvpn for project alpha into network inner: clients send to 203.0.113.1 port 1000, on kvm1
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn list"), @"
     exit 0
@@ -102,6 +103,7 @@ fn a_vpn_from_its_making_to_its_end() {
     </tls-crypt>
     --- stderr
     let in alice as 10.0.0.3 until [time]; keep the file, it is shown once: alpha-alice.ovpn
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn user list"), @"
     exit 0
@@ -112,8 +114,9 @@ fn a_vpn_from_its_making_to_its_end() {
     insta::assert_snapshot!(server.run("vpn set --port 1194"), @"
     exit 0
     --- stderr
-    changed the VPN of project alpha, on kvm1, which has not confirmed it yet
+    changed the VPN of project alpha, on kvm1
     clients send to 203.0.113.1 port 1194 now: every user needs a new file, by `trestle vpn user renew NAME --project alpha`
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn set"), @"
     exit 2
@@ -130,6 +133,7 @@ fn a_vpn_from_its_making_to_its_end() {
     --- stderr
     renewed the certificate authority of project alpha's VPN
     void now: the files of alice; `trestle vpn user renew NAME --project alpha` makes another
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn user list"), @"
     exit 0
@@ -145,6 +149,7 @@ fn a_vpn_from_its_making_to_its_end() {
     exit 0
     --- stderr
     revoked alice: the VPN of project alpha lets that user in no more
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn delete --project alpha"), @"
     exit 2
@@ -157,6 +162,7 @@ fn a_vpn_from_its_making_to_its_end() {
     exit 0
     --- stderr
     deleted the VPN of project alpha
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
 }
 
@@ -170,6 +176,7 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     exit 0
     --- stderr
     let in bob as 10.0.0.3 until [time]; the file is [folder]/bob.conf: nobody can show it again
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -210,6 +217,7 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     PersistentKeepalive = 25
     --- stderr
     renewed bob as 10.0.0.3 until [time]; keep the file, it is shown once: alpha-bob.conf
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
 }
 

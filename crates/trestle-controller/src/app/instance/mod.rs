@@ -127,7 +127,7 @@ impl App {
         let message = format!("instance `{}` of project `{}` was deleted", record.name, record.project_name);
         write.log(change("instance.deleted", message, &record));
         let revision = write.commit().await?;
-        self.wait_for_hosts(interfaces.iter().flat_map(hosts_of).collect(), revision).await;
+        self.wait_for_hosts(interfaces.iter().flat_map(hosts_of), revision).await;
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl App {
         let gone = interfaces.remove(place_of(&interfaces, interface)?);
         drop_interface(&mut write, &record, &gone).await?;
         let revision = write.commit().await?;
-        self.wait_for_hosts(hosts_of(&gone).collect(), revision).await;
+        self.wait_for_hosts(hosts_of(&gone), revision).await;
         Ok(answer(record, interfaces))
     }
 

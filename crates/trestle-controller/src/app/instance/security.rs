@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use trestle_api::{Instance, InterfacePatch, NewInstance, NewInterface};
+use trestle_core::compile::Entity;
 use trestle_core::types::{AddressPair, AddressRange, Name, ProjectId};
 use trestle_core::world::Security;
 
 use crate::app::check::{self, Checks};
 use crate::app::instance::interfaces::{BRIDGE_MAC, interface_change};
-use crate::app::instance::{answer, find, hosts_of, place_of};
+use crate::app::instance::{answer, find, place_of};
 use crate::app::security_group::{self, DEFAULT};
 use crate::app::{App, Caller, changes, listed};
 use crate::error::AppError;
@@ -66,7 +67,7 @@ impl<'a> From<&'a InterfacePatch> for SecurityFields<'a> {
 
 impl App {
     /// Changes what an interface is held to, by the interface's id or its network; what is absent
-    /// stays. Its host has followed when this returns, if it is connected, or two seconds have passed.
+    /// stays. Connected hosts have followed when this returns, or two seconds have passed.
     pub async fn patch_interface(
         &self,
         caller: &Caller,
@@ -96,9 +97,8 @@ impl App {
         interface::set_security(write.connection(), known.interface.id, after.security.as_ref()).await?;
         write.log(changed(&record, known, (&before, &after)));
         (known.interface.security, known.group_names) = (after.security, after.group_names);
-        let hosts = hosts_of(known).collect();
-        let revision = write.commit().await?;
-        self.wait_for_hosts(hosts, revision).await;
+        let entity = Entity::Interface(known.interface.id);
+        self.commit_and_wait(write, entity).await?;
         Ok(answer(record, interfaces))
     }
 }

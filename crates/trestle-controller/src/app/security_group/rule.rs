@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use trestle_api::{NewSecurityGroupRule, Page, PageQuery, SecurityGroupRule};
+use trestle_core::compile::Entity;
 use trestle_core::types::{Cidr, Direction, Family, IcmpType, IpProtocol, PortRange, RuleId};
 use trestle_core::world::{Remote, Rule, Traffic};
 use uuid::Uuid;
@@ -55,7 +56,7 @@ impl App {
         let record = put(&mut write, &group, &wish).await?.map_err(|same| duplicate(&group, &same))?;
         let message = format!("rule `{}` was added to security group `{}`", text(&record), group.name);
         write.log(change("security_group.rule_added", message, &group));
-        self.commit_for_members(write, &group).await?;
+        self.commit_and_wait(write, Entity::SecurityGroup(group.id)).await?;
         Ok(answer(record))
     }
 
@@ -98,14 +99,7 @@ impl App {
         security_group::delete_rule(write.connection(), record.rule.id).await?;
         let message = format!("rule `{}` was deleted from security group `{}`", text(&record), group.name);
         write.log(change("security_group.rule_deleted", message, &group));
-        self.commit_for_members(write, &group).await
-    }
-
-    /// Commits a change of what a group allows, and waits until the hosts of its members have followed.
-    async fn commit_for_members(&self, write: Write, group: &GroupRecord) -> Result<(), AppError> {
-        let revision = write.commit().await?;
-        self.wait_for_hosts(self.feed().hosts_of_group(group.id), revision).await;
-        Ok(())
+        self.commit_and_wait(write, Entity::SecurityGroup(group.id)).await
     }
 }
 

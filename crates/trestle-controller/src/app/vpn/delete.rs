@@ -1,6 +1,6 @@
 //! Ends VPNs.
 
-use trestle_core::types::ProjectId;
+use trestle_core::types::{HostId, ProjectId};
 
 use super::{change, endpoint, find};
 use crate::app::{App, Caller, instance};
@@ -20,17 +20,19 @@ impl App {
         end(&mut write, &record).await?;
         let revision = write.commit().await?;
         let host = record.standing.host.map(|(host, _)| host);
-        self.wait_for_hosts(host.into_iter().collect(), revision).await;
+        self.wait_for_hosts(host, revision).await;
         Ok(())
     }
 }
 
-/// Ends the VPN of a project that is about to go, if it has one.
-pub(in crate::app) async fn end_of_project(write: &mut Write, project: ProjectId) -> Result<(), AppError> {
-    match vpn::find(write.connection(), project).await? {
-        Some(record) => end(write, &record).await,
-        None => Ok(()),
-    }
+/// Ends the VPN of a project that is about to go, if it has one; gives the host that runs it.
+pub(in crate::app) async fn end_of_project(
+    write: &mut Write,
+    project: ProjectId,
+) -> Result<Option<HostId>, AppError> {
+    let Some(record) = vpn::find(write.connection(), project).await? else { return Ok(None) };
+    end(write, &record).await?;
+    Ok(record.standing.host.map(|(host, _)| host))
 }
 
 async fn end(write: &mut Write, record: &VpnRecord) -> Result<(), AppError> {

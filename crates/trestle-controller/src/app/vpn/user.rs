@@ -148,7 +148,7 @@ impl App {
         }
     }
 
-    /// Commits a change of who may come in, and waits until the VPN's host has followed.
+    /// Commits a change of who may come in, and waits until hosts have followed.
     async fn commit_for_users(
         &self,
         mut write: Write,
@@ -157,10 +157,8 @@ impl App {
     ) -> Result<(), AppError> {
         vpn::touch(&mut write, record.vpn.project).await?;
         write.log(change(kind, message, record));
-        let revision = write.commit().await?;
-        let host = record.standing.host.as_ref().map(|(host, _)| *host);
-        self.wait_for_hosts(host.into_iter().collect(), revision).await;
-        Ok(())
+        // It bears on whoever the VPN does, and on those who have to know its addresses.
+        self.commit_and_wait(write, Entity::Interface(record.vpn.interface)).await
     }
 }
 
