@@ -154,6 +154,8 @@ pub(crate) async fn update(connection: &mut AnyConnection, group: &GroupRecord) 
 pub(crate) async fn delete(connection: &mut AnyConnection, id: SecurityGroupId) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM security_group_rules WHERE security_group = $1",
+        // Of interfaces that would be in it again with their port security on.
+        "DELETE FROM interface_security_groups WHERE security_group = $1",
         "DELETE FROM security_groups WHERE id = $1",
     ] {
         let query = sqlx::query(sql).bind(id.to_string());
@@ -171,7 +173,7 @@ pub(crate) async fn uses(
     let rows = sqlx::query(
         "SELECT DISTINCT 'instance `' || v.name || '`' AS used FROM interface_security_groups m
          JOIN interfaces i ON i.id = m.interface JOIN instances v ON v.id = i.instance
-         WHERE m.security_group = $1
+         WHERE m.security_group = $1 AND i.port_security = 1
          UNION SELECT 'security group `' || g.name || '` (by a rule)' FROM security_group_rules r
          JOIN security_groups g ON g.id = r.security_group WHERE r.remote_group = $1 AND g.id <> $1
          ORDER BY used LIMIT 10",
