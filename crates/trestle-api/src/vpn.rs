@@ -127,7 +127,7 @@ pub struct NewVpnUser {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VpnUserRenewal {
-    /// For how many days; the installation's `vpn_user_days` if absent.
+    /// For how many days; if absent as many as were said last, or the installation's `vpn_user_days`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<u32>,
 }

@@ -256,6 +256,25 @@ async fn a_vpn_from_its_making_to_its_end() {
 }
 
 #[tokio::test]
+async fn another_file_is_for_as_many_days_as_the_one_before() {
+    let (server, _agent) = with_vpn().await;
+    let days = async |path: &str, body: &str| {
+        let user = server.done(path, body).await["user"].clone();
+        let end: jiff::Timestamp = user["expires_at"].as_str().unwrap().parse().unwrap();
+        // The end is to the second, and is kept from before the answer was written.
+        (end.duration_since(jiff::Timestamp::now()).as_hours() + 1) / 24
+    };
+    let renew = &format!("{USERS}/alice/renew");
+    assert_eq!(days(USERS, r#"{"name": "alice", "days": 30}"#).await, 30);
+    assert_eq!(days(renew, "{}").await, 30);
+    assert_eq!(days(renew, r#"{"days": 7}"#).await, 7);
+    server.done(&format!("{BLUE}/renew-ca"), "{}").await;
+    assert_eq!(days(renew, "{}").await, 7);
+    assert_eq!(days(USERS, r#"{"name": "bob"}"#).await, 365);
+    assert_eq!(days(&format!("{USERS}/bob/renew"), "{}").await, 365);
+}
+
+#[tokio::test]
 async fn what_belongs_to_a_vpn_is_changed_by_its_own_commands_alone() {
     let (server, _agent) = with_vpn().await;
     let instance = "/v1/instances/blue-vpn";

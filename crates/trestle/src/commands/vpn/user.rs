@@ -36,13 +36,13 @@ pub(crate) enum VpnUserCommand {
         project: ProjectArg,
     },
     /// Print a new file for a user; the one before is void at once
-    #[command(after_help = "Example: trestle vpn user renew alice --project alpha > alice.ovpn")]
+    #[command(after_help = "Example: trestle vpn user renew alice --project alpha -o alice.ovpn")]
     Renew(FileArgs),
 }
 
 const ADD_EXAMPLES: &str = "\
 Examples:
-  trestle vpn user add alice --project alpha > alice.ovpn
+  trestle vpn user add alice --project alpha -o alice.ovpn
   trestle vpn user add bob --days 30 -o bob.ovpn";
 
 /// A user who gets a file.
@@ -52,7 +52,8 @@ pub(crate) struct FileArgs {
     name: String,
     #[command(flatten)]
     project: ProjectArg,
-    /// For how many days the user is let in [default: the server's vpn_user_days]
+    /// For how many days the user is let in [default: as many as were said before, else the server's
+    /// vpn_user_days]
     #[arg(long)]
     days: Option<u32>,
     /// Write the file there, for its owner alone; it must not exist
