@@ -100,6 +100,9 @@ pub struct Vpn {
     /// What its host says of it, where it cannot run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What else clients need to reach it, where the address that they send to is not one of its host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// How many users it has.
     pub users: u64,
     /// How many of them are connected.

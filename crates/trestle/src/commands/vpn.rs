@@ -136,7 +136,9 @@ pub(crate) async fn run(command: VpnCommand, context: &Context) -> anyhow::Resul
         VpnCommand::Create(CreateArgs { project, kind, network, ip, port, host }) => {
             let new = NewVpn { project, kind, network, ip, port, host };
             let vpn = client.create_vpn(&new).await?;
-            printer.done(&vpn, &created(&vpn))
+            printer.done(&vpn, &created(&vpn))?;
+            say_note(&vpn);
+            Ok(())
         }
         VpnCommand::List { project } => {
             let filter = VpnFilter { project };
@@ -169,6 +171,7 @@ async fn set(client: &Client, printer: Printer, args: SetArgs) -> anyhow::Result
     let before = client.vpn(&project).await?;
     let vpn = client.patch_vpn(&project, &VpnPatch { ip, port, host }).await?;
     printer.done(&vpn, &format!("changed the VPN of project {}{}", vpn.project, standing(&vpn)))?;
+    say_note(&vpn);
     if (before.ip, before.port) != (vpn.ip, vpn.port) && vpn.users > 0 {
         printer::say(&format!(
             "clients send to {} now: every user needs a new file, by `trestle vpn user renew NAME --project {}`",
@@ -196,6 +199,12 @@ async fn renew_ca(
         ));
     }
     Ok(())
+}
+
+fn say_note(vpn: &Vpn) {
+    if let Some(note) = &vpn.note {
+        printer::say(&format!("note: {note}"));
+    }
 }
 
 fn created(vpn: &Vpn) -> String {
@@ -254,6 +263,7 @@ fn show(vpn: &Vpn) -> String {
         ("state", printer::word(&vpn.state)),
     ];
     fields.extend(vpn.problem.iter().map(|problem| ("problem", problem.clone())));
+    fields.extend(vpn.note.iter().map(|note| ("note", note.clone())));
     fields.push(("users", vpn.users.to_string()));
     fields.push(("connected", vpn.connected.to_string()));
     fields.extend(vpn.ca_expires_at.iter().map(|at| ("authority ends", printer::time(*at))));
