@@ -186,7 +186,8 @@ pub struct VpnConnection {
 pub struct VpnCredentials {
     /// The user.
     pub user: VpnUser,
-    /// What to call the file: `acme-alice.ovpn`, or `.conf` of WireGuard.
+    /// What to call the file: `acme-alice.ovpn`, or `.conf` of WireGuard, whose programs take the rest for
+    /// the name of a device: it is shortened to 15 characters then.
     pub file_name: String,
     /// The whole client configuration, with the user's private key in it.
     pub config: String,

@@ -102,7 +102,7 @@ fn a_vpn_from_its_making_to_its_end() {
     -----END OpenVPN Static key V1-----
     </tls-crypt>
     --- stderr
-    let in alice as 10.0.0.3 until [time]; keep the file, it is shown once: alpha-alice.ovpn
+    let in alice as 10.0.0.3 until [time]; the file is shown this once: keep it
     kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn user list"), @"
@@ -208,7 +208,7 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     # Keep it secret: who has it comes in as bob. Nobody can show it again.
     [Interface]
     Address = 10.0.0.3/32
-    DNS = 10.0.0.1, trestle.internal
+    # DNS = 10.0.0.1, trestle.internal  # uncomment where resolvconf or systemd-resolved is installed
     MTU = 1420
 
     [Peer]
@@ -216,7 +216,7 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     AllowedIPs = 10.0.0.0/24
     PersistentKeepalive = 25
     --- stderr
-    renewed bob as 10.0.0.3 until [time]; keep the file, it is shown once: alpha-bob.conf
+    renewed bob as 10.0.0.3 until [time]; the file is shown this once: keep it
     kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
 }

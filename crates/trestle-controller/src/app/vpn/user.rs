@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use trestle_api::{NewVpnUser, Page, PageQuery, VpnCredentials, VpnUser, VpnUserRenewal};
 use trestle_core::compile::Entity;
-use trestle_core::types::{Family, Name, VpnKind};
+use trestle_core::types::{Family, Name};
 
 use super::change::network_of;
 use super::keys::{self, Holder as KeyHolder};
-use super::{after_name, certificate, change, find, interface_of, kept};
+use super::{after_name, certificate, change, client_file, find, interface_of, kept};
 use crate::app::check::Checks;
 use crate::app::{App, Caller, check, dns, instance, project};
 use crate::error::AppError;
@@ -198,11 +198,7 @@ fn interface_change(kind: &'static str, message: String, record: &VpnRecord) -> 
 }
 
 fn credentials(record: &VpnRecord, user: UserRecord, config: String) -> VpnCredentials {
-    let ending = match record.vpn.kind {
-        VpnKind::OpenVpn => "ovpn",
-        VpnKind::WireGuard => "conf",
-    };
-    let file_name = format!("{}-{}.{ending}", record.project_name, user.name);
+    let file_name = client_file::file_name(record.vpn.kind, &record.project_name, &user.name);
     let now = user.created_at;
     VpnCredentials { user: answer(user, now), file_name, config }
 }

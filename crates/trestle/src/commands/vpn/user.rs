@@ -21,7 +21,7 @@ use crate::printer::{self, Printer};
 pub(crate) enum VpnUserCommand {
     /// Let somebody in, and print the client's file, which is shown this once
     ///
-    /// stdout is the file and nothing else. With WireGuard and at a terminal a QR code follows, for a phone.
+    /// stdout is the file and nothing else; -o keeps it from others' eyes. With WireGuard and at a terminal a QR code follows, for a phone.
     #[command(after_help = ADD_EXAMPLES)]
     Add(FileArgs),
     /// List a VPN's users, with who is connected
@@ -134,7 +134,12 @@ impl Target {
                 )
             }
             Self::Stdout => {
-                printer::say(&format!("{said}; keep the file, it is shown once: {}", credentials.file_name));
+                let kept = match io::stdout().is_terminal() {
+                    true => format!("save it as {}", credentials.file_name),
+                    // Whoever took it has a name for it.
+                    false => "keep it".to_owned(),
+                };
+                printer::say(&format!("{said}; the file is shown this once: {kept}"));
                 match printer {
                     Printer::People => print(&credentials),
                     Printer::Programs => printer::print_json(&credentials),
@@ -148,9 +153,18 @@ fn print(credentials: &VpnCredentials) -> anyhow::Result<()> {
     printer::print_text(&credentials.config)?;
     let is_wireguard = credentials.file_name.ends_with(".conf");
     if is_wireguard && io::stdout().is_terminal() {
-        eprintln!("{}", qr_code(&credentials.config)?);
+        eprintln!("{}", qr_code(&for_phones(&credentials.config))?);
     }
     Ok(())
+}
+
+/// The file with the DNS servers that are a comment for `wg-quick`'s sake: phones need no program for them.
+fn for_phones(config: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("# DNS = ") {
+        Some(servers) => format!("DNS = {}\n", servers.split("  #").next().unwrap_or(servers)),
+        None => format!("{line}\n"),
+    };
+    config.lines().map(line).collect()
 }
 
 /// The text as a QR code for a terminal, light where that is dark and the other way round.
@@ -184,6 +198,13 @@ fn list(users: &[VpnUser]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn phones_are_told_the_dns_servers() {
+        let file =
+            "# VPN\n[Interface]\n# DNS = 10.1.0.1, acme.test  # uncomment where it works\nMTU = 1420\n";
+        assert_eq!(for_phones(file), "# VPN\n[Interface]\nDNS = 10.1.0.1, acme.test\nMTU = 1420\n");
+    }
 
     #[test]
     fn a_qr_code_is_of_half_blocks() {
