@@ -162,6 +162,9 @@ pub struct VpnUser {
     pub expires_at: Timestamp,
     /// Whether that is over: the user is not let in until `renew`.
     pub expired: bool,
+    /// Whether it ended before its time, by a new authority: the file is void.
+    #[serde(default)]
+    pub void: bool,
     /// The connection there is now, as the host last said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<VpnConnection>,

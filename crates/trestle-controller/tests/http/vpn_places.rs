@@ -248,7 +248,8 @@ async fn a_vpn_stands_where_its_host_says_and_shows_who_is_connected() {
           "created_at": "[time]",
           "expired": false,
           "expires_at": "[time]",
-          "name": "alice"
+          "name": "alice",
+          "void": false
         }
       ]
     }

@@ -111,6 +111,20 @@ fn a_vpn_from_its_making_to_its_end() {
     NAME   ADDRESS   UNTIL                 STATE  FROM  SINCE  RECEIVED  SENT
     alice  10.0.0.3  [time]  valid  -     -      -         -
     ");
+    let status = server.stdout("status");
+    assert!(status.contains("VPNs       1 (1 pending, 1 user, 0 connected)\n"), "{status}");
+    insta::assert_snapshot!(server.run("fixed-ip list --address 10.0.0.3"), @"
+    exit 0
+    --- stdout
+    ADDRESS   NETWORK  STATE      HELD BY            PROJECT  MAC
+    10.0.0.3  inner    allocated  alpha-vpn (alice)  alpha    [mac]
+    ");
+    insta::assert_snapshot!(server.run("address history 10.0.0.3"), @"
+    exit 0
+    --- stdout
+    SINCE                 UNTIL  AS        PROJECT  INSTANCE           HOST  MAC
+    [time]  now    fixed_ip  alpha    alpha-vpn (alice)  kvm1  [mac]
+    ");
     insta::assert_snapshot!(server.run("vpn set --port 1194"), @"
     exit 0
     --- stderr
@@ -138,8 +152,8 @@ fn a_vpn_from_its_making_to_its_end() {
     insta::assert_snapshot!(server.run("vpn user list"), @"
     exit 0
     --- stdout
-    NAME   ADDRESS   UNTIL                 STATE    FROM  SINCE  RECEIVED  SENT
-    alice  10.0.0.3  [time]  expired  -     -      -         -
+    NAME   ADDRESS   UNTIL                 STATE  FROM  SINCE  RECEIVED  SENT
+    alice  10.0.0.3  [time]  void   -     -      -         -
     ");
     let renewed = server.run("vpn user renew alice --json");
     let fields =

@@ -14,7 +14,7 @@ use trestle_core::compile::Entity;
 use trestle_core::types::{ProjectId, SecurityGroupId};
 use uuid::Uuid;
 
-pub(super) use self::default::{DEFAULT, read_default_rules};
+pub(super) use self::default::{DEFAULT, end_vpn_group, read_default_rules};
 pub(super) use self::expiry::Expiry;
 pub(super) use self::rule::RuleWish;
 use crate::app::check::{self, Checks};

@@ -3,7 +3,7 @@
 use trestle_core::types::{HostId, ProjectId};
 
 use super::{change, endpoint, find};
-use crate::app::{App, Caller, instance};
+use crate::app::{App, Caller, instance, security_group};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::instance as instance_store;
@@ -11,7 +11,8 @@ use crate::store::interface;
 use crate::store::vpn::{self, VpnRecord};
 
 impl App {
-    /// Ends a project's VPN: its users, its keys, its instance, and the floating IP that came with it. Its
+    /// Ends a project's VPN: its users, its keys, its instance, and the security group and the floating IP
+    /// that came with it. Its
     /// host has taken it down when this returns, if it is connected, or two seconds have passed.
     pub async fn delete_vpn(&self, caller: &Caller, project: &str) -> Result<(), AppError> {
         caller.must_not_be_agent("deleting a VPN")?;
@@ -45,6 +46,7 @@ async fn end(write: &mut Write, record: &VpnRecord) -> Result<(), AppError> {
         instance::drop_interface(write, &instance, &interface).await?;
     }
     instance_store::delete(write.connection(), instance.id).await?;
+    security_group::end_vpn_group(write, project, record.created_at).await?;
     let message = format!("the VPN of project `{}` was deleted", record.project_name);
     write.log(change("vpn.deleted", message, record));
     Ok(())

@@ -60,7 +60,16 @@ impl App {
         let (credential, config) = issued;
         let created_at = write.at();
         let (days, connection) = (new.days, None);
-        let user = UserRecord { name, address, credential, admitted: true, days, created_at, connection };
+        let user = UserRecord {
+            name,
+            address,
+            credential,
+            admitted: true,
+            void: false,
+            days,
+            created_at,
+            connection,
+        };
         user::insert(&mut write, id, &user).await?;
         history::note_interface(&mut write, record.vpn.interface).await?;
         let message =
@@ -123,7 +132,7 @@ impl App {
         let issued = keys::issue(&mut write, self.sealing(), (&record, &network), who).await?;
         let (credential, config) = issued;
         let days = renewal.days.or(before.days);
-        let user = UserRecord { credential, admitted: true, days, connection: None, ..before };
+        let user = UserRecord { credential, admitted: true, void: false, days, connection: None, ..before };
         user::renew(&mut write, record.vpn.project, &user).await?;
         let message = format!(
             "user `{}` of the VPN of project `{}` has a new file, the one before is void",
@@ -204,9 +213,9 @@ fn credentials(record: &VpnRecord, user: UserRecord, config: String) -> VpnCrede
 }
 
 fn answer(user: UserRecord, now: Timestamp) -> VpnUser {
-    let UserRecord { name, address, credential, admitted, created_at, connection, .. } = user;
+    let UserRecord { name, address, credential, admitted, void, created_at, connection, .. } = user;
     let expired = !admitted || credential.expires_at <= now;
-    VpnUser { name, address, created_at, expires_at: credential.expires_at, expired, connection }
+    VpnUser { name, address, created_at, expires_at: credential.expires_at, expired, void, connection }
 }
 
 /// Names, for people.

@@ -175,6 +175,14 @@ fn qr_code(text: &str) -> anyhow::Result<String> {
     Ok(image)
 }
 
+fn state(user: &VpnUser) -> &'static str {
+    match (user.void, user.expired) {
+        (true, _) => "void",
+        (false, true) => "expired",
+        (false, false) => "valid",
+    }
+}
+
 fn list(users: &[VpnUser]) -> String {
     let row = |user: &VpnUser| {
         let connection = user.connection.as_ref();
@@ -184,7 +192,7 @@ fn list(users: &[VpnUser]) -> String {
             user.name.to_string(),
             user.address.to_string(),
             printer::time(user.expires_at),
-            if user.expired { "expired".to_owned() } else { "valid".to_owned() },
+            state(user).to_owned(),
             of(|connection| connection.remote.clone()),
             of(|connection| printer::time(connection.since)),
             of(|connection| connection.received_bytes.to_string()),
