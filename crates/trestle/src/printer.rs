@@ -232,6 +232,9 @@ pub(crate) const DELETE: Verb = Verb { to_do: "delete", doing: "deleting" };
 /// For parts that are taken off something.
 pub(crate) const REMOVE: Verb = Verb { to_do: "remove", doing: "removing" };
 
+/// For what others have to follow.
+pub(crate) const CHANGE: Verb = Verb { to_do: "change", doing: "changing" };
+
 /// For what takes the place of what others hold.
 pub(crate) const RENEW: Verb = Verb { to_do: "renew", doing: "renewing" };
 

@@ -2,6 +2,8 @@
 
 mod user;
 
+use std::net::SocketAddr;
+
 use clap::{ArgGroup, Args, Subcommand};
 use trestle_api::client::Client;
 use trestle_api::{NewVpn, PageQuery, Vpn, VpnFilter, VpnPatch, VpnState};
@@ -36,8 +38,9 @@ pub(crate) enum VpnCommand {
     Show(ProjectArg),
     /// Change where clients send to, or the host that a VPN runs on
     ///
-    /// With another address or port every user needs a new file.
-    #[command(after_help = "Example: trestle vpn set --project alpha --port 1195")]
+    /// Another address or port cuts its users off until their files say so, too: in these only the line
+    /// `remote` is another, or `Endpoint` of WireGuard.
+    #[command(after_help = "Example: trestle vpn set --project alpha --port 1195 --yes")]
     Set(SetArgs),
     /// End a project's VPN, with its users and its keys
     #[command(after_help = "Example: trestle vpn delete --project alpha --yes")]
@@ -127,6 +130,8 @@ pub(crate) struct SetArgs {
     /// The host it runs on, of a network that many hosts route for
     #[arg(long, group = "setting")]
     host: Option<String>,
+    #[command(flatten)]
+    confirmation: Confirmation,
 }
 
 pub(crate) async fn run(command: VpnCommand, context: &Context) -> anyhow::Result<()> {
@@ -166,16 +171,25 @@ pub(crate) async fn run(command: VpnCommand, context: &Context) -> anyhow::Resul
 }
 
 async fn set(client: &Client, printer: Printer, args: SetArgs) -> anyhow::Result<()> {
-    let SetArgs { project, ip, port, host } = args;
+    let SetArgs { project, ip, port, host, confirmation } = args;
     let project = project.find(client).await?;
     let before = client.vpn(&project).await?;
+    let sends_elsewhere = ip.as_ref().is_some_and(|ip| *ip != before.ip.to_string())
+        || port.is_some_and(|port| port != before.port);
+    if sends_elsewhere && before.users > 0 {
+        let users = printer::counted(before.users, "user");
+        let thing =
+            format!("where clients of the VPN of project {} send to (cuts off {users})", before.project);
+        printer::confirm(&confirmation, printer::CHANGE, &thing)?;
+    }
     let vpn = client.patch_vpn(&project, &VpnPatch { ip, port, host }).await?;
     printer.done(&vpn, &format!("changed the VPN of project {}{}", vpn.project, standing(&vpn)))?;
     say_note(&vpn);
     if (before.ip, before.port) != (vpn.ip, vpn.port) && vpn.users > 0 {
         printer::say(&format!(
-            "clients send to {} now: every user needs a new file, by `trestle vpn user renew NAME --project {}`",
+            "clients send to {} now: in users' files only the line `{}` is another; `trestle vpn user renew NAME --project {}` makes a whole new file",
             endpoint(&vpn),
+            endpoint_line(&vpn),
             vpn.project
         ));
     }
@@ -221,6 +235,14 @@ fn created(vpn: &Vpn) -> String {
 /// Where clients send to.
 fn endpoint(vpn: &Vpn) -> String {
     format!("{} port {}", vpn.ip, vpn.port)
+}
+
+/// The line of a client's file that says so.
+fn endpoint_line(vpn: &Vpn) -> String {
+    match vpn.kind.as_str() {
+        "wireguard" => format!("Endpoint = {}", SocketAddr::new(vpn.ip, vpn.port)),
+        _ => format!("remote {} {}", vpn.ip, vpn.port),
+    }
 }
 
 /// What its host says of it, at the end of a sentence.

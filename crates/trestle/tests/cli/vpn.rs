@@ -126,10 +126,23 @@ fn a_vpn_from_its_making_to_its_end() {
     [time]  now    fixed_ip  alpha    alpha-vpn (alice)  kvm1  [mac]
     ");
     insta::assert_snapshot!(server.run("vpn set --port 1194"), @"
+    exit 2
+    --- stderr
+    error: changing where clients of the VPN of project alpha send to (cuts off 1 user) needs a yes
+
+    hint: give --yes
+    ");
+    insta::assert_snapshot!(server.run("vpn set --port 1000"), @"
     exit 0
     --- stderr
     changed the VPN of project alpha, on kvm1
-    clients send to 203.0.113.1 port 1194 now: every user needs a new file, by `trestle vpn user renew NAME --project alpha`
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
+    ");
+    insta::assert_snapshot!(server.run("vpn set --port 1194 --yes"), @"
+    exit 0
+    --- stderr
+    changed the VPN of project alpha, on kvm1
+    clients send to 203.0.113.1 port 1194 now: in users' files only the line `remote 203.0.113.1 1194` is another; `trestle vpn user renew NAME --project alpha` makes a whole new file
     kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn set"), @"
