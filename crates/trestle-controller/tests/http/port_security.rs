@@ -244,6 +244,7 @@ async fn what_an_interface_cannot_be_held_to_is_refused() {
     {
       "error": {
         "code": "not_found",
+        "hint": "the instance is on `public`",
         "message": "no interface `nowhere`"
       }
     }

@@ -19,6 +19,7 @@ use crate::printer::{self, Confirmation, Printer};
 /// A project has one VPN, an instance that Trestle runs itself. Each user has an address of the network
 /// and a file for OpenVPN or WireGuard.
 #[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
 pub(crate) enum VpnCommand {
     /// Make a project's VPN into a network of its own
     ///
@@ -61,6 +62,13 @@ pub(crate) enum VpnCommand {
     #[command(subcommand)]
     User(VpnUserCommand),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  trestle vpn create --project alpha
+  trestle vpn user add alice --project alpha -o alice.ovpn
+  trestle vpn user list --project alpha
+  trestle vpn user revoke alice --project alpha";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:

@@ -204,11 +204,18 @@ fn traffic(checks: &mut Checks, new: &NewSecurityGroupRule) -> Option<Traffic> {
     let ports: Option<PortRange> = checks.optional("ports", "bad_ports", new.ports.as_deref());
     let icmp: Option<IcmpType> = checks.optional("icmp_type", "bad_icmp_type", new.icmp_type.as_deref());
     let is_readable = protocol.is_some() || text.is_none();
-    if ports.is_some() && is_readable && !protocol.is_some_and(IpProtocol::has_ports) {
-        checks.add("ports", "not_possible", "only tcp, udp and sctp have ports: say which protocol");
+    let has_types = matches!(protocol, Some(IpProtocol::ICMP | IpProtocol::ICMPV6));
+    if let Some(ports) = &ports
+        && is_readable
+        && !protocol.is_some_and(IpProtocol::has_ports)
+    {
+        let message = match protocol.filter(|_| has_types) {
+            Some(protocol) => format!("{protocol} has types and no ports: write `type {ports}`"),
+            None => "only tcp, udp and sctp have ports: say which protocol".to_owned(),
+        };
+        checks.add("ports", "not_possible", message);
         return None;
     }
-    let has_types = matches!(protocol, Some(IpProtocol::ICMP | IpProtocol::ICMPV6));
     if icmp.is_some() && is_readable && !has_types {
         checks.add("icmp_type", "not_possible", "only icmp and icmpv6 have types: say which protocol");
         return None;
