@@ -8,7 +8,9 @@ mod floating_ip;
 mod security_group;
 mod vpn;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
@@ -36,6 +38,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// keep-alive comments of the event stream.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// The header of an answer that names the hosts which have not confirmed the change.
+pub const UNCONFIRMED: &str = "trestle-unconfirmed";
+
 /// Where the controller is and who asks.
 #[derive(Clone, Default)]
 pub struct ClientConfig {
@@ -54,6 +59,7 @@ pub struct Client {
     base: Url,
     /// As the user wrote it, for errors.
     url: String,
+    unconfirmed: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Why there is no answer, or not the one asked for.
@@ -164,7 +170,13 @@ impl Client {
         };
         let http =
             builder.build().map_err(|source| ClientError::Setup { url: config.url.clone(), source })?;
-        Ok(Self { http, base, url: config.url })
+        Ok(Self { http, base, url: config.url, unconfirmed: Arc::default() })
+    }
+
+    /// The hosts that had not confirmed what was asked for by this client or its clones, since this was
+    /// asked last; of many the rest as `7 more`.
+    pub fn take_unconfirmed(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes a project.
@@ -483,11 +495,18 @@ impl Client {
     async fn answer(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|source| unreachable(&self.url, source))?;
         if response.status().is_success() {
+            self.note_unconfirmed(&response);
             return Ok(response);
         }
         let status = response.status().as_u16();
         let body: ErrorBody = self.decode(response).await?;
         Err(ClientError::Api { status, error: body.error })
+    }
+
+    fn note_unconfirmed(&self, response: &Response) {
+        let said = response.headers().get(UNCONFIRMED).and_then(|value| value.to_str().ok());
+        let hosts = said.into_iter().flat_map(|said| said.split(", ")).map(str::to_owned);
+        self.unconfirmed.lock().unwrap_or_else(PoisonError::into_inner).extend(hosts);
     }
 
     async fn decode<T: DeserializeOwned>(&self, response: Response) -> Result<T, ClientError> {

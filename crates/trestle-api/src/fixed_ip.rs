@@ -35,6 +35,10 @@ pub struct FixedIp {
     /// The name of the instance that has it.
     #[schema(value_type = Option<String>)]
     pub instance: Option<Name>,
+    /// Who comes in by it, if the instance is a VPN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub vpn_user: Option<Name>,
     /// The name of the project whose instance has it.
     #[schema(value_type = Option<String>)]
     pub project: Option<Name>,

@@ -35,6 +35,10 @@ pub struct Holding {
     /// The instance.
     #[schema(value_type = Option<String>)]
     pub instance: Option<Name>,
+    /// Who came in by it, if the instance is a VPN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub vpn_user: Option<Name>,
     /// The MAC of its interface.
     #[schema(value_type = Option<String>)]
     pub mac: Option<Mac>,

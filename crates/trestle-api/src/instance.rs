@@ -72,7 +72,8 @@ pub struct InterfacePatch {
     /// As in [`NewInterface`], in place of those that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_address_pairs: Option<Vec<String>>,
-    /// As in [`NewInterface`]. Switched on without security groups, it is in `default`.
+    /// As in [`NewInterface`]. While it is off the lists that the interface had are kept, unless the request
+    /// empties them; switched on, it has them again, or is in `default` if it was in no group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_security: Option<bool>,
 }

@@ -51,7 +51,7 @@ pub use pool::{NewPool, Pool, PoolRangeRequest};
 pub use project::{NewProject, Project, ProjectPatch, Quota, Usage};
 pub use security_group::{
     InvalidRuleText, NewSecurityGroup, NewSecurityGroupRule, SecurityGroup, SecurityGroupFilter,
-    SecurityGroupPatch, SecurityGroupRule,
+    SecurityGroupMembers, SecurityGroupPatch, SecurityGroupRule,
 };
 pub use token::{NewToken, Role, Token, TokenCreated};
 pub use vpn::{

@@ -56,9 +56,22 @@ pub struct SecurityGroup {
     pub description: String,
     /// Its rules, in the order they were made.
     pub rules: Vec<SecurityGroupRule>,
+    /// Who is in it; only where one group was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<SecurityGroupMembers>,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
+}
+
+/// The instances that have an interface in a security group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecurityGroupMembers {
+    /// How many there are.
+    pub instances: u64,
+    /// The names of the first ten of them.
+    #[schema(value_type = Vec<String>)]
+    pub first: Vec<Name>,
 }
 
 /// A rule to be added to a security group; its text form is `ingress tcp 8000-8080 from 10.0.0.0/8`.

@@ -100,6 +100,9 @@ pub struct Vpn {
     /// What its host says of it, where it cannot run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What else clients need to reach it, where the address that they send to is not one of its host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// How many users it has.
     pub users: u64,
     /// How many of them are connected.
@@ -127,7 +130,7 @@ pub struct NewVpnUser {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VpnUserRenewal {
-    /// For how many days; the installation's `vpn_user_days` if absent.
+    /// For how many days; if absent as many as were said last, or the installation's `vpn_user_days`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub days: Option<u32>,
 }
@@ -159,6 +162,9 @@ pub struct VpnUser {
     pub expires_at: Timestamp,
     /// Whether that is over: the user is not let in until `renew`.
     pub expired: bool,
+    /// Whether it ended before its time, by a new authority: the file is void.
+    #[serde(default)]
+    pub void: bool,
     /// The connection there is now, as the host last said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<VpnConnection>,
@@ -183,7 +189,8 @@ pub struct VpnConnection {
 pub struct VpnCredentials {
     /// The user.
     pub user: VpnUser,
-    /// What to call the file: `acme-alice.ovpn`, or `.conf` of WireGuard.
+    /// What to call the file: `acme-alice.ovpn`, or `.conf` of WireGuard, whose programs take the rest for
+    /// the name of a device: it is shortened to 15 characters then.
     pub file_name: String,
     /// The whole client configuration, with the user's private key in it.
     pub config: String,

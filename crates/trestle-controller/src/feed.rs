@@ -17,7 +17,7 @@ use sqlx::AnyConnection;
 use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
-use trestle_core::types::{AddressGroupId, HostId, SecurityGroupId};
+use trestle_core::types::HostId;
 use trestle_core::world::{
     AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, Vpn, World,
 };
@@ -178,14 +178,14 @@ impl Feed {
         }
     }
 
-    /// The hosts that have an interface of a security group.
-    pub(crate) fn hosts_of_group(&self, group: SecurityGroupId) -> Vec<HostId> {
-        self.lock().world.hosts_of_group(group).collect()
+    /// The hosts that this thing bears on, as far as it is known here.
+    pub(crate) fn hosts_affected(&self, entity: Entity) -> BTreeSet<HostId> {
+        affected(&self.lock().world, entity).into_iter().map(|(host, _)| host).collect()
     }
 
-    /// The hosts that have to know an address group.
-    pub(crate) fn hosts_naming_addresses(&self, group: AddressGroupId) -> Vec<HostId> {
-        self.lock().world.hosts_naming_addresses(group).into_iter().collect()
+    /// Whether the host is asked for something since this revision; it may be while that is not taken in.
+    pub(crate) fn is_asked(&self, host: HostId, revision: u64) -> bool {
+        *self.revision.borrow() < revision || *self.generation(host).borrow() >= revision
     }
 
     /// The generation that the host has been asked for, and its changes.

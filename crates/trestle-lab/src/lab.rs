@@ -115,6 +115,10 @@ impl Lab {
         };
         running.write()?;
         guest::write_scripts(&running.folder)?;
+        if let Some(config) = topology.server_config() {
+            std::fs::write(server_config(&running), config)
+                .context("writing the controller's configuration")?;
+        }
         let agents = topology.hosts.iter().map(|host| (host.name.clone(), agent(&running, host, topology)));
         let lab = Self {
             agents: agents.collect(),
@@ -369,11 +373,18 @@ fn controller(running: &Running, topology: &Topology) -> Daemon {
     let state_dir = running.state_dir.display().to_string();
     let mut argv = vec![running.trestle.display().to_string(), "server".into()];
     argv.extend(["--state-dir".into(), state_dir]);
+    if !topology.server_options.is_empty() {
+        argv.extend(["--config".into(), server_config(running).display().to_string()]);
+    }
     argv.extend(topology.server_arguments.iter().cloned());
     Daemon {
         question: "GET /healthz HTTP/1.1\r\nhost: lab\r\nconnection: close\r\n\r\n",
         ..daemon(running, "controller", argv, running.state_dir.join("trestle.sock"))
     }
+}
+
+fn server_config(running: &Running) -> PathBuf {
+    running.folder.join("server.toml")
 }
 
 fn agent(running: &Running, host: &HostNode, topology: &Topology) -> Daemon {

@@ -62,6 +62,8 @@ pub struct Topology {
     /// Further arguments for `trestle server`; a bridge for flat networks that name none, unless
     /// others are given.
     pub server_arguments: Vec<String>,
+    /// Options of its configuration, as `KEY=VALUE`; they need no file of the user's.
+    pub server_options: Vec<String>,
     /// Further arguments for every `trestle agent`.
     pub agent_arguments: Vec<String>,
     /// Leave the folder with its logs behind when the lab ends.
@@ -99,6 +101,7 @@ impl Topology {
             networks: None,
             base: None,
             server_arguments: ["--flat-network-bridge", "br100"].map(str::to_owned).into(),
+            server_options: Vec::new(),
             agent_arguments: Vec::new(),
             keep_folder: false,
         }
@@ -120,7 +123,23 @@ impl Topology {
         if let Some(networks) = self.networks {
             words.extend(["--type".into(), networks.to_string()]);
         }
+        for option in &self.server_options {
+            words.extend(["--server-option".into(), option.clone()]);
+        }
         words
+    }
+
+    /// The options as the controller's configuration, if there are any. Texts need no quotes.
+    pub(crate) fn server_config(&self) -> Option<String> {
+        let line = |option: &String| {
+            let (key, value) = option.split_once('=').unwrap_or((option, "true"));
+            let is_toml = value.starts_with(['[', '"'])
+                || matches!(value, "true" | "false")
+                || value.parse::<i64>().is_ok();
+            if is_toml { format!("{key} = {value}\n") } else { format!("{key} = {value:?}\n") }
+        };
+        let lines: String = self.server_options.iter().map(line).collect();
+        (!lines.is_empty()).then(|| format!("[server]\n{lines}"))
     }
 
     /// What `ip -batch` has to do, per network namespace; `None` is the universe's own.
@@ -278,6 +297,20 @@ mod tests {
         let topology = Topology { networks: Some(Networks::All), ..Topology::new("demo", 3) };
         assert_eq!(topology.command_line().join(" "), "lab up --name demo --hosts 3 --type all");
         assert_eq!("all".parse::<Networks>().expect("a type"), Networks::All);
+    }
+
+    #[test]
+    fn options_of_the_server_are_its_configuration() {
+        let options =
+            ["vpn_autostart=true", "vpn_ip=203.0.113.11", "vpn_start=2000", "dmz_cidr=[\"10.0.0.0/8\"]"];
+        let topology =
+            Topology { server_options: options.map(str::to_owned).into(), ..Topology::new("demo", 1) };
+        assert!(topology.command_line().join(" ").ends_with(r#" --server-option dmz_cidr=["10.0.0.0/8"]"#));
+        assert_eq!(
+            topology.server_config().expect("some"),
+            "[server]\nvpn_autostart = true\nvpn_ip = \"203.0.113.11\"\nvpn_start = 2000\ndmz_cidr = [\"10.0.0.0/8\"]\n"
+        );
+        assert_eq!(Topology::new("demo", 1).server_config(), None);
     }
 
     #[test]

@@ -135,6 +135,14 @@ pub(crate) fn or_dash<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
+/// An instance, and who comes in by it if it is a VPN.
+pub(crate) fn with_user<T: ToString>(instance: &T, user: Option<&T>) -> String {
+    match user {
+        Some(user) => format!("{} ({})", instance.to_string(), user.to_string()),
+        None => instance.to_string(),
+    }
+}
+
 /// Several values in one cell.
 pub(crate) fn listed<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
     listed_by(", ", values)
@@ -223,6 +231,9 @@ pub(crate) struct Verb {
 pub(crate) const DELETE: Verb = Verb { to_do: "delete", doing: "deleting" };
 /// For parts that are taken off something.
 pub(crate) const REMOVE: Verb = Verb { to_do: "remove", doing: "removing" };
+
+/// For what others have to follow.
+pub(crate) const CHANGE: Verb = Verb { to_do: "change", doing: "changing" };
 
 /// For what takes the place of what others hold.
 pub(crate) const RENEW: Verb = Verb { to_do: "renew", doing: "renewing" };

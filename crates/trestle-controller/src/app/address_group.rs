@@ -111,8 +111,7 @@ impl App {
             address_group::update(write.connection(), &after).await?;
             let message = format!("address group `{}` was changed: {}", before.name, changes.join(", "));
             write.log(change("address_group.changed", message, &after));
-            let revision = write.commit().await?;
-            self.wait_for_hosts(self.feed().hosts_naming_addresses(after.group.id), revision).await;
+            self.commit_and_wait(write, Entity::AddressGroup(after.group.id)).await?;
         }
         Ok(answer(after))
     }

@@ -25,6 +25,7 @@ mod quota;
 mod report;
 mod security_group;
 mod token;
+pub(crate) mod unconfirmed;
 mod vpn;
 
 use std::error::Error;

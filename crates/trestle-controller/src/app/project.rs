@@ -107,7 +107,7 @@ impl App {
         caller.must_be_admin("deleting a project")?;
         let mut write = self.write().await?;
         let project = find(write.connection(), caller, project).await?;
-        vpn::end_of_project(&mut write, project.id).await?;
+        let host = vpn::end_of_project(&mut write, project.id).await?;
         let uses = project::uses(write.connection(), project.id).await?;
         if !uses.is_empty() {
             let error = AppError::in_use(&format!("project `{}` still owns", project.name), &uses);
@@ -119,7 +119,8 @@ impl App {
         address_group::log_deleted(&mut write, project.id).await?;
         project::delete(write.connection(), project.id).await?;
         write.log(change("project.deleted", format!("project `{}` was deleted", project.name), &project));
-        write.commit().await?;
+        let revision = write.commit().await?;
+        self.wait_for_hosts(host, revision).await;
         Ok(())
     }
 

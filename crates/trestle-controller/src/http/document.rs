@@ -9,6 +9,9 @@ use super::answer::error_responses;
 
 const DESCRIPTION: &str = "Networks for virtual machines. \
     Things are named by name or id. Lists come in pages: give `next` as `after` until there is no `next`. \
+    A change is kept when it is answered; connected hosts have followed then, or two seconds have passed. \
+    The header `trestle-unconfirmed` of an answer names the hosts that have not, as in `host1, host2`, \
+    and of many the rest by its number, as in `7 more`: what was before goes on there until their agents are back. \
     Every error has the body `ErrorBody`; its `code` is stable. \
     Fields and codes may be added; a client ignores what it does not know.";
 

@@ -23,6 +23,7 @@ mod projects;
 mod security_groups;
 mod service;
 mod tokens;
+mod unconfirmed;
 mod vpns;
 
 use std::sync::Arc;
@@ -65,6 +66,7 @@ pub fn router(app: App, shutdown: Shutdown) -> Router {
         .fallback(unknown_path)
         .method_not_allowed_fallback(unknown_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(unconfirmed::name_hosts))
         .layer(middleware::from_fn_with_state(front.clone(), observe::observe))
         .with_state(front)
 }

@@ -384,7 +384,7 @@ pub(crate) async fn list(
     (after, limit): (Option<IpAddr>, i64),
 ) -> Result<Vec<FixedIp>, StoreError> {
     let rows = sqlx::query(concat!(
-        "SELECT f.address, n.name, v.name, p.name, h.name, i.mac, f.released_at,
+        "SELECT f.address, n.name, v.name, u.name, p.name, h.name, i.mac, f.released_at,
                 CASE WHEN f.released_at IS NOT NULL AND ",
         is_free!(),
         " THEN 1 ELSE 0 END,
@@ -395,6 +395,7 @@ pub(crate) async fn list(
          LEFT JOIN interfaces i ON i.id = f.interface
          LEFT JOIN instances v ON v.id = i.instance
          LEFT JOIN projects p ON p.id = v.project
+         LEFT JOIN vpn_users u ON u.address = f.address
          WHERE f.address > $3 AND (CAST($4 AS TEXT) IS NULL OR f.network = $4)
            AND (CAST($5 AS TEXT) IS NULL OR v.project = $5)
            AND (CAST($6 AS TEXT) IS NULL OR v.project = $6)
@@ -571,7 +572,8 @@ fn interface_keys(record: &InterfaceRecord, address: IpAddr) -> [Key; 3] {
 fn from_row(row: &AnyRow) -> Result<FixedIp, StoreError> {
     let mut columns = Columns::of(row);
     let (address, network) = (columns.address()?, columns.parse()?);
-    let (instance, project) = (columns.optional_parse()?, columns.optional_parse()?);
+    let (instance, vpn_user) = (columns.optional_parse()?, columns.optional_parse()?);
+    let project = columns.optional_parse()?;
     let (host, mac) = (columns.optional_parse()?, columns.optional_parse()?);
     let released_at = columns.optional_time()?;
     let (free, leased) = (columns.flag()?, columns.flag()?);
@@ -581,5 +583,5 @@ fn from_row(row: &AnyRow) -> Result<FixedIp, StoreError> {
         (Some(_), true, _) => FixedIpState::Free,
         (Some(_), false, _) => FixedIpState::Cooling,
     };
-    Ok(FixedIp { address, network, state, instance, project, host, mac, released_at })
+    Ok(FixedIp { address, network, state, instance, vpn_user, project, host, mac, released_at })
 }

@@ -41,7 +41,7 @@ macro_rules! now_of_floating_ip {
              UNION SELECT x.address, 'port_forward', ",
             of_interface!(),
             "JOIN port_forwards x ON x.interface = i.id WHERE x.address = $1
-             UNION ALL SELECT x.address, 'reserved', x.project, p.name, NULL, NULL, NULL, NULL, NULL, NULL
+             UNION ALL SELECT x.address, 'reserved', x.project, p.name, NULL, NULL, NULL, NULL, NULL, NULL, NULL
              FROM floating_ips x JOIN projects p ON p.id = x.project
              WHERE x.address = $1 AND x.interface IS NULL
                AND NOT EXISTS (SELECT 1 FROM port_forwards w WHERE w.address = $1)"
@@ -49,11 +49,12 @@ macro_rules! now_of_floating_ip {
     };
 }
 
-// Columns `project` to `host_name`, and the tables they are of.
+// Columns `project` to `vpn_user`, and the tables they are of.
 macro_rules! of_interface {
     () => {
         "v.project AS project, p.name AS project_name, i.id AS interface, v.id AS instance,
-         v.name AS instance_name, i.mac AS mac, i.host AS host, h.name AS host_name
+         v.name AS instance_name, i.mac AS mac, i.host AS host, h.name AS host_name,
+         (SELECT u.name FROM vpn_users u WHERE u.address = x.address) AS vpn_user
          FROM interfaces i JOIN instances v ON v.id = i.instance JOIN projects p ON p.id = v.project
          LEFT JOIN hosts h ON h.id = i.host "
     };
@@ -85,9 +86,9 @@ macro_rules! begin {
     ($which:literal, $now:ident) => {
         concat!(
             "INSERT INTO address_history (address, held_as, project, project_name, interface, instance,
-                 instance_name, mac, host, host_name, since)
+                 instance_name, mac, host, host_name, vpn_user, since)
              SELECT n.address, n.held_as, n.project, n.project_name, n.interface, n.instance,
-                    n.instance_name, n.mac, n.host, n.host_name, CAST($2 AS BIGINT)
+                    n.instance_name, n.mac, n.host, n.host_name, n.vpn_user, CAST($2 AS BIGINT)
              FROM (",
             $now!(),
             ") n WHERE NOT EXISTS (SELECT 1 FROM address_history a WHERE a.until IS NULL AND a.",
@@ -142,7 +143,7 @@ pub(crate) async fn list(
     (before, limit): (i64, i64),
 ) -> Result<Vec<(i64, Holding)>, StoreError> {
     let rows = sqlx::query(
-        "SELECT id, address, held_as, project_name, instance_name, mac, host_name, since, until
+        "SELECT id, address, held_as, project_name, instance_name, vpn_user, mac, host_name, since, until
          FROM address_history
          WHERE address = $1 AND id < $2 AND (CAST($3 AS TEXT) IS NULL OR project = $3)
            AND (CAST($4 AS BIGINT) IS NULL OR (since <= $4 AND (until IS NULL OR until > $4)))
@@ -173,6 +174,7 @@ pub(crate) async fn list(
                 held_as,
                 project: columns.parse()?,
                 instance: columns.optional_parse()?,
+                vpn_user: columns.optional_parse()?,
                 mac: columns.optional_parse()?,
                 host: columns.optional_parse()?,
                 since: columns.time()?,

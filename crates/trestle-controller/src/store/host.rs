@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use trestle_api::{ApiError, Feature};
-use trestle_core::types::{HostId, LinkName, NetworkId};
+use trestle_core::types::{HostId, LinkName, Name, NetworkId};
 use trestle_core::world::Host;
 
 use crate::store::columns::Columns;
@@ -94,6 +94,22 @@ pub(crate) async fn list(
     .await
     .during("list hosts")?;
     rows.iter().map(from_row).collect()
+}
+
+/// The names of the hosts that say they have this address for themselves.
+pub(crate) async fn having_address(
+    connection: &mut AnyConnection,
+    address: IpAddr,
+) -> Result<Vec<Name>, StoreError> {
+    // They are kept as a JSON list of texts.
+    let rows = sqlx::query(
+        "SELECT h.name FROM hosts h JOIN observed_hosts o ON o.host = h.id WHERE o.addresses LIKE $1 ORDER BY h.name",
+    )
+    .bind(format!("%\"{address}\"%"))
+    .fetch_all(connection)
+    .await
+    .during("look which hosts have an address")?;
+    rows.iter().map(|row| Columns::of(row).parse()).collect()
 }
 
 /// The hosts that changed after this place in the change log, as they are now.

@@ -25,6 +25,8 @@ pub(crate) struct InterfaceRecord {
     pub(crate) network_name: Name,
     /// The names of its security groups, in order.
     pub(crate) group_names: Vec<Name>,
+    /// What it is held to again when its port security is switched on, if that is off.
+    pub(crate) kept: Security,
     /// The floating IPs that lead to it.
     pub(crate) floating_ips: Vec<IpAddr>,
     /// The name of the host it is plugged in on.
@@ -268,11 +270,12 @@ pub(crate) async fn insert(
     Ok(result.rows_affected() == 1)
 }
 
-/// Writes down what it is held to, in place of what it was.
+/// Writes down what it is held to, in place of what it was, or with port security off what it will be when
+/// that is on again.
 pub(crate) async fn set_security(
     connection: &mut AnyConnection,
     id: InterfaceId,
-    security: Option<&Security>,
+    security: Result<&Security, &Security>,
 ) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM interface_security_groups WHERE interface = $1",
@@ -283,11 +286,12 @@ pub(crate) async fn set_security(
     }
     sqlx::query("UPDATE interfaces SET port_security = $2 WHERE id = $1")
         .bind(id.to_string())
-        .bind(i64::from(security.is_some()))
+        .bind(i64::from(security.is_ok()))
         .execute(&mut *connection)
         .await
         .during("change whether an interface is guarded")?;
-    insert_security(connection, id, security).await
+    let (Ok(security) | Err(security)) = security;
+    insert_security(connection, id, Some(security)).await
 }
 
 /// Writes down what an interface is held to that was held to nothing.
@@ -430,7 +434,8 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
     let has_security = columns.flag()?;
     let groups = columns.parse_list(',')?;
     let group_names: BTreeSet<Name> = columns.parse_list(',')?;
-    let security = Security { groups, address_pairs: columns.parse_list(' ')? };
+    let held = Security { groups, address_pairs: columns.parse_list(' ')? };
+    let (security, kept) = if has_security { (Some(held), Security::default()) } else { (None, held) };
     let addresses = columns.optional_address()?.into_iter().collect();
     let interface = Interface {
         id,
@@ -441,14 +446,15 @@ fn from_row(row: &AnyRow) -> Result<InterfaceRecord, StoreError> {
         device,
         hostname,
         addresses,
-        security: has_security.then_some(security),
+        security,
         attachment,
         moving_to,
     };
     Ok(InterfaceRecord {
         interface,
         network_name,
-        group_names: group_names.into_iter().collect(),
+        group_names: group_names.into_iter().filter(|_| has_security).collect(),
+        kept,
         floating_ips,
         host_name,
         next_host_name,

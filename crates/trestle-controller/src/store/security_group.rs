@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
+use trestle_api::SecurityGroupMembers;
 use trestle_core::types::{Name, ProjectId, SecurityGroupId};
 use trestle_core::world::{self, Rule};
 
@@ -154,6 +155,8 @@ pub(crate) async fn update(connection: &mut AnyConnection, group: &GroupRecord) 
 pub(crate) async fn delete(connection: &mut AnyConnection, id: SecurityGroupId) -> Result<(), StoreError> {
     for sql in [
         "DELETE FROM security_group_rules WHERE security_group = $1",
+        // Of interfaces that would be in it again with their port security on.
+        "DELETE FROM interface_security_groups WHERE security_group = $1",
         "DELETE FROM security_groups WHERE id = $1",
     ] {
         let query = sqlx::query(sql).bind(id.to_string());
@@ -171,7 +174,7 @@ pub(crate) async fn uses(
     let rows = sqlx::query(
         "SELECT DISTINCT 'instance `' || v.name || '`' AS used FROM interface_security_groups m
          JOIN interfaces i ON i.id = m.interface JOIN instances v ON v.id = i.instance
-         WHERE m.security_group = $1
+         WHERE m.security_group = $1 AND i.port_security = 1
          UNION SELECT 'security group `' || g.name || '` (by a rule)' FROM security_group_rules r
          JOIN security_groups g ON g.id = r.security_group WHERE r.remote_group = $1 AND g.id <> $1
          ORDER BY used LIMIT 10",
@@ -181,6 +184,32 @@ pub(crate) async fn uses(
     .await
     .during("look for what uses a security group")?;
     rows.iter().map(|row| Ok(Columns::of(row).text()?.to_owned())).collect()
+}
+
+/// The instances that have an interface in it.
+pub(crate) async fn members(
+    connection: &mut AnyConnection,
+    id: SecurityGroupId,
+) -> Result<SecurityGroupMembers, StoreError> {
+    let row = sqlx::query(
+        "SELECT COUNT(DISTINCT i.instance) FROM interface_security_groups m
+         JOIN interfaces i ON i.id = m.interface WHERE m.security_group = $1 AND i.port_security = 1",
+    )
+    .bind(id.to_string())
+    .fetch_one(&mut *connection)
+    .await
+    .during("count who is in a security group")?;
+    let rows = sqlx::query(
+        "SELECT DISTINCT v.name FROM interface_security_groups m JOIN interfaces i ON i.id = m.interface
+         JOIN instances v ON v.id = i.instance WHERE m.security_group = $1 AND i.port_security = 1
+         ORDER BY v.name LIMIT 10",
+    )
+    .bind(id.to_string())
+    .fetch_all(connection)
+    .await
+    .during("look who is in a security group")?;
+    let first = rows.iter().map(|row| Columns::of(row).parse()).collect::<Result<_, _>>()?;
+    Ok(SecurityGroupMembers { instances: Columns::of(&row).count()?, first })
 }
 
 fn with_rules(

@@ -234,15 +234,20 @@ impl TestServer {
     /// Plays the host's agent until it is dropped: whatever it is asked for stands at once, but for
     /// these problems.
     pub(crate) async fn play_agent(&self, host: &str, problems: Vec<Problem>) -> PlayedAgent {
+        self.play_agent_with(host, Report { problems: problems.into_iter().collect(), ..Report::default() })
+            .await
+    }
+
+    /// The same of a host that says this besides.
+    pub(crate) async fn play_agent_with(&self, host: &str, said: Report) -> PlayedAgent {
         let agent = self.client(&self.agent_token(host).await);
         let name = host.to_owned();
         let whole = agent.spec(&name, &SpecQuery::default()).await.unwrap().expect("everything");
         let mut report = Report {
             generation: whole.generation,
-            problems: problems.into_iter().collect(),
             agent_version: "0.1.0".to_owned(),
             kernel: "6.12".to_owned(),
-            ..Report::default()
+            ..said
         };
         agent.report(&name, &report).await.unwrap();
         PlayedAgent(tokio::spawn(async move {

@@ -27,6 +27,7 @@ mod reserving;
 mod security_groups;
 mod service;
 mod settings;
+mod unconfirmed;
 mod vpn_keys;
 mod vpn_places;
 mod vpns;

@@ -54,6 +54,29 @@ async fn what_an_interface_is_held_to_is_changed_while_it_runs() {
 }
 
 #[tokio::test]
+async fn port_security_that_is_on_again_brings_back_what_there_was() {
+    let server = server().await;
+    let patch = async |body: &str| held(&server.done_as(Method::PATCH, PUBLIC, body).await);
+    let lists = r#"{"security_groups": ["www", "default"], "allowed_address_pairs": ["10.9.0.0/16"]}"#;
+    let told = r#"["default","www"] ["10.9.0.0/16"] true"#;
+    assert_eq!(patch(lists).await, told);
+    assert_eq!(patch(r#"{"port_security": false}"#).await, "[] [] false");
+    // Again, and what else is changed meanwhile, is no reason to forget it.
+    assert_eq!(patch(r#"{"port_security": false, "allowed_address_pairs": []}"#).await, "[] [] false");
+    let shown = server.done_as(Method::GET, "/v1/instances/web?project=red", "").await;
+    assert_eq!(held(&shown), "[] [] false");
+    assert_eq!(patch(r#"{"port_security": true}"#).await, r#"["default","www"] [] true"#);
+    assert_eq!(patch(lists).await, told);
+    patch(r#"{"port_security": false}"#).await;
+    assert_eq!(patch(r#"{"port_security": true}"#).await, told);
+    // A group that goes meanwhile is in nobody's way.
+    patch(r#"{"port_security": false}"#).await;
+    server.done_as(Method::DELETE, "/v1/security-groups/www?project=red", "").await;
+    assert_eq!(patch(r#"{"port_security": true}"#).await, r#"["default"] ["10.9.0.0/16"] true"#);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn an_instance_says_what_its_interfaces_are_held_to_that_say_nothing_themselves() {
     let server = server().await;
     server
@@ -159,12 +182,13 @@ async fn what_an_interface_cannot_be_held_to_is_refused() {
       }
     }
     "#);
-    assert_snapshot!(refused(r#"{"port_security": false}"#).await, @r#"
+    let off = r#"{"port_security": false, "security_groups": ["www"]}"#;
+    assert_snapshot!(refused(off).await, @r#"
     400 Bad Request
     {
       "error": {
         "code": "invalid",
-        "hint": "give `security_groups` and `allowed_address_pairs` as empty lists, too",
+        "hint": "leave `security_groups` and `allowed_address_pairs` out: it has those that it had when `port_security` is on again",
         "message": "port_security: an interface without port security is in no security group and has no address pairs",
         "problems": [
           {
@@ -220,6 +244,7 @@ async fn what_an_interface_cannot_be_held_to_is_refused() {
     {
       "error": {
         "code": "not_found",
+        "hint": "the instance is on `public`",
         "message": "no interface `nowhere`"
       }
     }

@@ -596,6 +596,35 @@ async fn what_is_in_use_stays() {
 }
 
 #[tokio::test]
+async fn a_group_says_who_is_in_it() {
+    let server = server().await;
+    let members = async |group: &str| {
+        let path = format!("{GROUPS}/{group}?project=red");
+        server.done_as(Method::GET, &path, "").await["members"].to_string()
+    };
+    for name in ["b", "a"] {
+        server.create_instance("red", name).await;
+    }
+    assert_eq!(members("default").await, r#"{"first":["a","b","web"],"instances":3}"#);
+    assert_eq!(members("web").await, r#"{"first":[],"instances":0}"#);
+    let off = r#"{"port_security": false}"#;
+    server.done_as(Method::PATCH, "/v1/instances/a/interfaces/public?project=red", off).await;
+    assert_eq!(members("default").await, r#"{"first":["b","web"],"instances":2}"#);
+    for number in 0..10 {
+        server.create_instance("red", &format!("n{number}")).await;
+    }
+    assert!(members("default").await.ends_with(r#""n7","n8"],"instances":12}"#), "ten are named");
+}
+
+#[tokio::test]
+async fn a_type_of_icmp_is_no_port() {
+    let server = server().await;
+    let rule = r#"{"direction": "ingress", "protocol": "icmp", "ports": "8"}"#;
+    let refused = server.refused(RULES, rule).await;
+    assert!(refused.contains("ports: icmp has types and no ports: write `type 8`"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_member_sees_and_changes_its_project_s_groups_alone() {
     let server = server().await;
     let (red, blue) = (server.member_token("red").await, server.member_token("blue").await);

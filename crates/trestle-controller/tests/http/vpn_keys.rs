@@ -136,7 +136,7 @@ async fn a_wireguard_user_s_keys_belong_together() {
     [Interface]
     PrivateKey = [key]
     Address = 10.1.0.4/32
-    DNS = 10.1.0.1, trestle.internal
+    # DNS = 10.1.0.1, trestle.internal  # uncomment where resolvconf or systemd-resolved is installed
     MTU = 1420
 
     [Peer]

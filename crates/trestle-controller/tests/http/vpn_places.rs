@@ -44,6 +44,27 @@ async fn endpoint(server: &TestServer) -> String {
 }
 
 #[tokio::test]
+async fn a_vpn_says_who_has_to_lead_clients_to_it() {
+    let server = with_pool().await;
+    server.done("/v1/hosts", r#"{"name": "host2", "public_interface": "eth0"}"#).await;
+    let own = |address: &str| Report { addresses: [address.parse().unwrap()].into(), ..Report::default() };
+    let _agents = (
+        server.play_agent_with("host1", own("203.0.113.11")).await,
+        server.play_agent_with("host2", own("203.0.113.12")).await,
+    );
+    server.done("/v1/vpns", r#"{"project": "blue", "host": "host1", "ip": "203.0.113.11"}"#).await;
+    let note = async || server.done_as(Method::GET, BLUE, "").await["note"].clone();
+    let set = async |body: &str| server.done_as(Method::PATCH, BLUE, body).await["note"].clone();
+    assert_eq!(note().await, Value::Null, "its host's own");
+    assert_snapshot!(set(r#"{"host": "host2"}"#).await, @r#""203.0.113.11 is an address of host `host1`, and the VPN runs on host `host2`: see to it that what clients send there comes to `host2`""#);
+    assert_snapshot!(set(r#"{"ip": "203.0.113.250"}"#).await, @r#""203.0.113.250 is no host's address and in no pool: see to it that what clients send there comes to host `host2`""#);
+    assert_eq!(set(r#"{"ip": "203.0.113.12"}"#).await, Value::Null);
+    // What is a part of another's text is not that one.
+    assert_snapshot!(set(r#"{"ip": "3.0.113.11"}"#).await, @r#""3.0.113.11 is no host's address and in no pool: see to it that what clients send there comes to host `host2`""#);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn where_clients_send_to_is_changed_with_all_that_leads_there() {
     let server = with_pool().await;
     let _agent = server.play_agent("host1", Vec::new()).await;
@@ -227,7 +248,8 @@ async fn a_vpn_stands_where_its_host_says_and_shows_who_is_connected() {
           "created_at": "[time]",
           "expired": false,
           "expires_at": "[time]",
-          "name": "alice"
+          "name": "alice",
+          "void": false
         }
       ]
     }

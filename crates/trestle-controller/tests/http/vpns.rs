@@ -206,7 +206,8 @@ async fn a_vpn_from_its_making_to_its_end() {
           "created_at": "[time]",
           "expired": false,
           "expires_at": "[time]",
-          "name": "alice"
+          "name": "alice",
+          "void": false
         }
       ]
     }
@@ -247,12 +248,71 @@ async fn a_vpn_from_its_making_to_its_end() {
     "#);
     let left: Value = server.done_as(Method::GET, "/v1/floating-ips", "").await;
     assert_eq!(left["items"], Value::Array(Vec::new()), "its floating IP is given back");
+    let left: Value = server.done_as(Method::GET, "/v1/security-groups?name=vpn", "").await;
+    assert_eq!(left["items"], Value::Array(Vec::new()), "its security group goes with it");
     assert_snapshot!(server.told("vpn").await, @"
     vpn.created of blue on host1: project `blue` got a VPN into network `cellar`: clients send to 203.0.113.1 port 1000
     vpn.user_added of blue on host1: user `alice` comes in by the VPN of project `blue` as 10.1.0.4
     vpn.user_revoked of blue on host1: user `alice` comes in by the VPN of project `blue` no more
     vpn.deleted of blue on host1: the VPN of project `blue` was deleted
     ");
+}
+
+#[tokio::test]
+async fn another_file_is_for_as_many_days_as_the_one_before() {
+    let (server, _agent) = with_vpn().await;
+    let days = async |path: &str, body: &str| {
+        let user = server.done(path, body).await["user"].clone();
+        let end: jiff::Timestamp = user["expires_at"].as_str().unwrap().parse().unwrap();
+        // The end is to the second, and is kept from before the answer was written.
+        (end.duration_since(jiff::Timestamp::now()).as_hours() + 1) / 24
+    };
+    let renew = &format!("{USERS}/alice/renew");
+    assert_eq!(days(USERS, r#"{"name": "alice", "days": 30}"#).await, 30);
+    assert_eq!(days(renew, "{}").await, 30);
+    assert_eq!(days(renew, r#"{"days": 7}"#).await, 7);
+    server.done(&format!("{BLUE}/renew-ca"), "{}").await;
+    let void = server.done_as(Method::GET, USERS, "").await;
+    assert_eq!([&void["items"][0]["void"], &void["items"][0]["expired"]], [true, true]);
+    assert_eq!(days(renew, "{}").await, 7);
+    let valid = server.done_as(Method::GET, USERS, "").await;
+    assert_eq!([&valid["items"][0]["void"], &valid["items"][0]["expired"]], [false, false]);
+    assert_eq!(days(USERS, r#"{"name": "bob"}"#).await, 365);
+    assert_eq!(days(&format!("{USERS}/bob/renew"), "{}").await, 365);
+}
+
+#[tokio::test]
+async fn a_vpn_s_group_stays_where_it_was_before_or_is_used() {
+    let (server, _agent) = furnished().await;
+    let groups = async || {
+        let groups = server.done_as(Method::GET, "/v1/security-groups?name=vpn", "").await;
+        groups["items"].as_array().unwrap().len()
+    };
+    let patch = async |body: &str| {
+        server.done_as(Method::PATCH, "/v1/instances/web/interfaces/cellar?project=blue", body).await;
+    };
+    server.done("/v1/vpns", r#"{"project": "blue"}"#).await;
+    patch(r#"{"security_groups": ["vpn"]}"#).await;
+    server.done_as(Method::DELETE, BLUE, "").await;
+    assert_eq!(groups().await, 1, "an instance is in it");
+    patch(r#"{"security_groups": []}"#).await;
+    server.done("/v1/vpns", r#"{"project": "blue"}"#).await;
+    server.done_as(Method::DELETE, BLUE, "").await;
+    assert_eq!(groups().await, 1, "it was there before");
+}
+
+#[tokio::test]
+async fn a_user_s_address_says_whose_it_is() {
+    let (server, _agent) = with_vpn().await;
+    let address = server.done(USERS, r#"{"name": "alice"}"#).await["user"]["address"].clone();
+    let address = address.as_str().unwrap();
+    let history = &format!("/v1/addresses/{address}/history");
+    let now = server.done_as(Method::GET, &format!("/v1/fixed-ips?address={address}"), "").await;
+    assert_eq!([&now["items"][0]["instance"], &now["items"][0]["vpn_user"]], ["blue-vpn", "alice"]);
+    server.done_as(Method::DELETE, &format!("{USERS}/alice"), "").await;
+    let then = server.done_as(Method::GET, history, "").await;
+    assert_eq!([&then["items"][0]["instance"], &then["items"][0]["vpn_user"]], ["blue-vpn", "alice"]);
+    assert!(then["items"][0]["until"].is_string() && then["items"][1].is_null(), "{then}");
 }
 
 #[tokio::test]

@@ -53,12 +53,14 @@ fn nobody(address: &str, filter: &HistoryFilter) -> String {
 
 fn list(holdings: &[Holding]) -> String {
     let row = |holding: &Holding| {
+        let instance = holding.instance.as_ref();
+        let instance = instance.map(|instance| printer::with_user(instance, holding.vpn_user.as_ref()));
         vec![
             printer::time(holding.since),
             holding.until.map_or_else(|| "now".to_owned(), printer::time),
             printer::word(&holding.held_as),
             holding.project.to_string(),
-            printer::or_dash(holding.instance.as_ref()),
+            printer::or_dash(instance.as_ref()),
             printer::or_dash(holding.host.as_ref()),
             printer::or_dash(holding.mac.as_ref()),
         ]

@@ -11,7 +11,9 @@ use crate::printer::{self, Confirmation};
 #[derive(Debug, Subcommand)]
 pub(crate) enum AddressGroupCommand {
     /// Make an address group
-    #[command(after_help = "Example: trestle address-group create dns --range 9.9.9.9 --range 2620:fe::/48")]
+    #[command(
+        after_help = "Example: trestle address-group create dns --project alpha --range 9.9.9.9 --range 2620:fe::/48"
+    )]
     Create {
         /// Its name: 1 to 63 of a-z, 0-9 and `-`
         name: String,

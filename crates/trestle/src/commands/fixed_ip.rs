@@ -49,6 +49,7 @@ fn row(fixed_ip: &FixedIp) -> Vec<String> {
 
 /// The instance, or the host that routes under it.
 fn holder(fixed_ip: &FixedIp) -> Option<String> {
-    let instance = fixed_ip.instance.as_ref().map(ToString::to_string);
+    let instance = fixed_ip.instance.as_ref();
+    let instance = instance.map(|instance| printer::with_user(instance, fixed_ip.vpn_user.as_ref()));
     instance.or_else(|| fixed_ip.host.as_ref().map(|host| format!("gateway on {host}")))
 }

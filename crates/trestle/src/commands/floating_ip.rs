@@ -314,7 +314,6 @@ fn standing(floating: &FloatingIp) -> String {
     match (floating.state, &floating.host) {
         (FloatingIpState::Detached, _) => ", which no host serves yet".to_owned(),
         (_, None) => String::new(),
-        (FloatingIpState::Pending, Some(host)) => format!(", on {host}, which has not confirmed it yet"),
         (FloatingIpState::Failed, Some(host)) => {
             format!(", on {host}, which cannot have it: `trestle host show {host}` says why")
         }
@@ -443,7 +442,7 @@ mod tests {
         ];
         insta::assert_snapshot!(told.each_ref().map(leads).join("\n"), @"
         203.0.113.20 leads to web1 (10.0.0.5), on kvm1
-        203.0.113.20 leads to web1 (10.0.0.5), on kvm1, which has not confirmed it yet
+        203.0.113.20 leads to web1 (10.0.0.5), on kvm1
         203.0.113.20 leads to web1 (10.0.0.5), which no host serves yet
         203.0.113.20 leads to web1 (10.0.0.5), on kvm1, which cannot have it: `trestle host show kvm1` says why
         203.0.113.20 leads nowhere

@@ -26,6 +26,9 @@ pub(crate) enum LabCommand {
         /// the kernel lacks VLANs, the lab runs in a virtual machine
         #[arg(long = "type", value_name = "TYPE")]
         networks: Option<Networks>,
+        /// An option of the server's configuration, as in vpn_ip=203.0.113.11; may be repeated
+        #[arg(long = "server-option", value_name = "KEY=VALUE")]
+        server_options: Vec<String>,
     },
     /// Start a lab and show what Trestle does, a real virtual machine included
     #[command(after_help = "Example: trestle lab run --once")]
@@ -133,8 +136,8 @@ pub(crate) struct WhichLab {
 
 pub(crate) fn run(command: LabCommand, context: &Context) -> anyhow::Result<()> {
     match command {
-        LabCommand::Up { lab: LabArgs { name, hosts }, networks } => {
-            let topology = Topology { networks, ..Topology::new(name, hosts) };
+        LabCommand::Up { lab: LabArgs { name, hosts }, networks, server_options } => {
+            let topology = Topology { networks, server_options, ..Topology::new(name, hosts) };
             up::run(&topology, &programs()?, &mut io::stdout())
         }
         LabCommand::Run { lab: LabArgs { name, hosts }, once } => {

@@ -25,22 +25,30 @@ pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod vpn;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use trestle_api::client::Client;
 
 use crate::args::{Cli, Command, GlobalArgs};
 use crate::connection;
-use crate::printer::Printer;
+use crate::printer::{self, Printer};
 
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
-    let context = Context { global: cli.global };
+    let context = Context { global: cli.global, asked: RefCell::default() };
     match cli.command {
         Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
         Command::Lab(command) => lab::run(command, &context),
         Command::Server(args) => service_runtime()?.block_on(server::run(args)),
         Command::Agent(args) => service_runtime()?.block_on(agent::run(args, &context)),
-        command => client_runtime()?.block_on(run_client(command, &context)),
+        command => {
+            let done = client_runtime()?.block_on(run_client(command, &context));
+            // After the command's own words, and also where it failed half way.
+            context.say_unconfirmed();
+            done
+        }
     }
 }
 
@@ -80,12 +88,30 @@ async fn run_client(command: Command, context: &Context) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) global: GlobalArgs,
+    /// Those that heard which hosts have not followed.
+    asked: RefCell<Vec<Client>>,
 }
 
 impl Context {
     /// A client with the token of whoever types.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        connection::client(&self.global)
+        let client = connection::client(&self.global)?;
+        self.asked.borrow_mut().push(client.clone());
+        Ok(client)
+    }
+
+    /// Says which hosts have not confirmed what was done.
+    fn say_unconfirmed(&self) {
+        let hosts: BTreeSet<String> = self.asked.borrow().iter().flat_map(Client::take_unconfirmed).collect();
+        let (has, agent) = match hosts.len() {
+            0 => return,
+            1 => ("has", "its agent is"),
+            _ => ("have", "their agents are"),
+        };
+        printer::say(&format!(
+            "{} {has} not confirmed it yet: what was before goes on there until {agent} back",
+            printer::listed(hosts)
+        ));
     }
 
     /// How output is printed.

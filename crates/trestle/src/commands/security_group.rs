@@ -4,7 +4,8 @@ mod rule;
 
 use clap::{ArgGroup, Args, Subcommand};
 use trestle_api::{
-    NewSecurityGroup, SecurityGroup, SecurityGroupFilter, SecurityGroupPatch, SecurityGroupRule,
+    NewSecurityGroup, SecurityGroup, SecurityGroupFilter, SecurityGroupMembers, SecurityGroupPatch,
+    SecurityGroupRule,
 };
 
 use self::rule::RuleCommand;
@@ -17,6 +18,7 @@ use crate::printer::{self, Confirmation};
 /// An interface passes what any rule of any of its groups allows, and what belongs to a connection
 /// that one allowed. An instance that names none is in `default`, which every project has.
 #[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
 pub(crate) enum SecurityGroupCommand {
     /// Make a security group, without rules: nothing passes for who is in no other
     #[command(
@@ -56,6 +58,14 @@ pub(crate) enum SecurityGroupCommand {
     #[command(subcommand)]
     Rule(RuleCommand),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  trestle security-group create web --project alpha
+  trestle security-group rule add web ingress tcp 80 --from 0.0.0.0/0
+  trestle security-group rule add web ingress icmp type 8
+  trestle instance interface set web1 public --security-group web --security-group default
+  trestle security-group show web";
 
 /// One security group.
 #[derive(Debug, Args)]
@@ -130,19 +140,31 @@ fn list(groups: &[SecurityGroup]) -> String {
 
 fn show(group: &SecurityGroup) -> String {
     let description = Some(&group.description).filter(|text| !text.is_empty());
-    let mut text = printer::fields(&[
+    let mut fields = vec![
         ("name", group.name.to_string()),
         ("id", group.id.to_string()),
         ("project", group.project.to_string()),
         ("description", printer::or_dash(description)),
         ("created", printer::time(group.created_at)),
-    ]);
+    ];
+    fields.extend(group.members.as_ref().map(|members| ("instances", who(members))));
+    let mut text = printer::fields(&fields);
     text.push('\n');
     match &group.rules[..] {
         [] => text.push_str(&printer::remark("it has no rules: it lets nothing pass")),
         rules => text.push_str(&rule_table(rules)),
     }
     text
+}
+
+/// How many instances are in it, and the first of them.
+fn who(SecurityGroupMembers { instances, first }: &SecurityGroupMembers) -> String {
+    if first.is_empty() {
+        return instances.to_string();
+    }
+    let more = instances.saturating_sub(first.len() as u64);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{instances}: {}{more}", printer::listed(first))
 }
 
 fn rule_table(rules: &[SecurityGroupRule]) -> String {

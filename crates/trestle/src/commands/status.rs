@@ -7,6 +7,7 @@ use serde::Serialize;
 use trestle_api::client::{Client, ClientError};
 use trestle_api::{
     Event, EventFilter, Host, HostFilter, Instance, InstanceFilter, Network, NetworkFilter, PageQuery,
+    VpnFilter,
 };
 
 use super::{Context, events, host, network};
@@ -32,7 +33,17 @@ struct Status {
     hosts: Option<Vec<Host>>,
     networks: Vec<Network>,
     instances: Instances,
+    vpns: Vpns,
     events: Vec<Event>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Vpns {
+    total: usize,
+    /// How many stand where.
+    states: BTreeMap<String, usize>,
+    users: u64,
+    connected: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,6 +73,7 @@ pub(crate) async fn run(_: &StatusArgs, context: &Context) -> anyhow::Result<()>
         hosts: hosts(&client).await?,
         networks,
         instances: count(&instances),
+        vpns: vpns(&client).await?,
         events: latest_events(&client).await?,
     };
     context.printer().show(&status, text)
@@ -90,6 +102,22 @@ async fn hosts(client: &Client) -> anyhow::Result<Option<Vec<Host>>> {
 
 fn is_forbidden(error: &anyhow::Error) -> bool {
     error.downcast_ref().and_then(ClientError::code) == Some("forbidden")
+}
+
+async fn vpns(client: &Client) -> anyhow::Result<Vpns> {
+    let filter = VpnFilter::default();
+    let all = match every_page(async |page| client.list_vpns(&filter, &page).await).await {
+        Ok(page) => page.items,
+        Err(error) if is_forbidden(&error) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let mut vpns = Vpns { total: all.len(), ..Vpns::default() };
+    for vpn in &all {
+        *vpns.states.entry(printer::word(&vpn.state)).or_default() += 1;
+        vpns.users += vpn.users;
+        vpns.connected += vpn.connected;
+    }
+    Ok(vpns)
 }
 
 async fn latest_events(client: &Client) -> anyhow::Result<Vec<Event>> {
@@ -132,6 +160,7 @@ fn summary(status: &Status) -> String {
     }
     rows.push(("networks", networks_line(&status.networks)));
     rows.push(("instances", instances_line(&status.instances)));
+    rows.extend((status.vpns.total > 0).then(|| ("VPNs", vpns_line(&status.vpns))));
     printer::fields(&rows)
 }
 
@@ -165,6 +194,12 @@ fn instances_line(instances: &Instances) -> String {
         format!("{interfaces} {state}")
     });
     with_details(instances.total, states)
+}
+
+fn vpns_line(vpns: &Vpns) -> String {
+    let states = vpns.states.iter().map(|(state, number)| format!("{number} {state}"));
+    let users = [printer::counted(vpns.users, "user"), format!("{} connected", vpns.connected)];
+    with_details(vpns.total, states.chain(users))
 }
 
 fn with_details(total: usize, details: impl Iterator<Item = String>) -> String {

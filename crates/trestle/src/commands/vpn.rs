@@ -2,6 +2,8 @@
 
 mod user;
 
+use std::net::SocketAddr;
+
 use clap::{ArgGroup, Args, Subcommand};
 use trestle_api::client::Client;
 use trestle_api::{NewVpn, PageQuery, Vpn, VpnFilter, VpnPatch, VpnState};
@@ -17,6 +19,7 @@ use crate::printer::{self, Confirmation, Printer};
 /// A project has one VPN, an instance that Trestle runs itself. Each user has an address of the network
 /// and a file for OpenVPN or WireGuard.
 #[derive(Debug, Subcommand)]
+#[command(after_help = EXAMPLES)]
 pub(crate) enum VpnCommand {
     /// Make a project's VPN into a network of its own
     ///
@@ -36,8 +39,9 @@ pub(crate) enum VpnCommand {
     Show(ProjectArg),
     /// Change where clients send to, or the host that a VPN runs on
     ///
-    /// With another address or port every user needs a new file.
-    #[command(after_help = "Example: trestle vpn set --project alpha --port 1195")]
+    /// Another address or port cuts its users off until their files say so, too: in these only the line
+    /// `remote` is another, or `Endpoint` of WireGuard.
+    #[command(after_help = "Example: trestle vpn set --project alpha --port 1195 --yes")]
     Set(SetArgs),
     /// End a project's VPN, with its users and its keys
     #[command(after_help = "Example: trestle vpn delete --project alpha --yes")]
@@ -58,6 +62,13 @@ pub(crate) enum VpnCommand {
     #[command(subcommand)]
     User(VpnUserCommand),
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  trestle vpn create --project alpha
+  trestle vpn user add alice --project alpha -o alice.ovpn
+  trestle vpn user list --project alpha
+  trestle vpn user revoke alice --project alpha";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -127,6 +138,8 @@ pub(crate) struct SetArgs {
     /// The host it runs on, of a network that many hosts route for
     #[arg(long, group = "setting")]
     host: Option<String>,
+    #[command(flatten)]
+    confirmation: Confirmation,
 }
 
 pub(crate) async fn run(command: VpnCommand, context: &Context) -> anyhow::Result<()> {
@@ -136,7 +149,9 @@ pub(crate) async fn run(command: VpnCommand, context: &Context) -> anyhow::Resul
         VpnCommand::Create(CreateArgs { project, kind, network, ip, port, host }) => {
             let new = NewVpn { project, kind, network, ip, port, host };
             let vpn = client.create_vpn(&new).await?;
-            printer.done(&vpn, &created(&vpn))
+            printer.done(&vpn, &created(&vpn))?;
+            say_note(&vpn);
+            Ok(())
         }
         VpnCommand::List { project } => {
             let filter = VpnFilter { project };
@@ -164,15 +179,25 @@ pub(crate) async fn run(command: VpnCommand, context: &Context) -> anyhow::Resul
 }
 
 async fn set(client: &Client, printer: Printer, args: SetArgs) -> anyhow::Result<()> {
-    let SetArgs { project, ip, port, host } = args;
+    let SetArgs { project, ip, port, host, confirmation } = args;
     let project = project.find(client).await?;
     let before = client.vpn(&project).await?;
+    let sends_elsewhere = ip.as_ref().is_some_and(|ip| *ip != before.ip.to_string())
+        || port.is_some_and(|port| port != before.port);
+    if sends_elsewhere && before.users > 0 {
+        let users = printer::counted(before.users, "user");
+        let thing =
+            format!("where clients of the VPN of project {} send to (cuts off {users})", before.project);
+        printer::confirm(&confirmation, printer::CHANGE, &thing)?;
+    }
     let vpn = client.patch_vpn(&project, &VpnPatch { ip, port, host }).await?;
     printer.done(&vpn, &format!("changed the VPN of project {}{}", vpn.project, standing(&vpn)))?;
+    say_note(&vpn);
     if (before.ip, before.port) != (vpn.ip, vpn.port) && vpn.users > 0 {
         printer::say(&format!(
-            "clients send to {} now: every user needs a new file, by `trestle vpn user renew NAME --project {}`",
+            "clients send to {} now: in users' files only the line `{}` is another; `trestle vpn user renew NAME --project {}` makes a whole new file",
             endpoint(&vpn),
+            endpoint_line(&vpn),
             vpn.project
         ));
     }
@@ -198,6 +223,12 @@ async fn renew_ca(
     Ok(())
 }
 
+fn say_note(vpn: &Vpn) {
+    if let Some(note) = &vpn.note {
+        printer::say(&format!("note: {note}"));
+    }
+}
+
 fn created(vpn: &Vpn) -> String {
     format!(
         "created a VPN of kind {} for project {} into network {}: clients send to {}{}",
@@ -214,12 +245,19 @@ fn endpoint(vpn: &Vpn) -> String {
     format!("{} port {}", vpn.ip, vpn.port)
 }
 
+/// The line of a client's file that says so.
+fn endpoint_line(vpn: &Vpn) -> String {
+    match vpn.kind.as_str() {
+        "wireguard" => format!("Endpoint = {}", SocketAddr::new(vpn.ip, vpn.port)),
+        _ => format!("remote {} {}", vpn.ip, vpn.port),
+    }
+}
+
 /// What its host says of it, at the end of a sentence.
 fn standing(vpn: &Vpn) -> String {
     let Some(host) = &vpn.host else { return ", which no host runs yet".to_owned() };
     match (vpn.state, &vpn.problem) {
-        (VpnState::Active, _) => format!(", on {host}"),
-        (VpnState::Pending, _) => format!(", on {host}, which has not confirmed it yet"),
+        (VpnState::Active | VpnState::Pending, _) => format!(", on {host}"),
         (VpnState::Failed, Some(problem)) => format!(", on {host}, which cannot run it: {problem}"),
         (VpnState::Failed, None) => format!(", on {host}, which cannot run it"),
     }
@@ -255,6 +293,7 @@ fn show(vpn: &Vpn) -> String {
         ("state", printer::word(&vpn.state)),
     ];
     fields.extend(vpn.problem.iter().map(|problem| ("problem", problem.clone())));
+    fields.extend(vpn.note.iter().map(|note| ("note", note.clone())));
     fields.push(("users", vpn.users.to_string()));
     fields.push(("connected", vpn.connected.to_string()));
     fields.extend(vpn.ca_expires_at.iter().map(|at| ("authority ends", printer::time(*at))));

@@ -207,7 +207,8 @@ fn a_floating_ip_from_its_reservation_to_its_release() {
     insta::assert_snapshot!(cloud.run("floating-ip associate 203.0.113.20 web1"), @"
     exit 0
     --- stderr
-    203.0.113.20 leads to web1 (10.0.0.2), on kvm1, which has not confirmed it yet
+    203.0.113.20 leads to web1 (10.0.0.2), on kvm1
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(cloud.run("floating-ip list"), @"
     exit 0
@@ -281,6 +282,7 @@ fn a_floating_ip_from_its_reservation_to_its_release() {
     exit 0
     --- stderr
     203.0.113.20 leads to web2 (10.0.0.3) already
+    kvm2 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(cloud.run("floating-ip list --instance web2"), @"
     exit 0
@@ -292,6 +294,7 @@ fn a_floating_ip_from_its_reservation_to_its_release() {
     exit 0
     --- stderr
     203.0.113.20 leads nowhere now; project alpha keeps it
+    kvm2 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(cloud.run("floating-ip disassociate 203.0.113.20"), @"
     exit 0
@@ -338,12 +341,14 @@ fn ports_of_a_floating_ip_lead_where_they_are_told() {
     insta::assert_snapshot!(cloud.run("floating-ip forward 203.0.113.20 tcp/443 web1:8443"), @"
     exit 0
     --- stderr
-    tcp/443 of 203.0.113.20 leads to web1 (10.0.0.2:8443), on kvm1, which has not confirmed it yet
+    tcp/443 of 203.0.113.20 leads to web1 (10.0.0.2:8443), on kvm1
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(cloud.run("floating-ip forward 203.0.113.20 udp/53 web1"), @"
     exit 0
     --- stderr
-    udp/53 of 203.0.113.20 leads to web1 (10.0.0.2:53), on kvm1, which has not confirmed it yet
+    udp/53 of 203.0.113.20 leads to web1 (10.0.0.2:53), on kvm1
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(cloud.run("floating-ip list"), @"
     exit 0
@@ -446,6 +451,7 @@ fn ports_of_a_floating_ip_lead_where_they_are_told() {
     exit 0
     --- stderr
     tcp/443 of 203.0.113.20 leads where all of it does now, to web1 (10.0.0.2)
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(cloud.run("floating-ip unforward 203.0.113.20 tcp/443"), @"
     exit 0

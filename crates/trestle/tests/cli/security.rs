@@ -84,6 +84,7 @@ fn a_security_group_from_its_making_to_its_end() {
     project      alpha
     description  what serves pages
     created      [time]
+    instances    0
 
     RULE                                      PACKETS  BYTES  ID
     ingress tcp 80 from 0.0.0.0/0             -        -      [id]

@@ -18,12 +18,18 @@ fn server() -> Server {
     server
 }
 
-/// The lines without those of keys, and without the comment that has a time in it.
+/// The lines without those of keys, however long, and without the comment that has a time in it.
 fn without_keys(seen: &str) -> String {
-    let is_bare = |line: &str| line.len() > 30 && !line.contains(' ') && !line.starts_with('-');
-    let is_key = |line: &str| is_bare(line) || line.contains("Key = ") || line.trim() == "[id]";
-    let lines = seen.lines().filter(|line| !is_key(line) && !line.starts_with("# VPN of"));
-    lines.collect::<Vec<_>>().join("\n")
+    let mut shown = Vec::new();
+    let mut within = false;
+    for line in seen.lines() {
+        within &= !line.contains("-----END");
+        if !within && !line.contains("Key = ") && !line.starts_with("# VPN of") {
+            shown.push(line);
+        }
+        within |= line.contains("-----BEGIN");
+    }
+    shown.join("\n")
 }
 
 #[test]
@@ -39,7 +45,8 @@ fn a_vpn_from_its_making_to_its_end() {
     insta::assert_snapshot!(server.run("vpn create --project alpha"), @"
     exit 0
     --- stderr
-    created a VPN of kind openvpn for project alpha into network inner: clients send to 203.0.113.1 port 1000, on kvm1, which has not confirmed it yet
+    created a VPN of kind openvpn for project alpha into network inner: clients send to 203.0.113.1 port 1000, on kvm1
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn list"), @"
     exit 0
@@ -101,7 +108,8 @@ fn a_vpn_from_its_making_to_its_end() {
     -----END OpenVPN Static key V1-----
     </tls-crypt>
     --- stderr
-    let in alice as 10.0.0.3 until [time]; keep the file, it is shown once: alpha-alice.ovpn
+    let in alice as 10.0.0.3 until [time]; the file is shown this once: keep it
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn user list"), @"
     exit 0
@@ -109,11 +117,39 @@ fn a_vpn_from_its_making_to_its_end() {
     NAME   ADDRESS   UNTIL                 STATE  FROM  SINCE  RECEIVED  SENT
     alice  10.0.0.3  [time]  valid  -     -      -         -
     ");
+    let status = server.stdout("status");
+    assert!(status.contains("VPNs       1 (1 pending, 1 user, 0 connected)\n"), "{status}");
+    insta::assert_snapshot!(server.run("fixed-ip list --address 10.0.0.3"), @"
+    exit 0
+    --- stdout
+    ADDRESS   NETWORK  STATE      HELD BY            PROJECT  MAC
+    10.0.0.3  inner    allocated  alpha-vpn (alice)  alpha    [mac]
+    ");
+    insta::assert_snapshot!(server.run("address history 10.0.0.3"), @"
+    exit 0
+    --- stdout
+    SINCE                 UNTIL  AS        PROJECT  INSTANCE           HOST  MAC
+    [time]  now    fixed_ip  alpha    alpha-vpn (alice)  kvm1  [mac]
+    ");
     insta::assert_snapshot!(server.run("vpn set --port 1194"), @"
+    exit 2
+    --- stderr
+    error: changing where clients of the VPN of project alpha send to (cuts off 1 user) needs a yes
+
+    hint: give --yes
+    ");
+    insta::assert_snapshot!(server.run("vpn set --port 1000"), @"
     exit 0
     --- stderr
-    changed the VPN of project alpha, on kvm1, which has not confirmed it yet
-    clients send to 203.0.113.1 port 1194 now: every user needs a new file, by `trestle vpn user renew NAME --project alpha`
+    changed the VPN of project alpha, on kvm1
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
+    ");
+    insta::assert_snapshot!(server.run("vpn set --port 1194 --yes"), @"
+    exit 0
+    --- stderr
+    changed the VPN of project alpha, on kvm1
+    clients send to 203.0.113.1 port 1194 now: in users' files only the line `remote 203.0.113.1 1194` is another; `trestle vpn user renew NAME --project alpha` makes a whole new file
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn set"), @"
     exit 2
@@ -130,12 +166,13 @@ fn a_vpn_from_its_making_to_its_end() {
     --- stderr
     renewed the certificate authority of project alpha's VPN
     void now: the files of alice; `trestle vpn user renew NAME --project alpha` makes another
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn user list"), @"
     exit 0
     --- stdout
-    NAME   ADDRESS   UNTIL                 STATE    FROM  SINCE  RECEIVED  SENT
-    alice  10.0.0.3  [time]  expired  -     -      -         -
+    NAME   ADDRESS   UNTIL                 STATE  FROM  SINCE  RECEIVED  SENT
+    alice  10.0.0.3  [time]  void   -     -      -         -
     ");
     let renewed = server.run("vpn user renew alice --json");
     let fields =
@@ -145,6 +182,7 @@ fn a_vpn_from_its_making_to_its_end() {
     exit 0
     --- stderr
     revoked alice: the VPN of project alpha lets that user in no more
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     insta::assert_snapshot!(server.run("vpn delete --project alpha"), @"
     exit 2
@@ -157,6 +195,7 @@ fn a_vpn_from_its_making_to_its_end() {
     exit 0
     --- stderr
     deleted the VPN of project alpha
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
 }
 
@@ -170,6 +209,7 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     exit 0
     --- stderr
     let in bob as 10.0.0.3 until [time]; the file is [folder]/bob.conf: nobody can show it again
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let text = std::fs::read_to_string(&path).unwrap();
@@ -201,7 +241,7 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     # Keep it secret: who has it comes in as bob. Nobody can show it again.
     [Interface]
     Address = 10.0.0.3/32
-    DNS = 10.0.0.1, trestle.internal
+    # DNS = 10.0.0.1, trestle.internal  # uncomment where resolvconf or systemd-resolved is installed
     MTU = 1420
 
     [Peer]
@@ -209,7 +249,8 @@ fn a_client_s_file_is_written_for_its_owner_alone_and_over_nothing() {
     AllowedIPs = 10.0.0.0/24
     PersistentKeepalive = 25
     --- stderr
-    renewed bob as 10.0.0.3 until [time]; keep the file, it is shown once: alpha-bob.conf
+    renewed bob as 10.0.0.3 until [time]; the file is shown this once: keep it
+    kvm1 has not confirmed it yet: what was before goes on there until its agent is back
     ");
 }
 

@@ -11,6 +11,7 @@
 //! about what they touched, is theirs.
 
 mod fingerprint;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::constants::{NETLINK_NETFILTER, NETLINK_ROUTE};
-use netlink_sys::{AsyncSocketExt, Socket, SocketAddr, TokioSocket};
+use netlink_sys::{Socket, SocketAddr, TokioSocket};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -31,20 +32,21 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use trestle_core::ownership::Owner;
-use trestle_core::spec::{Key, Table};
+use trestle_core::spec::Key;
 use trestle_core::types::Name;
 
 use super::address::Held;
 use super::files::Files;
 use super::link::Device;
 use super::netconf;
-use super::nfnetlink::{self, Message, NFNLGRP_NFTABLES};
-use super::nftables::{self, Nftables};
+use super::nfnetlink::NFNLGRP_NFTABLES;
+use super::nftables::Nftables;
 use super::process::{self, Process};
 use super::route::Led;
 use crate::host::Change;
 use crate::host::error::OpenError;
 use fingerprint::Fingerprint;
+use rules::watch_rules;
 
 /// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`.
 const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
@@ -497,66 +499,6 @@ fn culprit(port: u32) -> Option<String> {
         Some(name) => Some(format!("{name} (pid {port})")),
         None => Some(format!("pid {port}")),
     }
-}
-
-async fn watch_rules(shared: Arc<Shared>, socket: TokioSocket, nftables: Nftables) {
-    let mut touched = BTreeSet::new();
-    loop {
-        match socket.recv_from_full().await {
-            Ok((bytes, _)) => {
-                let changes = nfnetlink::parse(&bytes)
-                    .into_iter()
-                    .filter_map(|message| foreign_change(message, &mut touched));
-                let changes: Vec<ForeignChange> = changes.collect();
-                // Before it is told: what is put right must not be closed after.
-                if changes.iter().any(|change| change.opens)
-                    && let Err(error) = nftables.close().await
-                {
-                    tracing::error!(%error, "cannot close the guard until it is put right");
-                }
-                for change in changes {
-                    shared.report(change.what, change.culprit);
-                }
-            }
-            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
-                shared.report("changes of nftables were missed".to_owned(), None);
-            }
-            Err(error) => return tracing::error!(%error, "changes of nftables are not noticed any more"),
-        }
-    }
-}
-
-/// What somebody else changed of our tables.
-struct ForeignChange {
-    what: String,
-    culprit: Option<String>,
-    /// Whether it may let guests do what they must not.
-    opens: bool,
-}
-
-/// A transaction is told change by change; its end tells who made it.
-fn foreign_change(message: Message, touched: &mut BTreeSet<Table>) -> Option<ForeignChange> {
-    match message {
-        Message::InTable { family, table } => {
-            touched.extend(our_table(family, &table));
-            None
-        }
-        Message::Generation { thread, name, .. } => {
-            let tables = std::mem::take(touched);
-            let table = tables.first()?;
-            if name.as_deref() == Some(nftables::THREAD) {
-                return None;
-            }
-            let culprit = name.zip(thread).map(|(name, thread)| format!("{name} (pid {thread})"));
-            let what = format!("table {} {} changed", table.family(), table.name());
-            let opens = tables.contains(&Table::Guard) || tables.contains(&Table::Groups);
-            Some(ForeignChange { what, culprit, opens })
-        }
-    }
-}
-
-fn our_table(family: u8, name: &str) -> Option<Table> {
-    Table::ALL.into_iter().find(|table| nftables::protocol(*table) == family && name == table.name())
 }
 
 async fn watch_process(shared: Arc<Shared>, key: Key, pid: i32) {

@@ -166,7 +166,7 @@ impl App {
         write.log(change("interface.detached", message, &owner, &record).host(host.id, &host.name));
         instance::leave_hosts(&mut write, &record).await?;
         write.commit().await?;
-        self.wait_for_hosts(instance::hosts_of(&record).collect(), revision).await;
+        self.wait_for_hosts(instance::hosts_of(&record), revision).await;
         answer(&owner, &record, &network, (&host, Some(revision)))
     }
 }

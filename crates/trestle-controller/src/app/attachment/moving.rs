@@ -176,8 +176,7 @@ impl App {
             return Ok(());
         }
         let revision = write.commit().await?;
-        self.wait_for_hosts(new.into_iter().collect(), revision).await;
-        self.wait_for_hosts(old.into_iter().collect(), revision).await;
+        self.wait_for_hosts(new.into_iter().chain(old), revision).await;
         Ok(())
     }
 
@@ -207,7 +206,7 @@ impl App {
             return Ok(());
         }
         let revision = write.commit().await?;
-        self.wait_for_hosts(hosts.into_iter().collect(), revision).await;
+        self.wait_for_hosts(hosts, revision).await;
         Ok(())
     }
 
@@ -264,7 +263,7 @@ impl App {
             write.log(change("interface.detached", message, owner, record));
         }
         let revision = write.commit().await?;
-        let old = going.iter().flat_map(|(record, _)| instance::hosts_of(record)).collect();
+        let old = going.iter().flat_map(|(record, _)| instance::hosts_of(record));
         self.wait_for_hosts(old, revision).await;
         Ok(())
     }
@@ -331,7 +330,7 @@ impl App {
             old.insert(home.id);
         }
         let revision = write.commit().await?;
-        self.wait_for_hosts(old.into_iter().collect(), revision).await;
+        self.wait_for_hosts(old, revision).await;
         Ok(())
     }
 

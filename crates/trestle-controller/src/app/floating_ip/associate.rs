@@ -30,7 +30,8 @@ impl App {
         let to = choose(&mut write, caller, &record, wanted).await;
         let now = record.target.as_ref().map(|now| now.target);
         if now.is_some() && to.as_ref().ok().map(|to| to.target) == now {
-            return shown(write.connection(), record).await;
+            drop(write);
+            return self.floating_ip_as_it_was(&record).await;
         }
         refuse_auto_assigned(&record, "moved")?;
         let to = to?;

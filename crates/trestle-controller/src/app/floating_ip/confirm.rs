@@ -8,7 +8,7 @@ use trestle_core::world::Target;
 
 use crate::app::agent::HOST_PATIENCE;
 use crate::app::floating_ip::{change, key};
-use crate::app::{App, Caller, host};
+use crate::app::{App, Caller, host, unconfirmed};
 use crate::error::AppError;
 use crate::store::floating_ip::{self, FloatingIpRecord, Server, forward};
 use crate::store::{history, observed};
@@ -36,6 +36,7 @@ impl App {
         let asked = host::find(&mut read, &Caller::Admin, &holder.id.to_string()).await?;
         drop(read);
         if !self.is_connected(&asked) || !self.has_applied(holder.id, revision, HOST_PATIENCE).await? {
+            unconfirmed::note([holder.name.clone()]);
             return Ok(());
         }
         let mut read = self.store().read().await?;
@@ -88,7 +89,7 @@ impl App {
             write.log(change("floating_ip.refused", message, &now, Some(old)));
         }
         let revision = write.commit().await?;
-        let hosts = [Some(holder), old].into_iter().flatten().map(|server| server.id).collect();
+        let hosts = [Some(holder), old].into_iter().flatten().map(|server| server.id);
         self.wait_for_hosts(hosts, revision).await;
         Ok(())
     }

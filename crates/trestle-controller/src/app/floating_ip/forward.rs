@@ -9,7 +9,7 @@ use crate::app::floating_ip::associate::{apart, refuse_unfit, served_elsewhere};
 use crate::app::floating_ip::confirm::Undo;
 use crate::app::floating_ip::endpoint::refuse_vpn;
 use crate::app::floating_ip::target::choose;
-use crate::app::floating_ip::{change, find, shown};
+use crate::app::floating_ip::{change, find};
 use crate::app::{App, Caller};
 use crate::error::AppError;
 use crate::store::floating_ip::{FloatingIpRecord, ForwardRecord, forward};
@@ -33,7 +33,8 @@ impl App {
         let forward = Forward { protocol, port, to: to.target, to_port };
         if let Some(known) = known(&record, (protocol, port)) {
             if known.forward() == forward {
-                return shown(write.connection(), record).await;
+                drop(write);
+                return self.floating_ip_as_it_was(&record).await;
             }
             refuse_vpn(write.connection(), &record, Some((protocol, port)), "led elsewhere").await?;
             return Err(port_taken(&record, known));
@@ -88,7 +89,7 @@ impl App {
         write.log(change("floating_ip.unforwarded", message, &record, record.holder()));
         let revision = write.commit().await?;
         let holder = record.holder().map(|holder| holder.id);
-        self.wait_for_hosts(holder.into_iter().collect(), revision).await;
+        self.wait_for_hosts(holder, revision).await;
         self.floating_ip_again(record.address).await
     }
 }

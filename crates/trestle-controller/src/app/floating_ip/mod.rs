@@ -67,6 +67,13 @@ impl App {
         shown(&mut read, record).await
     }
 
+    /// The floating IP, for an answer to what it was led to already: a host that has not confirmed that
+    /// is waited for once more.
+    async fn floating_ip_as_it_was(&self, record: &FloatingIpRecord) -> Result<FloatingIp, AppError> {
+        self.wait_for_hosts(record.holder().map(|holder| holder.id), record.since()).await;
+        self.floating_ip_again(record.address).await
+    }
+
     /// The floating IP as it is now, for an answer to a change of it.
     async fn floating_ip_again(&self, address: IpAddr) -> Result<FloatingIp, AppError> {
         self.floating_ip(&Caller::Admin, &address.to_string()).await

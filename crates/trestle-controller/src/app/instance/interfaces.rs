@@ -111,6 +111,7 @@ impl App {
             interface,
             network_name: on.name.clone(),
             group_names: held.group_names,
+            kept: held.kept,
             floating_ips: Vec::new(),
             host_name: None,
             next_host_name: None,

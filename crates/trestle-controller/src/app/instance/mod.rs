@@ -14,7 +14,7 @@ use self::interfaces::{Wish, give_floating_ips};
 pub(super) use self::interfaces::{drop_interface, insert_interface, leave_hosts, refused_address};
 use self::security::SecurityWish;
 use crate::app::check::{self, Checks};
-use crate::app::{App, Caller, host, network, project, vpn};
+use crate::app::{App, Caller, host, listed, network, project, vpn};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::change::Change;
@@ -127,7 +127,7 @@ impl App {
         let message = format!("instance `{}` of project `{}` was deleted", record.name, record.project_name);
         write.log(change("instance.deleted", message, &record));
         let revision = write.commit().await?;
-        self.wait_for_hosts(interfaces.iter().flat_map(hosts_of).collect(), revision).await;
+        self.wait_for_hosts(interfaces.iter().flat_map(hosts_of), revision).await;
         Ok(())
     }
 
@@ -177,7 +177,7 @@ impl App {
         let gone = interfaces.remove(place_of(&interfaces, interface)?);
         drop_interface(&mut write, &record, &gone).await?;
         let revision = write.commit().await?;
-        self.wait_for_hosts(hosts_of(&gone).collect(), revision).await;
+        self.wait_for_hosts(hosts_of(&gone), revision).await;
         Ok(answer(record, interfaces))
     }
 
@@ -235,7 +235,15 @@ fn place_of(interfaces: &[InterfaceRecord], text: &str) -> Result<usize, AppErro
             || interface.network.to_string() == wanted
             || network_name.as_str() == wanted
     };
-    interfaces.iter().position(is_meant).ok_or_else(|| AppError::not_found("interface", text))
+    interfaces.iter().position(is_meant).ok_or_else(|| {
+        let networks: Vec<String> =
+            interfaces.iter().map(|known| format!("`{}`", known.network_name)).collect();
+        let unknown = AppError::not_found("interface", text);
+        match networks.is_empty() {
+            true => unknown.hint("the instance is on no network"),
+            false => unknown.hint(format!("the instance is on {}", listed(networks))),
+        }
+    })
 }
 
 fn plugged_in_on(record: &InterfaceRecord) -> Option<HostId> {

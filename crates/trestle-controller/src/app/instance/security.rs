@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use trestle_api::{Instance, InterfacePatch, NewInstance, NewInterface};
+use trestle_core::compile::Entity;
 use trestle_core::types::{AddressPair, AddressRange, Name, ProjectId};
 use trestle_core::world::Security;
 
 use crate::app::check::{self, Checks};
 use crate::app::instance::interfaces::{BRIDGE_MAC, interface_change};
-use crate::app::instance::{answer, find, hosts_of, place_of};
+use crate::app::instance::{answer, find, place_of};
 use crate::app::security_group::{self, DEFAULT};
 use crate::app::{App, Caller, changes, listed};
 use crate::error::AppError;
@@ -39,6 +40,8 @@ pub(super) struct SecurityWish {
 pub(super) struct Held {
     /// `None` lets everything pass.
     pub(super) security: Option<Security>,
+    /// What it is held to again when port security is on, while it is not.
+    pub(super) kept: Security,
     /// In order.
     pub(super) group_names: Vec<Name>,
 }
@@ -66,7 +69,7 @@ impl<'a> From<&'a InterfacePatch> for SecurityFields<'a> {
 
 impl App {
     /// Changes what an interface is held to, by the interface's id or its network; what is absent
-    /// stays. Its host has followed when this returns, if it is connected, or two seconds have passed.
+    /// stays. Connected hosts have followed when this returns, or two seconds have passed.
     pub async fn patch_interface(
         &self,
         caller: &Caller,
@@ -85,20 +88,24 @@ impl App {
         let known = &mut interfaces[place];
         let network = network_store::find(write.connection(), &known.interface.network.to_string()).await?;
         let network = network.ok_or_else(|| AppError::defect("an interface is on no network"))?;
-        let before =
-            Held { security: known.interface.security.clone(), group_names: known.group_names.clone() };
+        let before = Held {
+            security: known.interface.security.clone(),
+            kept: known.kept.clone(),
+            group_names: known.group_names.clone(),
+        };
         let after = wish.held(&mut write, record.project, Some(&before)).await?;
         if after == before {
             return Ok(answer(record, interfaces));
         }
-        refuse_unguarded(caller, &network, before.security.as_ref(), &after)?;
+        refuse_unguarded(caller, &network, Some(&before), &after)?;
         refuse_pairs(&mut write, (record.project, &network), &after).await?;
-        interface::set_security(write.connection(), known.interface.id, after.security.as_ref()).await?;
+        let held = after.security.as_ref().ok_or(&after.kept);
+        interface::set_security(write.connection(), known.interface.id, held).await?;
         write.log(changed(&record, known, (&before, &after)));
-        (known.interface.security, known.group_names) = (after.security, after.group_names);
-        let hosts = hosts_of(known).collect();
-        let revision = write.commit().await?;
-        self.wait_for_hosts(hosts, revision).await;
+        (known.interface.security, known.group_names, known.kept) =
+            (after.security, after.group_names, after.kept);
+        let entity = Entity::Interface(known.interface.id);
+        self.commit_and_wait(write, entity).await?;
         Ok(answer(record, interfaces))
     }
 }
@@ -137,7 +144,8 @@ impl SecurityWish {
         }
     }
 
-    /// What the interface is held to then, which was held to this; its groups are the project's.
+    /// What the interface is held to then, which was held to this; its groups are the project's. Without
+    /// port security what it was held to is kept, and is there again with it.
     pub(super) async fn held(
         &self,
         write: &mut Write,
@@ -146,20 +154,25 @@ impl SecurityWish {
     ) -> Result<Held, AppError> {
         let was = before.and_then(|held| held.security.as_ref());
         let is_secure = self.port_security.unwrap_or(before.is_none() || was.is_some());
-        let default = || if is_secure { vec![DEFAULT.to_owned()] } else { Vec::new() };
-        let groups = match (&self.groups, was) {
-            (Some(groups), _) => groups.clone(),
-            (None, Some(was)) => was.groups.iter().map(ToString::to_string).collect(),
-            (None, None) => default(),
+        let kept = before.map(|held| &held.kept);
+        let groups = match (&self.groups, was, kept) {
+            (Some(groups), ..) => groups.clone(),
+            (None, Some(known), _) => known.groups.iter().map(ToString::to_string).collect(),
+            (None, None, Some(kept)) if !kept.groups.is_empty() => {
+                kept.groups.iter().map(ToString::to_string).collect()
+            }
+            (None, None, _) if is_secure => vec![DEFAULT.to_owned()],
+            (None, None, _) => Vec::new(),
         };
-        let kept = || was.map(|was| was.address_pairs.clone()).unwrap_or_default();
-        let address_pairs = self.address_pairs.clone().unwrap_or_else(kept);
-        let is_empty = groups.is_empty() && address_pairs.is_empty();
-        if !is_secure && !is_empty {
+        let known = || was.or(kept).map(|held| held.address_pairs.clone()).unwrap_or_default();
+        let address_pairs = self.address_pairs.clone().unwrap_or_else(known);
+        if !is_secure && self.asks_for_some() {
             let message =
                 "an interface without port security is in no security group and has no address pairs";
             let hint = match self.port_security {
-                Some(_) => "give `security_groups` and `allowed_address_pairs` as empty lists, too",
+                Some(_) => {
+                    "leave `security_groups` and `allowed_address_pairs` out: it has those that it had when `port_security` is on again"
+                }
                 None => "it is off now: switch `port_security` on in the same request",
             };
             return Err(check::invalid("port_security", "not_possible", message).hint(hint));
@@ -176,8 +189,17 @@ impl SecurityWish {
             security.groups.insert(group.id);
             group_names.insert(group.name);
         }
-        let group_names = group_names.into_iter().collect();
-        Ok(Held { security: is_secure.then_some(security), group_names })
+        let group_names: Vec<Name> = group_names.into_iter().collect();
+        Ok(match is_secure {
+            true => Held { security: Some(security), kept: Security::default(), group_names },
+            false => Held { security: None, kept: security, group_names: Vec::new() },
+        })
+    }
+
+    /// Whether it names a group or an address pair.
+    fn asks_for_some(&self) -> bool {
+        self.groups.as_ref().is_some_and(|groups| !groups.is_empty())
+            || self.address_pairs.as_ref().is_some_and(|pairs| !pairs.is_empty())
     }
 }
 
@@ -186,13 +208,14 @@ impl SecurityWish {
 pub(super) fn refuse_unguarded(
     caller: &Caller,
     network: &NetworkRecord,
-    before: Option<&Security>,
+    before: Option<&Held>,
     after: &Held,
 ) -> Result<(), AppError> {
     let loosened = match (before, &after.security) {
         (_, None) => "taking port security from an interface",
         (before, Some(after)) => {
-            let had = before.map(|before| before.address_pairs.clone()).unwrap_or_default();
+            let had = before.map(|before| before.security.as_ref().unwrap_or(&before.kept));
+            let had = had.map(|had| had.address_pairs.clone()).unwrap_or_default();
             if after.address_pairs.is_subset(&had) {
                 return Ok(());
             }

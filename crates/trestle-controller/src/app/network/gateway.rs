@@ -79,9 +79,7 @@ impl App {
         if let Some(before) = before.as_ref().filter(|_| is_in_use) {
             self.confirm_gateway(&record, &target.host, before, revision).await?;
         }
-        for host in [Some(target.host.id), old].into_iter().flatten() {
-            self.wait_for_hosts(vec![host], revision).await;
-        }
+        self.wait_for_hosts([Some(target.host.id), old].into_iter().flatten(), revision).await;
         self.shown_again(id).await
     }
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use trestle_api::NewSecurityGroupRule;
-use trestle_core::types::SecurityGroupId;
+use trestle_core::types::{ProjectId, SecurityGroupId};
 use uuid::Uuid;
 
 use crate::app::check;
@@ -92,6 +92,24 @@ impl App {
         }
         Ok(group)
     }
+}
+
+/// Takes out the group that was made with a VPN, which is gone, unless something else uses it.
+pub(in crate::app) async fn end_vpn_group(
+    write: &mut Write,
+    project: ProjectId,
+    vpn_created_at: Timestamp,
+) -> Result<(), AppError> {
+    let found = store::find(write.connection(), VPN, Some(project)).await?;
+    // Made in one transaction, both have its time; one that was there before has another.
+    let Some(group) = found.into_iter().find(|group| group.created_at == vpn_created_at) else {
+        return Ok(());
+    };
+    if store::uses(write.connection(), group.id).await?.is_empty() {
+        store::delete(write.connection(), group.id).await?;
+        write.log(security_group::deleted(&group));
+    }
+    Ok(())
 }
 
 fn read_default_rule(text: &str) -> Result<RuleWish, AppError> {

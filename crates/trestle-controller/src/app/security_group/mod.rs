@@ -14,7 +14,7 @@ use trestle_core::compile::Entity;
 use trestle_core::types::{ProjectId, SecurityGroupId};
 use uuid::Uuid;
 
-pub(super) use self::default::{DEFAULT, read_default_rules};
+pub(super) use self::default::{DEFAULT, end_vpn_group, read_default_rules};
 pub(super) use self::expiry::Expiry;
 pub(super) use self::rule::RuleWish;
 use crate::app::check::{self, Checks};
@@ -85,7 +85,8 @@ impl App {
     ) -> Result<SecurityGroup, AppError> {
         let mut read = self.store().read().await?;
         let record = find(&mut read, caller, group, project).await?;
-        with_own_rules(&mut read, record).await
+        let members = security_group::members(&mut read, record.id).await?;
+        Ok(SecurityGroup { members: Some(members), ..with_own_rules(&mut read, record).await? })
     }
 
     /// Changes a security group's name, but for `default`, or its description.
@@ -268,6 +269,7 @@ fn answer(record: GroupRecord, rules: Vec<RuleRecord>) -> SecurityGroup {
         project: record.project_name,
         description: record.description,
         rules: rules.into_iter().map(rule::answer).collect(),
+        members: None,
         created_at: record.created_at,
     }
 }

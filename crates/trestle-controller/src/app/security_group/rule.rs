@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use trestle_api::{NewSecurityGroupRule, Page, PageQuery, SecurityGroupRule};
+use trestle_core::compile::Entity;
 use trestle_core::types::{Cidr, Direction, Family, IcmpType, IpProtocol, PortRange, RuleId};
 use trestle_core::world::{Remote, Rule, Traffic};
 use uuid::Uuid;
@@ -55,7 +56,7 @@ impl App {
         let record = put(&mut write, &group, &wish).await?.map_err(|same| duplicate(&group, &same))?;
         let message = format!("rule `{}` was added to security group `{}`", text(&record), group.name);
         write.log(change("security_group.rule_added", message, &group));
-        self.commit_for_members(write, &group).await?;
+        self.commit_and_wait(write, Entity::SecurityGroup(group.id)).await?;
         Ok(answer(record))
     }
 
@@ -98,14 +99,7 @@ impl App {
         security_group::delete_rule(write.connection(), record.rule.id).await?;
         let message = format!("rule `{}` was deleted from security group `{}`", text(&record), group.name);
         write.log(change("security_group.rule_deleted", message, &group));
-        self.commit_for_members(write, &group).await
-    }
-
-    /// Commits a change of what a group allows, and waits until the hosts of its members have followed.
-    async fn commit_for_members(&self, write: Write, group: &GroupRecord) -> Result<(), AppError> {
-        let revision = write.commit().await?;
-        self.wait_for_hosts(self.feed().hosts_of_group(group.id), revision).await;
-        Ok(())
+        self.commit_and_wait(write, Entity::SecurityGroup(group.id)).await
     }
 }
 
@@ -210,11 +204,18 @@ fn traffic(checks: &mut Checks, new: &NewSecurityGroupRule) -> Option<Traffic> {
     let ports: Option<PortRange> = checks.optional("ports", "bad_ports", new.ports.as_deref());
     let icmp: Option<IcmpType> = checks.optional("icmp_type", "bad_icmp_type", new.icmp_type.as_deref());
     let is_readable = protocol.is_some() || text.is_none();
-    if ports.is_some() && is_readable && !protocol.is_some_and(IpProtocol::has_ports) {
-        checks.add("ports", "not_possible", "only tcp, udp and sctp have ports: say which protocol");
+    let has_types = matches!(protocol, Some(IpProtocol::ICMP | IpProtocol::ICMPV6));
+    if let Some(ports) = &ports
+        && is_readable
+        && !protocol.is_some_and(IpProtocol::has_ports)
+    {
+        let message = match protocol.filter(|_| has_types) {
+            Some(protocol) => format!("{protocol} has types and no ports: write `type {ports}`"),
+            None => "only tcp, udp and sctp have ports: say which protocol".to_owned(),
+        };
+        checks.add("ports", "not_possible", message);
         return None;
     }
-    let has_types = matches!(protocol, Some(IpProtocol::ICMP | IpProtocol::ICMPV6));
     if icmp.is_some() && is_readable && !has_types {
         checks.add("icmp_type", "not_possible", "only icmp and icmpv6 have types: say which protocol");
         return None;

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use trestle_api::{Vpn, VpnCaRenewed, VpnPatch};
-use trestle_core::types::{Name, VpnKind};
+use trestle_core::types::{HostId, Name, VpnKind};
 use trestle_core::world::Gateways;
 use uuid::Uuid;
 
 use super::endpoint::{self, EndpointWish};
 use super::keys::NewKeys;
-use super::{answer, change, create, find};
+use super::{change, create, find};
 use crate::app::check::Checks;
 use crate::app::floating_ip::device::refuse_without_devices;
 use crate::app::{App, Caller, check, host, project};
@@ -40,7 +40,11 @@ impl App {
         };
         let has_changed = self.change_endpoint(&mut write, (caller, &record), &patch).await?;
         if !has_moved && !has_changed {
-            return answer(write.connection(), record).await;
+            let host = record.standing.host.as_ref().map(|(host, _)| *host);
+            let since = record.standing.since;
+            drop(write);
+            self.wait_for_hosts(host, since).await;
+            return self.vpn_again(record.vpn.project).await;
         }
         let now = vpn::find(write.connection(), record.vpn.project).await?;
         let now = now.ok_or_else(|| AppError::defect("a VPN was lost while it was changed"))?;
@@ -54,7 +58,7 @@ impl App {
             write.log(change("vpn.changed", message, &now));
         }
         let hosts = [&record, &now].into_iter().filter_map(|record| Some(record.standing.host.as_ref()?.0));
-        let hosts = hosts.collect();
+        let hosts: Vec<HostId> = hosts.collect();
         let revision = write.commit().await?;
         self.wait_for_hosts(hosts, revision).await;
         self.vpn_again(record.vpn.project).await
@@ -126,7 +130,7 @@ impl App {
         write.log(change("vpn.ca_renewed", message, &record));
         let revision = write.commit().await?;
         let host = record.standing.host.as_ref().map(|(host, _)| *host);
-        self.wait_for_hosts(host.into_iter().collect(), revision).await;
+        self.wait_for_hosts(host, revision).await;
         let void: Vec<Name> = users.into_iter().map(|user| user.name).collect();
         Ok(VpnCaRenewed { vpn: self.vpn_again(id).await?, void })
     }

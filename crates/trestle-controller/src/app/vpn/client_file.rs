@@ -3,7 +3,25 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use trestle_core::types::{Cidr, Domain, Name, VpnEndpoint};
+use trestle_core::types::{Cidr, Domain, Name, VpnEndpoint, VpnKind};
+
+/// How long an interface's name may be (IFNAMSIZ), which `wg-quick` takes from the file's.
+const INTERFACE_NAME: usize = 15;
+
+/// What to call a user's file.
+pub(super) fn file_name(kind: VpnKind, project: &Name, user: &Name) -> String {
+    let (project, user) = (project.as_str(), user.as_str());
+    match kind {
+        VpnKind::OpenVpn => format!("{project}-{user}.ovpn"),
+        VpnKind::WireGuard => {
+            // Who it is for is worth more than where it leads.
+            let room = INTERFACE_NAME.saturating_sub(user.len() + 1);
+            let project = project[..room.min(project.len())].trim_end_matches('-');
+            let whole = if project.is_empty() { user.to_owned() } else { format!("{project}-{user}") };
+            format!("{}.conf", &whole[..whole.len().min(INTERFACE_NAME)])
+        }
+    }
+}
 
 /// What both kinds say.
 pub(super) struct ClientFile<'a> {
@@ -78,7 +96,10 @@ impl ClientFile<'_> {
     pub(super) fn wireguard(&self, keys: &WireGuardKeys<'_>) -> String {
         let WireGuardKeys { address, private_key, public_key, dns, mtu } = keys;
         let dns = match dns {
-            Some((server, domain)) => format!("DNS = {server}, {domain}\n"),
+            // Without such a program `wg-quick` fails at it and takes everything down again.
+            Some((server, domain)) => format!(
+                "# DNS = {server}, {domain}  # uncomment where resolvconf or systemd-resolved is installed\n"
+            ),
             None => String::new(),
         };
         let VpnEndpoint { ip, port } = self.endpoint;
@@ -174,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn what_wireguard_s_file_is_called_is_an_interface_s_name() {
+        let called = |project, user| file_name(VpnKind::WireGuard, &name(project), &name(user));
+        assert_eq!(called("acme", "alice"), "acme-alice.conf");
+        assert_eq!(called("acme-research", "alice"), "acme-rese-alice.conf");
+        assert_eq!(called("acme-labs", "alexander-b"), "acm-alexander-b.conf");
+        assert_eq!(called("acme", "alexander-smith"), "alexander-smith.conf");
+        assert_eq!(called("acme", "alexander-the-great"), "alexander-the-g.conf");
+        assert_eq!(
+            file_name(VpnKind::OpenVpn, &name("acme-research"), &name("alexander-the-great")),
+            "acme-research-alexander-the-great.ovpn"
+        );
+    }
+
+    #[test]
     fn a_file_for_wireguard_has_dns_where_there_is_some() {
         let domain: Domain = "trestle.internal".parse().unwrap();
         let keys = |dns| WireGuardKeys {
@@ -190,7 +225,7 @@ mod tests {
         [Interface]
         PrivateKey = PRIVATE
         Address = 10.1.0.4/32
-        DNS = 10.1.0.1, trestle.internal
+        # DNS = 10.1.0.1, trestle.internal  # uncomment where resolvconf or systemd-resolved is installed
         MTU = 1420
 
         [Peer]

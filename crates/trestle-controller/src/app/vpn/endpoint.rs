@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+use sqlx::AnyConnection;
 use trestle_core::alloc::are_for_hosts;
 use trestle_core::types::{AddressRange, InstanceId, VpnEndpoint};
 
@@ -10,6 +11,7 @@ use crate::app::floating_ip::endpoint::{ForVpn, lead_to_vpn, release_of_vpn, tak
 use crate::app::{App, Caller, check};
 use crate::error::AppError;
 use crate::store::Write;
+use crate::store::host as host_store;
 use crate::store::project::ProjectRecord;
 use crate::store::vpn::{self, Endpoint, EndpointOf, VpnRecord};
 
@@ -103,6 +105,33 @@ fn refuse_nobodys(ip: IpAddr) -> Result<(), AppError> {
         true => Ok(()),
         false => Err(check::invalid("ip", "bad_address", format!("no host can be reached at {ip}"))),
     }
+}
+
+/// What has to be so for clients to reach the VPN at an address that is not Trestle's to lead there, if
+/// its host does not have that. Nothing while the host has not said which it has.
+pub(super) async fn note(
+    connection: &mut AnyConnection,
+    record: &VpnRecord,
+) -> Result<Option<String>, AppError> {
+    let Some((host, name)) = record.standing.host.as_ref() else { return Ok(None) };
+    if record.endpoint_of != EndpointOf::Operator {
+        return Ok(None);
+    }
+    let ip = record.endpoint.ip;
+    let said = host_store::find(connection, &host.to_string()).await?.and_then(|record| record.observed);
+    let Some(said) = said.filter(|said| !said.addresses.is_empty()) else { return Ok(None) };
+    if said.addresses.contains(&ip) {
+        return Ok(None);
+    }
+    let holders = host_store::having_address(connection, ip).await?;
+    Ok(Some(match holders.first() {
+        Some(other) => format!(
+            "{ip} is an address of host `{other}`, and the VPN runs on host `{name}`: see to it that what clients send there comes to `{name}`"
+        ),
+        None => format!(
+            "{ip} is no host's address and in no pool: see to it that what clients send there comes to host `{name}`"
+        ),
+    }))
 }
 
 /// Has what clients send there come to the VPN, whose instance and address these are.

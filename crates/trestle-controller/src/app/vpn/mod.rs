@@ -177,6 +177,7 @@ fn after_name(page: &PageQuery) -> Result<String, AppError> {
 
 async fn answer(connection: &mut AnyConnection, record: VpnRecord) -> Result<Vpn, AppError> {
     let elsewhere = elsewhere(connection, &record).await?;
+    let note = endpoint::note(connection, &record).await?;
     let ca_expires_at = match &record.shown {
         Shown::Certificates { ca, .. } => Some(ca.expires_at),
         Shown::PublicKey(_) => None,
@@ -199,6 +200,7 @@ async fn answer(connection: &mut AnyConnection, record: VpnRecord) -> Result<Vpn
         host: standing.host.map(|(_, name)| name),
         state,
         problem,
+        note,
         users: standing.users,
         connected: standing.connected,
         ca_expires_at,

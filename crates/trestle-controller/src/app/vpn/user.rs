@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use trestle_api::{NewVpnUser, Page, PageQuery, VpnCredentials, VpnUser, VpnUserRenewal};
 use trestle_core::compile::Entity;
-use trestle_core::types::{Family, Name, VpnKind};
+use trestle_core::types::{Family, Name};
 
 use super::change::network_of;
 use super::keys::{self, Holder as KeyHolder};
-use super::{after_name, certificate, change, find, interface_of, kept};
+use super::{after_name, certificate, change, client_file, find, interface_of, kept};
 use crate::app::check::Checks;
 use crate::app::{App, Caller, check, dns, instance, project};
 use crate::error::AppError;
@@ -46,7 +46,7 @@ impl App {
                 record.project_name
             )));
         }
-        let expires_at = self.user_end(&record, write.at(), new.days)?;
+        let expires_at = self.user_end(&record, write.at(), (new.days, None))?;
         let owner = project::find(write.connection(), caller, &id.to_string()).await?;
         self.refuse_fixed_ips_over_quota(&mut write, &owner, 1).await?;
         let network = network_of(&mut write, &record).await?;
@@ -59,7 +59,17 @@ impl App {
         let issued = keys::issue(&mut write, self.sealing(), (&record, &network), who).await?;
         let (credential, config) = issued;
         let created_at = write.at();
-        let user = UserRecord { name, address, credential, admitted: true, created_at, connection: None };
+        let (days, connection) = (new.days, None);
+        let user = UserRecord {
+            name,
+            address,
+            credential,
+            admitted: true,
+            void: false,
+            days,
+            created_at,
+            connection,
+        };
         user::insert(&mut write, id, &user).await?;
         history::note_interface(&mut write, record.vpn.interface).await?;
         let message =
@@ -102,7 +112,8 @@ impl App {
         self.commit_for_users(write, &record, ("vpn.user_revoked", message)).await
     }
 
-    /// Gives a user a new file, which is told this once; the one before ends at once.
+    /// Gives a user a new file, which is told this once; the one before ends at once. It is for as many
+    /// days as that was.
     pub async fn renew_vpn_user(
         &self,
         caller: &Caller,
@@ -115,13 +126,14 @@ impl App {
         checks.finish()?;
         let mut write = self.write().await?;
         let (record, before) = find_user(&mut write, caller, (project, name)).await?;
-        let expires_at = self.user_end(&record, write.at(), renewal.days)?;
+        let expires_at = self.user_end(&record, write.at(), (renewal.days, before.days))?;
         let network = network_of(&mut write, &record).await?;
         let who = KeyHolder { name: &before.name, address: before.address, expires_at };
         let issued = keys::issue(&mut write, self.sealing(), (&record, &network), who).await?;
         let (credential, config) = issued;
-        user::set_credential(&mut write, (record.vpn.project, &before.name), &credential).await?;
-        let user = UserRecord { credential, admitted: true, connection: None, ..before };
+        let days = renewal.days.or(before.days);
+        let user = UserRecord { credential, admitted: true, void: false, days, connection: None, ..before };
+        user::renew(&mut write, record.vpn.project, &user).await?;
         let message = format!(
             "user `{}` of the VPN of project `{}` has a new file, the one before is void",
             user.name, record.project_name
@@ -130,9 +142,15 @@ impl App {
         Ok(credentials(&record, user, config))
     }
 
-    /// Until when a user is let in that is made now.
-    fn user_end(&self, record: &VpnRecord, now: Timestamp, days: Option<u32>) -> Result<Timestamp, AppError> {
-        let wanted = now + certificate::days(days.unwrap_or(self.config().vpn_user_days.get()).min(DAYS));
+    /// Until when a file is good that is made now: for these days, else for as many as the one before.
+    fn user_end(
+        &self,
+        record: &VpnRecord,
+        now: Timestamp,
+        (days, before): (Option<u32>, Option<u32>),
+    ) -> Result<Timestamp, AppError> {
+        let usual = self.config().vpn_user_days.get();
+        let wanted = now + certificate::days(days.or(before).unwrap_or(usual).min(DAYS));
         let Shown::Certificates { ca, .. } = &record.shown else { return Ok(kept(wanted)) };
         certificate::refuse_not_good(&record.project_name, ca, now)?;
         match days.filter(|_| wanted > ca.expires_at) {
@@ -148,7 +166,7 @@ impl App {
         }
     }
 
-    /// Commits a change of who may come in, and waits until the VPN's host has followed.
+    /// Commits a change of who may come in, and waits until hosts have followed.
     async fn commit_for_users(
         &self,
         mut write: Write,
@@ -157,10 +175,8 @@ impl App {
     ) -> Result<(), AppError> {
         vpn::touch(&mut write, record.vpn.project).await?;
         write.log(change(kind, message, record));
-        let revision = write.commit().await?;
-        let host = record.standing.host.as_ref().map(|(host, _)| *host);
-        self.wait_for_hosts(host.into_iter().collect(), revision).await;
-        Ok(())
+        // It bears on whoever the VPN does, and on those who have to know its addresses.
+        self.commit_and_wait(write, Entity::Interface(record.vpn.interface)).await
     }
 }
 
@@ -191,19 +207,15 @@ fn interface_change(kind: &'static str, message: String, record: &VpnRecord) -> 
 }
 
 fn credentials(record: &VpnRecord, user: UserRecord, config: String) -> VpnCredentials {
-    let ending = match record.vpn.kind {
-        VpnKind::OpenVpn => "ovpn",
-        VpnKind::WireGuard => "conf",
-    };
-    let file_name = format!("{}-{}.{ending}", record.project_name, user.name);
+    let file_name = client_file::file_name(record.vpn.kind, &record.project_name, &user.name);
     let now = user.created_at;
     VpnCredentials { user: answer(user, now), file_name, config }
 }
 
 fn answer(user: UserRecord, now: Timestamp) -> VpnUser {
-    let UserRecord { name, address, credential, admitted, created_at, connection } = user;
+    let UserRecord { name, address, credential, admitted, void, created_at, connection, .. } = user;
     let expired = !admitted || credential.expires_at <= now;
-    VpnUser { name, address, created_at, expires_at: credential.expires_at, expired, connection }
+    VpnUser { name, address, created_at, expires_at: credential.expires_at, expired, void, connection }
 }
 
 /// Names, for people.

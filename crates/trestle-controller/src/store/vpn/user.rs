@@ -28,6 +28,10 @@ pub(crate) struct UserRecord {
     pub(crate) credential: Credential,
     /// Whether hosts let it in; else it has ended.
     pub(crate) admitted: bool,
+    /// Whether what it shows has ended before its time.
+    pub(crate) void: bool,
+    /// For how many days each file is, if somebody said so.
+    pub(crate) days: Option<u32>,
     /// Since when there is such a user.
     pub(crate) created_at: Timestamp,
     /// What the host said last.
@@ -67,7 +71,7 @@ impl UserShown {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT u.name, u.address, u.credential, u.serial, u.public_key, u.admitted, u.created_at, u.expires_at,
+            "SELECT u.name, u.address, u.credential, u.serial, u.public_key, u.admitted, u.void, u.days, u.created_at, u.expires_at,
                     c.remote, c.since, c.received_bytes, c.sent_bytes
              FROM vpn_users u JOIN vpns x ON x.project = u.project JOIN instances v ON v.id = x.instance
              JOIN interfaces i ON i.id = x.interface
@@ -135,8 +139,8 @@ pub(crate) async fn insert(
 ) -> Result<(), StoreError> {
     let (serial, public_key) = user.credential.shown.columns();
     sqlx::query(
-        "INSERT INTO vpn_users (project, name, address, credential, serial, public_key, admitted, created_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8)",
+        "INSERT INTO vpn_users (project, name, address, credential, serial, public_key, admitted, created_at, expires_at, days)
+         VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9)",
     )
     .bind(project.to_string())
     .bind(user.name.as_str())
@@ -146,21 +150,22 @@ pub(crate) async fn insert(
     .bind(public_key)
     .bind(user.created_at.as_microsecond())
     .bind(user.credential.expires_at.as_microsecond())
+    .bind(user.days.map(i64::from))
     .execute(write.connection())
     .await
     .during("insert a VPN's user")?;
     Ok(())
 }
 
-/// Lets a user in by this, and by nothing else any more.
-pub(crate) async fn set_credential(
+/// Lets a user in by what it shows now, and by nothing else any more.
+pub(crate) async fn renew(
     write: &mut Write,
-    (project, name): (ProjectId, &Name),
-    credential: &Credential,
+    project: ProjectId,
+    UserRecord { name, credential, days, .. }: &UserRecord,
 ) -> Result<(), StoreError> {
     let (serial, public_key) = credential.shown.columns();
     sqlx::query(
-        "UPDATE vpn_users SET credential = $3, serial = $4, public_key = $5, expires_at = $6, admitted = 1
+        "UPDATE vpn_users SET credential = $3, serial = $4, public_key = $5, expires_at = $6, days = $7, admitted = 1, void = 0
          WHERE project = $1 AND name = $2",
     )
     .bind(project.to_string())
@@ -169,6 +174,7 @@ pub(crate) async fn set_credential(
     .bind(serial)
     .bind(public_key)
     .bind(credential.expires_at.as_microsecond())
+    .bind(days.map(i64::from))
     .execute(write.connection())
     .await
     .during("renew a VPN's user")?;
@@ -179,7 +185,7 @@ pub(crate) async fn set_credential(
 pub(crate) async fn end_all(write: &mut Write, project: ProjectId) -> Result<(), StoreError> {
     let at = write.at().as_microsecond();
     sqlx::query(
-        "UPDATE vpn_users SET admitted = 0, expires_at = CASE WHEN expires_at < $2 THEN expires_at ELSE $2 END
+        "UPDATE vpn_users SET admitted = 0, void = 1, expires_at = CASE WHEN expires_at < $2 THEN expires_at ELSE $2 END
          WHERE project = $1",
     )
     .bind(project.to_string())
@@ -230,7 +236,9 @@ fn from_row(row: &AnyRow) -> Result<UserRecord, StoreError> {
     let serial = columns.optional_text()?.map(|serial| UserShown::Serial(serial.to_owned()));
     let public_key = columns.optional_text()?.map(|key| UserShown::PublicKey(key.to_owned()));
     let shown = serial.or(public_key).ok_or_else(|| columns.corrupt("a user who shows nothing"))?;
-    let (admitted, created_at, expires_at) = (columns.flag()?, columns.time()?, columns.time()?);
+    let (admitted, void, days) = (columns.flag()?, columns.flag()?, columns.optional_number()?);
+    let days = days.map(|days| u32::try_from(days).map_err(|_| columns.corrupt(days))).transpose()?;
+    let (created_at, expires_at) = (columns.time()?, columns.time()?);
     let connection = match columns.optional_text()? {
         Some(remote) => Some(VpnConnection {
             remote: remote.to_owned(),
@@ -241,5 +249,5 @@ fn from_row(row: &AnyRow) -> Result<UserRecord, StoreError> {
         None => None,
     };
     let credential = Credential { name: credential, shown, expires_at };
-    Ok(UserRecord { name, address, credential, admitted, created_at, connection })
+    Ok(UserRecord { name, address, credential, admitted, void, days, created_at, connection })
 }

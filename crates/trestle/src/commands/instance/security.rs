@@ -48,7 +48,7 @@ pub(crate) struct SecurityArgs {
     #[arg(long = "allowed-address-pair", value_name = "RANGE[,MAC]")]
     allowed_address_pairs: Vec<String>,
     /// Whether it is guarded against forging, and held to security groups; off takes it out of all
-    /// of them. For administrators, but on the project's own networks
+    /// of them, and on brings it back into those. For administrators, but on the project's own networks
     #[arg(long, value_name = "SWITCH")]
     port_security: Option<Switch>,
 }
@@ -61,12 +61,9 @@ enum Switch {
 
 impl From<SecurityArgs> for InterfacePatch {
     fn from(args: SecurityArgs) -> Self {
-        // Who is not held to groups is in none; the API wants that said.
-        let is_off = args.port_security == Some(Switch::Off);
-        let list = |values| replaced(values).or_else(|| is_off.then(Vec::new));
         Self {
-            security_groups: list(args.security_groups),
-            allowed_address_pairs: list(args.allowed_address_pairs),
+            security_groups: replaced(args.security_groups),
+            allowed_address_pairs: replaced(args.allowed_address_pairs),
             port_security: args.port_security.map(|switch| switch == Switch::On),
         }
     }

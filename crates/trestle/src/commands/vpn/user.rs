@@ -21,7 +21,7 @@ use crate::printer::{self, Printer};
 pub(crate) enum VpnUserCommand {
     /// Let somebody in, and print the client's file, which is shown this once
     ///
-    /// stdout is the file and nothing else. With WireGuard and at a terminal a QR code follows, for a phone.
+    /// stdout is the file and nothing else; -o keeps it from others' eyes. With WireGuard and at a terminal a QR code follows, for a phone.
     #[command(after_help = ADD_EXAMPLES)]
     Add(FileArgs),
     /// List a VPN's users, with who is connected
@@ -36,13 +36,13 @@ pub(crate) enum VpnUserCommand {
         project: ProjectArg,
     },
     /// Print a new file for a user; the one before is void at once
-    #[command(after_help = "Example: trestle vpn user renew alice --project alpha > alice.ovpn")]
+    #[command(after_help = "Example: trestle vpn user renew alice --project alpha -o alice.ovpn")]
     Renew(FileArgs),
 }
 
 const ADD_EXAMPLES: &str = "\
 Examples:
-  trestle vpn user add alice --project alpha > alice.ovpn
+  trestle vpn user add alice --project alpha -o alice.ovpn
   trestle vpn user add bob --days 30 -o bob.ovpn";
 
 /// A user who gets a file.
@@ -52,7 +52,8 @@ pub(crate) struct FileArgs {
     name: String,
     #[command(flatten)]
     project: ProjectArg,
-    /// For how many days the user is let in [default: the server's vpn_user_days]
+    /// For how many days the user is let in [default: as many as were said before, else the server's
+    /// vpn_user_days]
     #[arg(long)]
     days: Option<u32>,
     /// Write the file there, for its owner alone; it must not exist
@@ -133,7 +134,12 @@ impl Target {
                 )
             }
             Self::Stdout => {
-                printer::say(&format!("{said}; keep the file, it is shown once: {}", credentials.file_name));
+                let kept = match io::stdout().is_terminal() {
+                    true => format!("save it as {}", credentials.file_name),
+                    // Whoever took it has a name for it.
+                    false => "keep it".to_owned(),
+                };
+                printer::say(&format!("{said}; the file is shown this once: {kept}"));
                 match printer {
                     Printer::People => print(&credentials),
                     Printer::Programs => printer::print_json(&credentials),
@@ -147,9 +153,18 @@ fn print(credentials: &VpnCredentials) -> anyhow::Result<()> {
     printer::print_text(&credentials.config)?;
     let is_wireguard = credentials.file_name.ends_with(".conf");
     if is_wireguard && io::stdout().is_terminal() {
-        eprintln!("{}", qr_code(&credentials.config)?);
+        eprintln!("{}", qr_code(&for_phones(&credentials.config))?);
     }
     Ok(())
+}
+
+/// The file with the DNS servers that are a comment for `wg-quick`'s sake: phones need no program for them.
+fn for_phones(config: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("# DNS = ") {
+        Some(servers) => format!("DNS = {}\n", servers.split("  #").next().unwrap_or(servers)),
+        None => format!("{line}\n"),
+    };
+    config.lines().map(line).collect()
 }
 
 /// The text as a QR code for a terminal, light where that is dark and the other way round.
@@ -158,6 +173,14 @@ fn qr_code(text: &str) -> anyhow::Result<String> {
     let dense = code.render::<unicode::Dense1x2>();
     let image = { dense }.dark_color(unicode::Dense1x2::Light).light_color(unicode::Dense1x2::Dark).build();
     Ok(image)
+}
+
+fn state(user: &VpnUser) -> &'static str {
+    match (user.void, user.expired) {
+        (true, _) => "void",
+        (false, true) => "expired",
+        (false, false) => "valid",
+    }
 }
 
 fn list(users: &[VpnUser]) -> String {
@@ -169,7 +192,7 @@ fn list(users: &[VpnUser]) -> String {
             user.name.to_string(),
             user.address.to_string(),
             printer::time(user.expires_at),
-            if user.expired { "expired".to_owned() } else { "valid".to_owned() },
+            state(user).to_owned(),
             of(|connection| connection.remote.clone()),
             of(|connection| printer::time(connection.since)),
             of(|connection| connection.received_bytes.to_string()),
@@ -183,6 +206,13 @@ fn list(users: &[VpnUser]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn phones_are_told_the_dns_servers() {
+        let file =
+            "# VPN\n[Interface]\n# DNS = 10.1.0.1, acme.test  # uncomment where it works\nMTU = 1420\n";
+        assert_eq!(for_phones(file), "# VPN\n[Interface]\nDNS = 10.1.0.1, acme.test\nMTU = 1420\n");
+    }
 
     #[test]
     fn a_qr_code_is_of_half_blocks() {
