@@ -181,8 +181,14 @@ async fn a_floating_ip_that_is_elsewhere_is_said() {
     let vpn = server.admin.vpn("blue").await.unwrap();
     assert_eq!(vpn.state, VpnState::Failed);
     assert_snapshot!(vpn.problem.unwrap(), @"floating IP 203.0.113.1 is on host `host2`, with an instance that it leads to, and the VPN on host `host1`");
-    let refused = server.refused_as(Method::PATCH, BLUE, r#"{"ip": "127.0.0.1"}"#).await;
-    assert!(refused.contains("no host can be reached at 127.0.0.1"), "{refused}");
+    for (ip, why) in [
+        ("127.0.0.1", "no host can be reached at 127.0.0.1"),
+        ("2001:db8::1", "2001:db8::1 is of IPv6: a VPN has an IPv4 address"),
+        ("10.1.0.1", "10.1.0.1 is in 10.1.0.0/24 of network"),
+    ] {
+        let refused = server.refused_as(Method::PATCH, BLUE, &format!(r#"{{"ip": "{ip}"}}"#)).await;
+        assert!(refused.contains(why), "{refused}");
+    }
 }
 
 #[tokio::test]

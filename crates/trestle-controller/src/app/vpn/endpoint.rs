@@ -12,6 +12,7 @@ use crate::app::{App, Caller, check};
 use crate::error::AppError;
 use crate::store::Write;
 use crate::store::host as host_store;
+use crate::store::network::subnets_in;
 use crate::store::project::ProjectRecord;
 use crate::store::vpn::{self, Endpoint, EndpointOf, VpnRecord};
 
@@ -39,7 +40,7 @@ impl App {
             (None, None) => return Err(AppError::defect("a VPN has no address")),
         };
         if of == EndpointOf::Operator {
-            refuse_nobodys(ip)?;
+            refuse_nobodys(write.connection(), ip).await?;
             self.refuse_operators(caller, ip, wish.port)?;
         }
         let port = self.choose_port(write, ip, wish.port).await?;
@@ -98,12 +99,24 @@ impl App {
     }
 }
 
-/// Fails if no host can have the address.
-fn refuse_nobodys(ip: IpAddr) -> Result<(), AppError> {
+/// Fails if no host can have the address, or what is sent there is a network's own: its gateway answers guests,
+/// and one of these may have it.
+async fn refuse_nobodys(connection: &mut AnyConnection, ip: IpAddr) -> Result<(), AppError> {
     let range = AddressRange::new(ip, ip).ok_or_else(|| AppError::defect("one address is no range"))?;
-    match are_for_hosts(&range) {
-        true => Ok(()),
-        false => Err(check::invalid("ip", "bad_address", format!("no host can be reached at {ip}"))),
+    let wrong = |message| Err(check::invalid("ip", "bad_address", message));
+    if !are_for_hosts(&range) {
+        return wrong(format!("no host can be reached at {ip}"));
+    }
+    if ip.is_ipv6() {
+        return wrong(format!(
+            "{ip} is of IPv6: a VPN has an IPv4 address, and what comes to it is translated"
+        ));
+    }
+    match subnets_in(connection, &range).await?.first() {
+        Some((network, cidr)) => {
+            wrong(format!("{ip} is in {cidr} of network `{network}`: nobody outside reaches it"))
+        }
+        None => Ok(()),
     }
 }
 
