@@ -112,7 +112,11 @@ fn a_guest_is_announced_to_others_in_its_own_name_and_not_to_itself() {
         let asked = others.packet(&[&mac, "ARP"]);
         assert!(asked.contains(&format!("{mac} > ff:ff:ff:ff:ff:ff")), "{asked}");
         assert!(asked.contains("Request who-has 10.0.1.11 tell 10.0.1.11"), "{asked}");
-        let told = others.packet(&[&format!("{mac} > 33:33:00:00:00:01"), "neighbor advertisement"]);
+        let told = others.packet(&[
+            &format!("{mac} > 33:33:00:00:00:01"),
+            "neighbor advertisement",
+            "link-address option",
+        ]);
         for words in [
             "hlim 255",
             "fd00:1::b > ff02::1",
