@@ -51,6 +51,11 @@ impl Vpn {
     pub fn netns(name: &Name) -> String {
         format!("%S/vpns/{name}/netns")
     }
+
+    /// The name of the VPN that lives in the namespace of this path, if it is one's.
+    pub fn of_netns(path: &str) -> Option<Name> {
+        path.strip_prefix("%S/vpns/")?.strip_suffix("/netns")?.parse().ok()
+    }
 }
 
 impl World {

@@ -75,7 +75,7 @@ impl App {
         };
         let message = format!("no host can run a VPN into network `{}`: {why}", network.network.name);
         Err(AppError::conflict("no_gateway_host", message).hint(
-            "start a host's agent, name its device that leads outside with `trestle host set HOST --public-interface VPN_DEVICE`, or name the host with `--host`",
+            "start a host's agent, name its device that leads outside with `trestle host set HOST --public-interface DEVICE`, or name the host with `--host`",
         ))
     }
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use trestle_api::VpnConnection;
-use trestle_core::ownership::Owner;
 use trestle_core::plan::Step;
 use trestle_core::spec::{Key, Object, VpnServer};
 use trestle_core::state::HostState;
 use trestle_core::types::{LinkName, Name, VpnKind};
+use trestle_core::world::Vpn;
 
 use super::files::{Files, file_names};
 use super::{LinuxHost, link, process};
@@ -206,10 +206,11 @@ impl LinuxHost {
     pub(super) fn put_vpns(&self, state: &mut HostState) -> Result<(), ObserveError> {
         for name in file_names(&self.files.vpns_dir())? {
             let Ok(vpn) = name.parse::<Name>() else { continue };
-            if !Folder::of(&self.files, &vpn).exists() {
+            let folder = Folder::of(&self.files, &vpn);
+            if !folder.exists() {
                 continue;
             }
-            for user in Folder::of(&self.files, &vpn).users()? {
+            for user in folder.users()? {
                 self.put_vpn(state, &Key::VpnUser(vpn.clone(), user))?;
             }
             self.put_vpn(state, &Key::VpnNetns(vpn.clone()))?;
@@ -233,7 +234,7 @@ impl LinuxHost {
             _ => None,
         };
         if let Some(object) = object {
-            state.objects.insert(key.clone(), trestle_core::state::Observed { owner: Owner::Ours, object });
+            state.put_ours(key.clone(), object);
         }
         Ok(())
     }
@@ -352,8 +353,7 @@ fn address(text: &str) -> Option<IpAddr> {
 /// The path of the namespace that a spec names: a VPN's own, or one that stands there as it is. Of a VPN that
 /// has none it leads nowhere.
 pub(super) fn netns_path(files: &Files, named: &str) -> String {
-    let own = named.strip_prefix("%S/vpns/").and_then(|rest| rest.strip_suffix("/netns")?.parse().ok());
-    match own {
+    match Vpn::of_netns(named) {
         Some(vpn) => {
             let folder = Folder::of(files, &vpn);
             netns::path(&folder).unwrap_or_else(|| folder.path().join("no-netns")).display().to_string()
