@@ -400,3 +400,23 @@ fn users_come_in_by_wireguard_until_they_are_let_in_no_more() {
         assert!(!bench.path(&format!("vpns/{VPN}")).exists());
     });
 }
+
+#[test]
+fn a_host_whose_clock_is_off_starts_no_server_and_says_so() {
+    in_namespace(|mut bench| async move {
+        let mut keys = Keys(identity(&[]));
+        keys.0.now -= jiff::SignedDuration::from_hours(2);
+        bench.host.take_vpn_keys_from(Arc::new(keys));
+        let mut world = groups::world();
+        put(&mut world, vpn(VpnKind::OpenVpn, &[]));
+        let steps = bench.plan(&wanted(&world)).await.steps;
+        let failures = bench.host.apply(&steps).await;
+        let [failure] = &failures[..] else { panic!("{failures:#?}") };
+        let said = std::error::Error::source(&failure.error).unwrap().to_string();
+        assert!(
+            said.starts_with("the clock of this host says ") && said.ends_with("set the clock"),
+            "{said}"
+        );
+        assert!(!bench.path(&format!("vpns/{VPN}/identity")).exists(), "nothing of it is kept");
+    });
+}
