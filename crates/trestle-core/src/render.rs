@@ -12,7 +12,8 @@ use std::net::IpAddr;
 use crate::spec::Table;
 use crate::types::{Cidr, Family, LinkName};
 use crate::world::{Ipv6Mode, Network};
-pub use groups::{rule, set_command};
+pub(crate) use groups::{HEARD, HEARD_MASK};
+pub use groups::{judgement, rule, set_command};
 pub use vpn::{VPN_DEVICE, VpnPlace, vpn_mtu, vpn_settings};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes
@@ -56,7 +57,7 @@ pub use vpn::{VPN_DEVICE, VpnPlace, vpn_mtu, vpn_settings};
 /// whichever type.
 ///
 /// What nearly all packets are is asked for first: one that a guest sends from its own address and that no later
-/// rule would refuse, and one from a guest to an address of another one's own. Only what is plain passes there:
+/// rule would refuse, and one to an address of another one's own, from a guest or from the host. Only what is plain passes there:
 /// no tag, no options or further headers, no port of DHCP, no IGMP. A piece that is not a packet's first has no
 /// port, so it is not plain. All others go the long way, which is the one that says what is allowed: what
 /// is in front of it accepts nothing that it would drop. Ports are masked there because nft 1.0 makes two `!=` of
@@ -204,8 +205,6 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type ip6 drop
 	}
 	chain told_instance {
-		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
-		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		oifname @unguarded accept
 		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
 		jump to_range
@@ -265,6 +264,8 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain output {
 		type filter hook output priority -300; policy accept;
+		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
+		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		oifname . ether saddr @guard_mac drop
 		oifname "tr-*" jump told_instance
 		oifname @shared_uplink jump told_through_uplink
@@ -272,40 +273,23 @@ const GUARD: &str = r#"table bridge trestle {
 }
 "#;
 
-/// `inet trestle`. A network is reached from itself (bridged packets pass here too where
-/// br_netfilter is on), from the other networks of its project, by a floating IP and by answers; one of
-/// type VLAN by nobody else (reference MG-131), any other from outside too.
+/// `inet trestle`. Under which addresses guests are reached and send, and what of the host itself is had by
+/// those; which networks reach which is said where packets are passed on (`GROUPS`).
 ///
 /// A floating IP is reached from everywhere, the host itself included (reference LX-40). Who reaches
 /// one from inside comes under its own, if it has one; on the same bridge under the router's address
 /// at least, because the answer would not come back this way else. What is sent to a floating IP and
-/// is for no guest does not become the host's: its own services are not to be had there.
+/// is for no guest does not become the host's: its own services are not to be had there. Not even a flow
+/// that began while there were no rules does. What the host itself asked of one is answered.
 ///
 /// Exempt ranges of source NAT come before floating IPs, and forced ones before those (`dmz_cidr`,
 /// `force_snat_range`, reference LX-38).
 ///
-/// Not even a flow that began while there were no rules does. What the host itself asked of one is
-/// answered.
-///
 /// `yielded6`: as in `CLAIMS`; who advertises an address does so from it, and on this link (RFC 4861
 /// §7.1.2).
 ///
-/// `metadata`: who asks for metadata is answered by the host itself, on a port that nothing else leads to. Of
-/// anybody else's requests, and of the whole range, nothing is routed (RFC 3927 §2.7): a host that is itself a
-/// guest of some cloud would hand its own out.
-///
-/// `released`: what neighbours go on sending here for a floating IP that has just left is not passed on
-/// to where it came from; hosts that it was on one after the other would pass it round.
+/// `metadata`: who asks for metadata is answered by the host itself, on a port that nothing else leads to.
 const GATEWAY: &str = r"table inet trestle {
-	set network {
-		type ifname
-	}
-	set private {
-		type ifname
-	}
-	set routed {
-		type ifname . ifname
-	}
 	set nat_source {
 		type ipv4_addr . ifname
 		flags interval
@@ -374,14 +358,6 @@ const GATEWAY: &str = r"table inet trestle {
 	set metadata_port {
 		type inet_service
 	}
-	set released {
-		type ifname . ipv4_addr
-		flags timeout
-	}
-	set released6 {
-		type ifname . ipv6_addr
-		flags timeout
-	}
 	chain lead_in {
 		dnat ip to ip daddr . meta l4proto . th dport map @forward_to
 		dnat ip6 to ip6 daddr . meta l4proto . th dport map @forward_to6
@@ -405,17 +381,6 @@ const GATEWAY: &str = r"table inet trestle {
 		ct state established,related accept
 		ip daddr @floating drop
 		ip6 daddr @floating6 drop
-	}
-	chain forward {
-		type filter hook forward priority filter; policy accept;
-		iifname . ip daddr @released drop
-		iifname . ip6 daddr @released6 drop
-		ct state established,related accept
-		ct status dnat accept
-		iifname . oifname @routed accept
-		iifname @network ip daddr 169.254.0.0/16 drop
-		oifname @private drop
-		iifname @network oifname @network drop
 	}
 	chain output {
 		type filter hook output priority filter; policy accept;
@@ -472,6 +437,15 @@ pub fn ruleset(table: Table) -> String {
         Table::Claims => CLAIMS.to_owned(),
         Table::Groups => groups::GROUPS.to_owned(),
     }
+}
+
+/// The rules of a chain in a table's text; `None` if it has no such chain.
+pub(crate) fn chain_in<'t>(ruleset: &'t str, name: &str) -> Option<Vec<&'t str>> {
+    let begin = format!("chain {name} {{");
+    let mut lines = ruleset.lines().map(str::trim).skip_while(|line| *line != begin);
+    lines.next()?;
+    let rules = lines.take_while(|line| *line != "}");
+    Some(rules.filter(|line| !line.starts_with("type ")).collect())
 }
 
 /// A device's name as a part of a setting's dotted name, as sysctl(8) writes it: a dot in it is a

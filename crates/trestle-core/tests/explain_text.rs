@@ -110,9 +110,9 @@ fn on_one_bridge_guard_and_groups_of_both_ends_decide() {
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 guard pass: tr-000000001002 is sent what is for 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
+    host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.11]
-    host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
     host1 bridge pass: it is delivered to vm2, by tr-000000001002 [link/tr-000000001002]
     passes
     ");
@@ -121,6 +121,7 @@ fn on_one_bridge_guard_and_groups_of_both_ends_decide() {
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 guard pass: tr-000000001002 is sent what is for 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
+    host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress drop: it is in no security group, so nothing passes [chain/in_nothing]
     dropped
@@ -130,9 +131,9 @@ fn on_one_bridge_guard_and_groups_of_both_ends_decide() {
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 guard pass: tr-000000001002 is not guarded: port security is off [element/unguarded/tr-000000001002]
+    host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: vm2 is held to no security group: port security is off
-    host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
     host1 bridge pass: it is delivered to vm2, by tr-000000001002 [link/tr-000000001002]
     passes
     ");
@@ -140,6 +141,7 @@ fn on_one_bridge_guard_and_groups_of_both_ends_decide() {
     host1 sender pass: vm2 on network net1 sends it from 10.0.1.12, on host host1
     host1 guard pass: tr-000000001002 is not guarded: port security is off [element/unguarded/tr-000000001002]
     host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
+    host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
     host1 egress pass: vm2 is held to no security group: port security is off
     host1 ingress drop: no rule of security group 00000000-0000-0000-0000-000000002001 allows it [chain/in_1]
     dropped
@@ -181,7 +183,6 @@ fn metadata_are_had_from_the_gateway_and_nothing_else_there_is() {
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 route routed: host host1 routes it outside, by eth0
-    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 isolation drop: what is for a link alone is not routed [element/network/br101]
     dropped
     ");
@@ -194,12 +195,12 @@ fn the_receiver_s_groups_are_asked_on_its_own_host() {
     insta::assert_snapshot!(check(&world, &tcp(from(1, 1), "10.0.1.12", 22)), @"
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
-    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 bridge pass: bridge br101 leads from host host1 to host host2 by eth1 [link/br101]
     host2 guard pass: tr-000000001002 is sent what is for 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
-    host2 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.11]
     host2 isolation pass: network net1 reaches itself [element/routed/br101 . br101]
+    host2 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.11]
     host2 bridge pass: it is delivered to vm2, by tr-000000001002 [link/tr-000000001002]
     passes
     ");
@@ -325,8 +326,6 @@ fn networks_reach_each_other_within_a_project() {
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 route routed: host host1 routes it to network net4, on br104 [address/br104/10.0.4.1/24]
-    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.11]
     host1 isolation drop: network net4 is reached from its own project's networks alone, not from network net1 [element/private/br104]
     dropped
     ");
@@ -334,8 +333,6 @@ fn networks_reach_each_other_within_a_project() {
     host1 sender pass: vm1 on network net1 sends it from 10.0.1.11, on host host1
     host1 guard pass: tr-000000001001 may send from 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 route routed: host host1 routes it to network net2, on br102 [address/br102/10.0.2.1/24]
-    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
-    host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.11]
     host1 isolation drop: network net1 does not reach network net2: they are not of one project [element/network/br102]
     dropped
     ");
@@ -343,9 +340,9 @@ fn networks_reach_each_other_within_a_project() {
     host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
     host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
     host1 route routed: host host1 routes it to network net5, on br105 [address/br105/10.0.5.1/24]
+    host1 isolation pass: network net4 reaches network net5: both are of one project [element/routed/br104 . br105]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
-    host1 isolation pass: network net4 reaches network net5: both are of one project [element/routed/br104 . br105]
     host1 guard pass: tr-000000005001 is sent what is for 10.0.5.11 [element/guard_ip4/tr-000000005001 . fa:16:3e:00:05:01 . 10.0.5.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000005001 [link/tr-000000005001]
     passes
@@ -356,8 +353,8 @@ fn networks_reach_each_other_within_a_project() {
     host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
     host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
     host1 route routed: host host1 routes it to network net5, on br105 [address/br105/10.0.5.1/24]
-    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 isolation pass: network net4 reaches network net5: both are of one project [element/routed/br104 . br105]
+    host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 guard drop: vlan105 leads to hosts that have the same gateway: nothing of it passes there [element/shared_mac/vlan105 . fa:16:3e:ff:00:05]
     dropped
     ");
@@ -389,6 +386,7 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host1 route routed: it comes from outside to host host1, by eth0
     host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host1 isolation pass: what is sent to a floating IP is let in
     host1 ingress drop: no rule of security group 00000000-0000-0000-0000-000000002001 allows it [chain/in_1]
     dropped
     ");
@@ -398,8 +396,8 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host1 route routed: it comes from outside to host host1, by eth0
     host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
-    host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 isolation pass: what is sent to a floating IP is let in
+    host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
@@ -409,9 +407,9 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host1 guard pass: tr-000000001002 may send from 10.0.1.12 [element/guard_ip4/tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12]
     host1 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host1 isolation pass: what is sent to a floating IP is let in
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.1.12]
-    host1 isolation pass: what is sent to a floating IP is let in
     host1 source_nat translated: 10.0.1.12 goes on as 10.0.1.1 [element/nat_local/10.0.1.0/24 . br101]
     host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
@@ -427,8 +425,8 @@ fn a_floating_ip_leads_to_its_instance_and_the_groups_there_decide() {
     host2 route routed: it comes from outside to host host2, by eth0
     host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
-    host2 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host2 isolation pass: what is sent to a floating IP is let in
+    host2 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host2 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host2 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
@@ -458,8 +456,8 @@ fn a_port_of_a_floating_ip_leads_to_one_of_an_instance_and_others_to_nothing() {
     host1 route routed: it comes from outside to host host1, by eth3
     host1 destination_nat translated: floating IP 203.0.113.21 leads to 10.0.1.11, port 22 [element/forward_to/203.0.113.21 . tcp . 2222]
     host1 route routed: host host1 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
-    host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 isolation pass: what is sent to a floating IP is let in
+    host1 ingress pass: tcp 22 from anybody is allowed, by security group 00000000-0000-0000-0000-000000002002 [chain/to_2]
     host1 guard pass: tr-000000001001 is sent what is for 10.0.1.11 [element/guard_ip4/tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11]
     host1 bridge pass: it is delivered to vm1, by tr-000000001001 [link/tr-000000001001]
     passes
@@ -487,7 +485,8 @@ fn what_is_for_some_of_a_host_s_addresses_cannot_be_said_of_what_it_sends_from_o
     host2 route routed: it comes from outside to host host2, by eth0
     host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
-    unknown: `meta nfproto ipv4 ct original ip saddr 172.17.0.0/16 meta l4proto 6 ct reply proto-src 22 counter accept comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
+    host2 isolation pass: what is sent to a floating IP is let in
+    unknown: `meta nfproto ipv4 ct original ip saddr 172.17.0.0/16 meta l4proto 6 ct reply proto-src 22 counter ct mark set meta mark meta mark set 0x00000000 accept comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
     "#);
 }
 
@@ -606,6 +605,7 @@ fn a_host_reaches_its_instances_whatever_the_groups_say() {
     host2 route routed: it comes from outside to host host2, by eth0
     host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
+    host2 isolation pass: what is sent to a floating IP is let in
     host2 ingress drop: it is in no security group, so nothing passes [chain/in_nothing]
     dropped
     ");
@@ -641,9 +641,9 @@ fn users_of_a_vpn_and_its_network_reach_each_other() {
     host1 sender pass: vpn1 on network net4 sends it from 10.0.4.6, on host host1
     host1 guard pass: tr-000000004009 may send from 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
     host1 guard pass: tr-000000004001 is sent what is for 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.6]
-    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 bridge pass: it is delivered to vm1, by tr-000000004001 [link/tr-000000004001]
     passes
     ");
@@ -651,9 +651,9 @@ fn users_of_a_vpn_and_its_network_reach_each_other() {
     host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
     host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
     host1 guard pass: tr-000000004009 is sent what is for 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
-    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 bridge pass: it is delivered to vpn1, by tr-000000004009 [link/tr-000000004009]
     passes
     ");
@@ -674,9 +674,9 @@ fn users_of_a_vpn_and_its_network_reach_each_other() {
     host1 sender pass: vm1 on network net5 sends it from 10.0.5.11, on host host1
     host1 guard pass: tr-000000005001 may send from 10.0.5.11 [element/guard_ip4/tr-000000005001 . fa:16:3e:00:05:01 . 10.0.5.11]
     host1 route routed: host host1 routes it to network net4, on br104 [address/br104/10.0.4.1/24]
+    host1 isolation pass: network net5 reaches network net4: both are of one project [element/routed/br105 . br104]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.5.11]
-    host1 isolation pass: network net5 reaches network net4: both are of one project [element/routed/br105 . br104]
     host1 guard pass: tr-000000004009 is sent what is for 10.0.4.6 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.6]
     host1 guard drop: users of VPN vpn1 are reached from network net4 alone
     dropped
@@ -685,9 +685,9 @@ fn users_of_a_vpn_and_its_network_reach_each_other() {
     host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
     host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
     host1 guard pass: tr-000000004009 is sent what is for 10.0.4.4 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.4]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
-    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 guard drop: VPN vpn1 itself has nothing but its server and an echo
     dropped
     ");
@@ -695,9 +695,9 @@ fn users_of_a_vpn_and_its_network_reach_each_other() {
     host1 sender pass: vm1 on network net4 sends it from 10.0.4.11, on host host1
     host1 guard pass: tr-000000004001 may send from 10.0.4.11 [element/guard_ip4/tr-000000004001 . fa:16:3e:00:04:01 . 10.0.4.11]
     host1 guard pass: tr-000000004009 is sent what is for 10.0.4.4 [element/guard_ip4/tr-000000004009 . fa:16:3e:00:04:09 . 10.0.4.4]
+    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 egress pass: everything to anybody is allowed, by security group 00000000-0000-0000-0000-000000002001 [chain/from_1]
     host1 ingress pass: everything from members of security group 00000000-0000-0000-0000-000000002001 is allowed, by security group 00000000-0000-0000-0000-000000002001 [element/members4_1/10.0.4.11]
-    host1 isolation pass: network net4 reaches itself [element/routed/br104 . br104]
     host1 bridge pass: it is delivered to vpn1, by tr-000000004009 [link/tr-000000004009]
     passes
     ");

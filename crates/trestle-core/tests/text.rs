@@ -50,7 +50,7 @@ fn the_first_instance_brings_everything_it_needs() {
     element/guest4/10.0.1.10
     element/egress4/10.0.1.10
     element/ingress4/10.0.1.10
-    element/heard/1
+    element/heard/2147483649
     element/served4/br101 . 10.0.1.1
     element/members4_1/10.0.1.10
     link/br101
@@ -79,7 +79,7 @@ fn the_first_instance_brings_everything_it_needs() {
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
     add tr-000000001000 . 0xfa163e000100 to guard_hardware
-    add tr-000000001000 : 1 to heard_by
+    add tr-000000001000 : 2147483649 to heard_by
     add eth1 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
     add eth1 . 10.0.1.1 to shared_ip4
@@ -91,7 +91,7 @@ fn the_first_instance_brings_everything_it_needs() {
     add 10.0.1.10 to guest4
     add 10.0.1.10 : jump out_1 to egress4
     add 10.0.1.10 : jump in_1 to ingress4
-    add 1 : jump in_1 to heard
+    add 2147483649 : jump in_1 to heard
     add br101 . 10.0.1.1 to served4
     add 10.0.1.10 to members4_1
     hold every connection to its security groups once more
@@ -134,7 +134,7 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfd00000400000000000000000000000a to guard_nd
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfe80000000000000f8163efffe000400 to guard_nd
     add tr-000000004000 . 0xfa163e000400 to guard_hardware
-    add tr-000000004000 : 1 to heard_by
+    add tr-000000004000 : 2147483649 to heard_by
     add vlan104 to shared_uplink
     add vlan104 . fa:16:3e:ff:00:04 to shared_mac
     add vlan104 . 10.0.4.1 to shared_ip4
@@ -158,7 +158,7 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add 10.0.4.10 : jump in_1 to ingress4
     add fd00:4::a : jump in_1 to ingress6
     add fe80::f816:3eff:fe00:400 : jump in_1 to ingress6
-    add 1 : jump in_1 to heard
+    add 2147483649 : jump in_1 to heard
     add br104 . 10.0.4.1 to served4
     add br104 . fd00:4::1 to served6
     add br104 . fe80::f816:3eff:feff:4 to served6
@@ -195,11 +195,11 @@ fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
     add tr-000000006000 . fa:16:3e:00:06:00 to guard_mac
     add tr-000000006000 . fa:16:3e:00:06:00 . 10.0.6.10 to guard_ip4
     add tr-000000006000 . 0xfa163e000600 to guard_hardware
-    add tr-000000006000 : 1 to heard_by
+    add tr-000000006000 : 2147483649 to heard_by
     add 10.0.6.10 to guest4
     add 10.0.6.10 : jump out_1 to egress4
     add 10.0.6.10 : jump in_1 to ingress4
-    add 1 : jump in_1 to heard
+    add 2147483649 : jump in_1 to heard
     add 10.0.6.10 to members4_1
     hold every connection to its security groups once more
     filter what is bridged on docker0
@@ -238,7 +238,7 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     element/guest4/10.0.1.10
     element/egress4/10.0.1.10
     element/ingress4/10.0.1.10
-    element/heard/1
+    element/heard/2147483649
     element/served4/br101 . 10.0.1.1
     element/members4_1/10.0.1.10
     link/br101
@@ -373,7 +373,7 @@ fn one_more_instance_costs_eleven_steps() {
     add tr-000000001001 . fa:16:3e:00:01:01 to guard_mac
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
     add tr-000000001001 . 0xfa163e000101 to guard_hardware
-    add tr-000000001001 : 1 to heard_by
+    add tr-000000001001 : 2147483649 to heard_by
     add 10.0.1.11 to guest4
     add 10.0.1.11 : jump out_1 to egress4
     add 10.0.1.11 : jump in_1 to ingress4
@@ -489,8 +489,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add tr-000000002000 . fa:16:3e:00:02:00 . 10.0.2.10 to guard_ip4
     add tr-000000001000 . 0xfa163e000100 to guard_hardware
     add tr-000000002000 . 0xfa163e000200 to guard_hardware
-    add tr-000000001000 : 1 to heard_by
-    add tr-000000002000 : 1 to heard_by
+    add tr-000000001000 : 2147483649 to heard_by
+    add tr-000000002000 : 2147483649 to heard_by
     add eth1 to shared_uplink
     add eth2 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
@@ -513,7 +513,7 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.10 : jump out_1 to egress4
     add 10.0.1.10 : jump in_1 to ingress4
     add 10.0.2.10 : jump in_1 to ingress4
-    add 1 : jump in_1 to heard
+    add 2147483649 : jump in_1 to heard
     add br101 . 10.0.1.1 to served4
     add br102 . 10.0.2.1 to served4
     add 10.0.1.10 to members4_1
@@ -848,8 +848,6 @@ fn the_tables_are_these() {
     		ether type ip6 drop
     	}
     	chain told_instance {
-    		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
-    		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
     		oifname @unguarded accept
     		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 accept
     		jump to_range
@@ -909,6 +907,8 @@ fn the_tables_are_these() {
     	}
     	chain output {
     		type filter hook output priority -300; policy accept;
+    		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
+    		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
     		oifname . ether saddr @guard_mac drop
     		oifname "tr-*" jump told_instance
     		oifname @shared_uplink jump told_through_uplink
@@ -917,15 +917,6 @@ fn the_tables_are_these() {
     "#);
     insta::assert_snapshot!(trestle_core::render::ruleset(trestle_core::spec::Table::Gateway), @"
     table inet trestle {
-    	set network {
-    		type ifname
-    	}
-    	set private {
-    		type ifname
-    	}
-    	set routed {
-    		type ifname . ifname
-    	}
     	set nat_source {
     		type ipv4_addr . ifname
     		flags interval
@@ -994,14 +985,6 @@ fn the_tables_are_these() {
     	set metadata_port {
     		type inet_service
     	}
-    	set released {
-    		type ifname . ipv4_addr
-    		flags timeout
-    	}
-    	set released6 {
-    		type ifname . ipv6_addr
-    		flags timeout
-    	}
     	chain lead_in {
     		dnat ip to ip daddr . meta l4proto . th dport map @forward_to
     		dnat ip6 to ip6 daddr . meta l4proto . th dport map @forward_to6
@@ -1025,17 +1008,6 @@ fn the_tables_are_these() {
     		ct state established,related accept
     		ip daddr @floating drop
     		ip6 daddr @floating6 drop
-    	}
-    	chain forward {
-    		type filter hook forward priority filter; policy accept;
-    		iifname . ip daddr @released drop
-    		iifname . ip6 daddr @released6 drop
-    		ct state established,related accept
-    		ct status dnat accept
-    		iifname . oifname @routed accept
-    		iifname @network ip daddr 169.254.0.0/16 drop
-    		oifname @private drop
-    		iifname @network oifname @network drop
     	}
     	chain output {
     		type filter hook output priority filter; policy accept;
@@ -1108,7 +1080,7 @@ fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.77 to guard_ip4
     add tr-000000001001 . 0xfa163e000101 to guard_hardware
-    add tr-000000001001 : 1 to heard_by
+    add tr-000000001001 : 2147483649 to heard_by
     add 192.0.2.11 . udp . 1000 : 10.0.1.11 . 1194 to forward_to
     add 10.0.1.11 to guest4
     add 10.0.1.77 to guest4
@@ -1146,7 +1118,7 @@ fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
     delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 from guard_ip4
     delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.77 from guard_ip4
     delete tr-000000001001 . 0xfa163e000101 from guard_hardware
-    delete tr-000000001001 : 1 from heard_by
+    delete tr-000000001001 : 2147483649 from heard_by
     delete 192.0.2.11 . udp . 1000 : 10.0.1.11 . 1194 from forward_to
     end what began late between 192.0.2.11 udp 1000 and 10.0.1.11 1194
     ");

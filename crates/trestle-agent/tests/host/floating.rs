@@ -208,7 +208,7 @@ fn what_is_sent_here_for_an_address_that_has_left_is_not_passed_on() {
         assert!(!text.contains("who-has 203.0.113.20"), "it looks for where to pass it on to:\n{text}");
         assert!(!text.to_lowercase().contains("redirect"), "{text}");
         bench.converge(&wanted(&world())).await;
-        assert!(!sh("nft list set inet trestle released").contains("203.0.113.20"), "it is back");
+        assert!(!sh("nft list set inet trestle_groups released").contains("203.0.113.20"), "it is back");
     });
 }
 

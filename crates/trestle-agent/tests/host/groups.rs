@@ -232,6 +232,43 @@ fn a_rule_with_an_end_ends_by_itself_and_what_it_allowed_with_it() {
     });
 }
 
+/// nft in our own name: what others do to our tables closes the guard.
+fn our_own_nft(bench: &Bench) -> String {
+    let nft = bench.path("trestle-nft");
+    std::os::unix::fs::symlink(sh("command -v nft").trim(), &nft).unwrap();
+    nft.display().to_string()
+}
+
+/// How many packets a rule has decided on, as nft says.
+fn decided(rule: u32) -> u64 {
+    let listed = sh(&format!("nft list table inet trestle_groups | grep 'comment \"rule {rule}\"'"));
+    let packets = |line: &str| line.split("counter packets ").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    listed.lines().map(|line| packets(line).unwrap()).sum()
+}
+
+#[test]
+fn a_connection_is_judged_once_and_once_more_when_something_goes() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let ingress = |number, port| allow(number, Direction::Ingress, ports(IpProtocol::TCP, port));
+        let for_a_while = Rule { expires_at: Some(4_000_000_000), ..ingress(5, "23") };
+        world.put_security_group(group(2, vec![allow(3, Direction::Egress, Traffic::Any)]));
+        world.put_security_group(group(3, vec![ingress(4, "22"), for_a_while.clone(), ingress(6, "24")]));
+        let (client, server) = (Guest::new(&mut world, 1, &[2]), Guest::new(&mut world, 2, &[3]));
+        apply(&bench, &world).await;
+        [&client, &server].iter().for_each(|guest| guest.begin());
+        let _servers = [22, 23].map(|port| server.serves(port));
+        let talks = [22, 23].map(|port| Talk::new(&client, &server.addresses()[0], port));
+        talks.iter().for_each(Talk::goes_on);
+        assert_eq!(decided(4), 1, "the rest goes by the first one's");
+        assert!(decided(5) > 6, "what ends by itself is asked for with each packet");
+        world.put_security_group(group(3, vec![ingress(4, "22"), for_a_while]));
+        apply(&bench, &world).await;
+        talks.iter().for_each(Talk::goes_on);
+        assert_eq!(decided(4), 2);
+    });
+}
+
 #[test]
 fn messages_of_icmp_are_told_by_their_type_and_answers_are_answers() {
     in_namespace(|bench| async move {
@@ -252,11 +289,9 @@ fn messages_of_icmp_are_told_by_their_type_and_answers_are_answers() {
         let ping = "ping -n -i 0.05 -c 60 -W 1 10.0.1.12 | grep -o \"[0-9]* received\" > ";
         let answers = bench.path("answers");
         let running = one.spawn(&format!("{ping}{}", answers.display()));
-        // In our own name: what others do to our tables closes the guard.
-        let nft = bench.path("trestle-nft");
-        std::os::unix::fs::symlink(sh("command -v nft").trim(), &nft).unwrap();
+        let nft = our_own_nft(&bench);
         for _ in 0..10 {
-            sh(&format!("{} flush set inet trestle_groups current", nft.display()));
+            sh(&format!("{nft} flush chain inet trestle_groups number"));
             std::thread::sleep(std::time::Duration::from_millis(200));
             let judged = [Step::JudgeAnew].into();
             assert!(bench.host.apply(&judged).await.is_empty());
@@ -338,16 +373,19 @@ fn what_is_sent_to_many_is_heard_by_those_whose_groups_allow_it() {
             s.setsockopt(socket.SOL_SOCKET,socket.SO_BROADCAST,1); \
             s.setsockopt(socket.IPPROTO_IP,socket.IP_MULTICAST_IF,socket.inet_aton(\"10.0.1.11\")); \
             [s.sendto(b\"x\"*20,(a,p)) for p in (20002,20001) for a in (\"224.0.0.251\",\"10.0.1.255\",\"255.255.255.255\")]";
-        speaker.namespace.sh(&format!(
-            "ip route add 255.255.255.255 dev eth0; python3 -c \"{}\"",
-            send.replace('"', "\\\"")
-        ));
+        let send = format!("python3 -c \"{}\"", send.replace('"', "\\\""));
+        speaker.namespace.sh(&format!("ip route add 255.255.255.255 dev eth0; {send}"));
         for which in [1, 2] {
             wait_until("it is heard", || count(which, "20001") == 3);
             assert_eq!(count(which, "20002"), 0);
         }
         assert_eq!((count(0, "20001"), count(0, "20002")), (3, 3), "who sent it saw it");
         assert_eq!((count(3, "20001"), count(3, "20002")), (0, 0));
+        // A mark that leads nowhere lets nobody hear.
+        sh(&format!("{} flush map inet trestle_groups heard", our_own_nft(&bench)));
+        speaker.namespace.sh(&send);
+        wait_until("all of it is sent", || count(0, "20001") == 6);
+        assert_eq!([1, 2, 3].map(|which| count(which, "20001")), [3, 3, 0]);
     });
 }
 

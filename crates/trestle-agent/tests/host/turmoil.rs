@@ -95,13 +95,13 @@ async fn apply_with_faults(bench: &Bench, wanted: &HostSpec, dice: u64) {
         bench.converge(wanted).await;
     }
     let fault = match dice % 5 {
-        0 => Some("nft flush set inet trestle_groups current"),
+        0 => Some("nft flush chain inet trestle_groups number"),
         1 => Some("nft flush chain inet trestle_groups to_3"),
         _ => None,
     };
     if let Some(fault) = fault {
         sh(fault);
-        // Nobody passes until it is put right, which begins when it is noticed. Of a set that is empty already
+        // Nobody passes until it is put right, which begins when it is noticed. Of a chain that is empty already
         // there is nothing to notice.
         let noticed = bench.host.changed();
         let _ = tokio::time::timeout(std::time::Duration::from_millis(300), noticed).await;

@@ -257,9 +257,9 @@ async fn who_sends_is_named_by_any_address_that_is_sent_from() {
     db on network public sends it from 10.0.0.99, on host host1
     [device] may send from 10.0.0.99
     [device] is sent what is for 10.0.0.2
+    network public reaches itself
     everything to anybody is allowed, by security group default
     everything from members of security group default is allowed, by security group default
-    network public reaches itself
     it is delivered to web, by [device]
     passes
     ");
@@ -272,9 +272,9 @@ async fn who_sends_is_named_by_any_address_that_is_sent_from() {
     db on network public sends it from 10.0.0.3, on host host1
     [device] may send from 10.0.0.3
     [device] is sent what is for 10.0.0.2
+    network public reaches itself
     everything to anybody is allowed, by security group default
     everything from members of security group default is allowed, by security group default
-    network public reaches itself
     it is delivered to web, by [device]
     passes
     ");
@@ -298,9 +298,9 @@ async fn a_user_of_a_vpn_is_an_end_like_others() {
     blue-vpn on network cellar sends it from 10.1.0.4, on host host1
     [device] may send from 10.1.0.4
     [device] is sent what is for 10.1.0.2
+    network cellar reaches itself
     everything to anybody is allowed, by security group default
     everything from members of security group default is allowed, by security group default
-    network cellar reaches itself
     it is delivered to web, by [device]
     passes
     ");
@@ -308,9 +308,9 @@ async fn a_user_of_a_vpn_is_an_end_like_others() {
     web on network cellar sends it from 10.1.0.2, on host host1
     [device] may send from 10.1.0.2
     [device] is sent what is for 10.1.0.4
+    network cellar reaches itself
     everything to anybody is allowed, by security group default
     everything from members of security group default is allowed, by security group default
-    network cellar reaches itself
     it is delivered to blue-vpn, by [device]
     passes
     ");

@@ -134,17 +134,19 @@ impl Combination {
         format!("out_{}", self.name())
     }
 
-    /// One group's number is its own; those of several are put together (FNV-1a), in the other half.
+    /// One group's number is its own; those of several are put together (FNV-1a), in the other half. All have
+    /// what tells them from marks of others and from numbers of judgements ([`render::HEARD`]).
     fn mark(&self) -> u32 {
-        const OTHER_HALF: u32 = 1 << 31;
-        match self.0.first() {
-            Some(number) if self.0.len() == 1 => *number,
+        const SEVERAL: u32 = 1 << 29;
+        let number = match self.0.first() {
+            Some(number) if self.0.len() == 1 => *number & !SEVERAL,
             _ => {
                 let bytes = self.0.iter().flat_map(|number| number.to_be_bytes());
                 let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-                bytes.fold(0x811c_9dc5, fold) | OTHER_HALF
+                bytes.fold(0x811c_9dc5, fold) | SEVERAL
             }
-        }
+        };
+        number & !render::HEARD_MASK | render::HEARD
     }
 }
 

@@ -101,8 +101,7 @@ impl<'a> Walk<'a> {
         }
         let port = self.frame.inbound.replace(network.bridge.clone());
         self.frame.outbound = Some(network.bridge.clone());
-        self.pass_groups(view)?;
-        self.pass_isolation(view)?;
+        self.pass_on(view)?;
         self.leave_under(view)?;
         self.frame.inbound = port;
         Ok(())

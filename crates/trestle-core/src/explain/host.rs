@@ -7,6 +7,7 @@ use super::Problem;
 use super::frame::Frame;
 use super::line::{self, Applied, Misunderstood, Ruling};
 use crate::compile::compile;
+use crate::render;
 use crate::spec::{Key, LinkMac, Object, Table};
 use crate::types::{Family, LinkName, Mac};
 use crate::world::{Host, World};
@@ -84,7 +85,9 @@ impl<'a> HostView<'a> {
             }
             let decision = match applied.ruling.clone() {
                 Ruling::GoOn => None,
-                Ruling::Jump(next) => self.follow(ruleset, &next, frame, doubt)?,
+                Ruling::Jump(next) => {
+                    self.follow(ruleset, &next, frame, doubt)?.filter(|there| there.ruling != Ruling::Return)
+                }
                 ruling => Some(Decision { ruling, by: Some(self.decisive(name, line, applied)) }),
             };
             if decision.is_some() {
@@ -115,13 +118,8 @@ impl<'a> HostView<'a> {
         if let Some(Object::Chain(rules)) = self.objects.get(&Key::Chain(name.to_owned())) {
             return Ok(rules.lines().collect());
         }
-        let begin = format!("chain {name} {{");
-        let mut lines = ruleset.lines().map(str::trim).skip_while(|line| *line != begin);
-        if lines.next().is_none() {
-            return Err(Problem::NoChain { host: self.host.name.clone(), chain: name.to_owned() });
-        }
-        let rules = lines.take_while(|line| *line != "}");
-        Ok(rules.filter(|line| !line.starts_with("type ")).collect())
+        let no_chain = || Problem::NoChain { host: self.host.name.clone(), chain: name.to_owned() };
+        render::chain_in(ruleset, name).ok_or_else(no_chain)
     }
 
     /// The device that a bridge leads to other hosts by. A flat network's is the administrator's.

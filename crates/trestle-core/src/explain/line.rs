@@ -21,6 +21,8 @@ pub(super) enum Ruling {
     Accept,
     Drop,
     Jump(String),
+    /// Goes on where it came to this chain from.
+    Return,
     /// Sent on to this address and port.
     LeadTo(IpAddr, Option<u16>),
     /// Sent from this address from now on.
@@ -92,13 +94,14 @@ impl<'a> Reading<'a> {
     fn statement(&mut self, word: &str) -> Result<Option<bool>, Misunderstood> {
         match (word, self.words.get(2)) {
             ("meta" | "ct", Some(&"set")) => return self.mark().map(|()| Some(true)),
-            ("accept" | "drop" | "masquerade" | "counter", _) => self.next()?,
+            ("accept" | "drop" | "return" | "masquerade" | "counter", _) => self.next()?,
             ("jump" | "goto" | "comment" | "dnat" | "snat", _) => self.next()?,
             _ => return Ok(None),
         };
         match word {
             "accept" => self.applied.ruling = Ruling::Accept,
             "drop" => self.applied.ruling = Ruling::Drop,
+            "return" => self.applied.ruling = Ruling::Return,
             "masquerade" => self.applied.ruling = Ruling::Masquerade,
             // Each of our chains that is gone to ends with a verdict.
             "jump" | "goto" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
@@ -109,17 +112,40 @@ impl<'a> Reading<'a> {
         Ok(Some(true))
     }
 
-    /// `meta mark set …`, `ct mark set …`: the latter is for the packets after this one.
+    /// `meta mark set 7`, `meta mark set meta mark & 7`, `ct mark set meta mark`: the last is for the packets
+    /// after this one.
     fn mark(&mut self) -> Result<(), Misunderstood> {
         let of_packet = self.next()? == "meta";
         self.expect("mark")?;
         self.expect("set")?;
-        let mark = number(self.next()?).and_then(|mark| u64::try_from(mark).ok());
-        let mark = mark.ok_or(Misunderstood)?;
+        let mark = match self.peek() {
+            Some("meta") => {
+                self.next()?;
+                self.expect("mark")?;
+                self.frame.mark & self.mask()?
+            }
+            _ => self.mark_number()?,
+        };
         if of_packet {
             self.frame.mark = mark;
         }
         Ok(())
+    }
+
+    /// `& 7`, if that comes next.
+    fn mask(&mut self) -> Result<u64, Misunderstood> {
+        match self.peek() {
+            Some("&") => {
+                self.next()?;
+                self.mark_number()
+            }
+            _ => Ok(u64::MAX),
+        }
+    }
+
+    fn mark_number(&mut self) -> Result<u64, Misunderstood> {
+        let mark = number(self.next()?).and_then(|mark| u64::try_from(mark).ok());
+        mark.ok_or(Misunderstood)
     }
 
     /// `comment "rule 7"`.
@@ -326,7 +352,7 @@ mod tests {
             "accept",
             "meta nfproto ipv4 ct original ip saddr @members4_1 accept",
             "ct original ip saddr 10.0.0.0/29 meta l4proto 6 ct reply proto-src 20-25 accept",
-            "meta time < 1001 ct mark set 0x7e57ffff counter accept comment \"rule 7\"",
+            "meta time < 1001 meta mark set meta mark & 0xbfffffff counter accept comment \"rule 7\"",
             "iifname \"br*\" tcp dport 22 accept",
             "ct state invalid,new ip saddr != @members4_2 accept",
             "tcp dport & 0xfff0 == 16 th dport & 0xfff8 != 64 accept",

@@ -54,8 +54,7 @@ impl<'a> Walk<'a> {
         if network.is_none() && view.is_its_own(to).is_none() && self.is_outside(to) {
             return Err(Problem::OwnAddresses { host: view.host.name.clone(), address: to }.into());
         }
-        self.pass_groups(view)?;
-        self.pass_isolation(view)?;
+        self.pass_on(view)?;
         self.leave_under(view)?;
         match network {
             Some(network) => self.send_to_guest(view, network),
@@ -137,12 +136,14 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The chains of security groups: of the guests that are on this host.
-    pub(super) fn pass_groups(&mut self, view: &HostView<'a>) -> Onward {
+    /// What is passed on, routed or bridged: by which networks reach which, and by the security groups of the
+    /// guests that are on this host. A packet of a connection that was let through before is asked none of it.
+    pub(super) fn pass_on(&mut self, view: &HostView<'a>) -> Onward {
+        self.filter(view, (StageKind::Isolation, Table::Groups, "isolation"), None)?;
         let sender = self.frame.source.known().and_then(|source| self.unheld(view, source));
-        self.filter(view, (StageKind::Egress, Table::Groups, "egress"), sender)?;
+        self.filter(view, (StageKind::Egress, Table::Groups, "judge_sender"), sender)?;
         let receiver = self.unheld(view, self.frame.destination);
-        self.filter(view, (StageKind::Ingress, Table::Groups, "ingress"), receiver)
+        self.filter(view, (StageKind::Ingress, Table::Groups, "judge_receiver"), receiver)
     }
 
     /// What to say where no group speaks of a guest that is here.
@@ -151,11 +152,6 @@ impl<'a> Walk<'a> {
         let is_off = view.has(&Key::Element(Set::Unguarded, here.device.to_string()));
         let why = if is_off { "port security is off" } else { "no group of its is on this host" };
         Some(format!("{} is held to no security group: {why}", here.hostname))
-    }
-
-    /// Which networks reach which.
-    pub(super) fn pass_isolation(&mut self, view: &HostView<'a>) -> Onward {
-        self.filter(view, (StageKind::Isolation, Table::Gateway, "forward"), None)
     }
 
     /// Under which address it leaves.

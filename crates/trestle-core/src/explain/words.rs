@@ -186,7 +186,7 @@ fn isolated(world: &World, host: HostId, set: Option<Set>, by: &Decisive, frame:
         _ if by.line.ends_with("169.254.0.0/16 drop") => {
             Some("what is for a link alone is not routed".to_owned())
         }
-        _ if by.line == "ct status dnat accept" => Some("what is sent to a floating IP is let in".to_owned()),
+        _ if by.line == "ct status dnat return" => Some("what is sent to a floating IP is let in".to_owned()),
         Some(Set::Routed) if from == to => Some(format!("{from} reaches itself")),
         Some(Set::Routed) => Some(format!("{from} reaches {to}: both are of one project")),
         Some(Set::Private) => {

@@ -1,21 +1,32 @@
 //! The chains of security groups, and their rules as text for nft.
 
+use super::chain_in;
 use crate::spec::Set;
 use crate::types::{Direction, Family, IcmpType, IpProtocol};
 use crate::world::{Rule, Traffic};
 
-/// `inet trestle_groups`. What passes to and from guests by their security groups: what is routed, and
-/// what is bridged, too, on bridges whose packets come here (`Key::BridgeFilter`).
+/// `inet trestle_groups`. What is passed on to and from guests by the networks that they are on and by their
+/// security groups: what is routed, and what is bridged, too, on bridges whose packets come here
+/// (`Key::BridgeFilter`).
+///
+/// `isolation`: a network is reached from itself, from the other networks of its project, by a floating IP and
+/// by answers; one of type VLAN by nobody else (reference MG-131), any other from outside too. Who asks for
+/// metadata is answered by the host itself; of anybody else's requests, and of the whole range, nothing is routed
+/// (RFC 3927 §2.7): a host that is itself a guest of some cloud would hand its own out. `released`: what
+/// neighbours go on sending here for a floating IP that has just left is not passed on to where it came from;
+/// hosts that it was on one after the other would pass it round.
 ///
 /// Guests are told by their addresses, which their guard holds them to, and a connection by what it was
 /// when it began: who began it (`ct original`) and where it really leads (`ct reply`). So each packet of one
 /// can be judged, an answer too, and none has to be believed because of its state.
 ///
-/// A connection that was judged is stamped with the number of that judgement and goes on by it. With a new
-/// number, which comes whenever something goes that may have allowed one (`Step::JudgeAnew`), each is
-/// judged once more by its next packet. The number is read in a chain of its own before the judgement: a
-/// chain sees the rules of when it was entered, but sets as they are. What only a rule with an end allows is never
-/// stamped (`UNSTAMPED`), so it ends with its rule, whoever is away.
+/// A connection that was judged is stamped with the number of that judgement and goes on by it, past all of
+/// this. With a new number, which comes whenever something goes that may have allowed one
+/// (`Step::JudgeAnew`, [`judgement`]), each is judged once more by its next packet. A packet takes the number
+/// up with its sender's judgement and leaves it to its connection with its receiver's. The number stands in
+/// rules, not in a set: a chain sees the rules of when it was entered, but sets as they are, and what was
+/// judged by rules that are gone must not get the number of those that came. What only a rule with an end
+/// allows is never stamped (`MAY_STAMP`), so it ends with its rule, whoever is away.
 ///
 /// `remote*`: guests on other hosts that this one routes for have no more of it than its own.
 ///
@@ -23,13 +34,25 @@ use crate::world::{Rule, Traffic};
 /// what they listen to: such messages to anybody else could carry whatever one likes. DHCP, DNS and metadata
 /// are had from the gateway. The host itself is not held to groups; guests have nothing of it but these.
 ///
-/// What is sent to many is judged for each guest that would hear it, and never stamped.
+/// What is sent to many is judged for each guest that would hear it, by a mark that says whose groups it is
+/// held to ([`HEARD`]); so it has no number and is never stamped. A mark that leads to no groups is heard by nobody.
 pub(super) const GROUPS: &str = r"table inet trestle_groups {
-	set current {
-		type mark
+	set network {
+		type ifname
 	}
-	map stamp {
-		type nf_proto : mark
+	set private {
+		type ifname
+	}
+	set routed {
+		type ifname . ifname
+	}
+	set released {
+		type ifname . ipv4_addr
+		flags timeout
+	}
+	set released6 {
+		type ifname . ipv6_addr
+		flags timeout
 	}
 	set guest4 {
 		type ipv4_addr
@@ -67,6 +90,16 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	set metadata_from {
 		type ifname
 	}
+	chain isolation {
+		iifname . ip daddr @released drop
+		iifname . ip6 daddr @released6 drop
+		ct state established,related return
+		ct status dnat return
+		iifname . oifname @routed return
+		iifname @network ip daddr 169.254.0.0/16 drop
+		oifname @private drop
+		iifname @network oifname @network drop
+	}
 	chain neighbours {
 		ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit accept
 		ip6 hoplimit 255 icmpv6 type nd-neighbor-advert accept
@@ -78,29 +111,9 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		ip6 daddr ff00::/8 icmpv6 type mld2-listener-report accept
 		ip daddr 224.0.0.0/4 meta l4proto igmp accept
 	}
-	chain read_stamp {
-		meta mark set meta nfproto map @stamp
-		accept
+	chain number {
 	}
-	chain set_stamp {
-		ct mark set meta mark
-		meta mark set 0x00000000
-		accept
-	}
-	chain before {
-		type filter hook forward priority filter - 13; policy accept;
-		ct mark @current accept
-		meta pkttype multicast accept
-		meta pkttype broadcast accept
-		ct original ip saddr @guest4 jump read_stamp
-		ct reply ip saddr @guest4 jump read_stamp
-		ct original ip6 saddr @guest6 jump read_stamp
-		ct reply ip6 saddr @guest6 jump read_stamp
-	}
-	chain egress {
-		type filter hook forward priority filter - 12; policy accept;
-		ct mark @current accept
-		jump neighbours
+	chain egress_rules {
 		iifname . ct original ip daddr @served4 meta l4proto udp ct original proto-dst 53 accept
 		iifname . ct original ip daddr @served4 meta l4proto tcp ct original proto-dst 53 accept
 		iifname . ct original ip6 daddr @served6 meta l4proto udp ct original proto-dst 53 accept
@@ -113,11 +126,21 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		ct state invalid,untracked ip saddr @guest4 drop
 		ct state invalid,untracked ip6 saddr @guest6 drop
 	}
-	chain ingress {
-		type filter hook forward priority filter - 11; policy accept;
+	chain judge_sender {
+		jump neighbours
+		meta pkttype multicast goto egress_rules
+		meta pkttype broadcast goto egress_rules
+		ct original ip saddr @guest4 jump number
+		ct reply ip saddr @guest4 jump number
+		ct original ip6 saddr @guest6 jump number
+		ct reply ip6 saddr @guest6 jump number
+		goto egress_rules
+	}
+	chain judge_receiver {
 		meta pkttype multicast meta mark vmap @heard
 		meta pkttype broadcast meta mark vmap @heard
-		ct mark @current accept
+		meta pkttype multicast meta mark & 0xc0000000 == 0x80000000 drop
+		meta pkttype broadcast meta mark & 0xc0000000 == 0x80000000 drop
 		jump neighbours
 		udp sport 67 udp dport 68 accept
 		udp sport 547 udp dport 546 accept
@@ -125,17 +148,17 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		ct reply ip6 saddr vmap @ingress6
 		ct state invalid,untracked ip daddr @guest4 drop
 		ct state invalid,untracked ip6 daddr @guest6 drop
+		ct original ip saddr @guest4 ct mark set meta mark meta mark set 0x00000000
+		ct original ip6 saddr @guest6 ct mark set meta mark meta mark set 0x00000000
 	}
-	chain after {
+	chain egress {
+		type filter hook forward priority filter - 11; policy accept;
+		jump isolation
+		goto judge_sender
+	}
+	chain ingress {
 		type filter hook forward priority filter - 10; policy accept;
-		ct mark @current accept
-		meta pkttype multicast accept
-		meta pkttype broadcast accept
-		ct mark 0x7e57ffff meta mark set 0x00000000 accept
-		ct original ip saddr @guest4 jump set_stamp
-		ct reply ip saddr @guest4 jump set_stamp
-		ct original ip6 saddr @guest6 jump set_stamp
-		ct reply ip6 saddr @guest6 jump set_stamp
+		goto judge_receiver
 	}
 	chain host {
 		meta l4proto icmp accept
@@ -162,8 +185,26 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 }
 ";
 
-/// The mark of what was judged and is judged again with each packet.
-const UNSTAMPED: &str = "0x7e57ffff";
+/// The bit of a number that a connection may go on by it. Rules with an end take it away.
+const MAY_STAMP: u32 = 1 << 30;
+/// What makes a number one of a judgement, whatever else is in it.
+const JUDGEMENT: u32 = 1 << 31 | MAY_STAMP;
+/// What tells marks of who hears what is sent to many from all others, under this mask (`GROUPS`).
+pub(crate) const HEARD: u32 = 1 << 31;
+pub(crate) const HEARD_MASK: u32 = JUDGEMENT;
+
+/// The rules, by chain, that stand for a judgement in place of those that the table's text has there.
+/// `random`: makes its number one that no judgement had before, as far as chance can tell: connections keep
+/// theirs when the table is made anew.
+pub fn judgement(random: u32) -> [(&'static str, Vec<String>); 3] {
+    let number = format!("0x{:08x}", random | JUDGEMENT);
+    let begin = |chain| {
+        let known = format!("ct mark {number} accept");
+        let rules = chain_in(GROUPS, chain).into_iter().flatten().map(str::to_owned);
+        (chain, [known].into_iter().chain(rules).collect())
+    };
+    [("number", vec![format!("meta mark set {number}")]), begin("egress"), begin("ingress")]
+}
 
 /// The command of nft that makes a set of a group, if it is not there.
 pub fn set_command(set: Set) -> String {
@@ -203,9 +244,15 @@ pub fn rule(rule: &Rule, family: Family, remote: &str) -> Vec<String> {
     };
     let mut end = Vec::new();
     if let Some(at) = rule.expires_at {
-        end.push(format!("meta time < {at} ct mark set {UNSTAMPED}"));
+        end.push(format!("meta time < {at} meta mark set meta mark & 0x{:08x}", !MAY_STAMP));
     }
-    end.push(format!("counter accept comment \"rule {}\"", rule.number));
+    // What its sender may send is judged as its receiver's next. In the rule itself: of chains that it would lead
+    // to, kernels check every way at every change.
+    end.push("counter".to_owned());
+    if rule.direction == Direction::Ingress {
+        end.push("ct mark set meta mark meta mark set 0x00000000".to_owned());
+    }
+    end.push(format!("accept comment \"rule {}\"", rule.number));
     let line = |traffic: Vec<String>| [&begin[..], &traffic, &end].concat().join(" ");
     traffics.into_iter().map(line).collect()
 }

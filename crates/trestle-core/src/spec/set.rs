@@ -13,11 +13,11 @@ use crate::ownership;
 pub enum Table {
     /// `bridge trestle`: what instances may send.
     Guard,
-    /// `inet trestle`: which networks reach which, and NAT.
+    /// `inet trestle`: floating IPs and NAT.
     Gateway,
     /// `arp trestle`: a floating IP that another host has claimed is not answered for.
     Claims,
-    /// `inet trestle_groups`: what passes to and from instances by their security groups.
+    /// `inet trestle_groups`: which networks reach which, and what passes to and from instances by their security groups.
     Groups,
 }
 
@@ -304,9 +304,9 @@ impl Set {
             Self::SharedIp6 => (Table::Guard, "shared_ip6"),
             Self::SharedNd => (Table::Guard, "shared_nd"),
             Self::GatewayMac => (Table::Guard, "gateway_mac"),
-            Self::Network => (Table::Gateway, "network"),
-            Self::Private => (Table::Gateway, "private"),
-            Self::Routed => (Table::Gateway, "routed"),
+            Self::Network => (Table::Groups, "network"),
+            Self::Private => (Table::Groups, "private"),
+            Self::Routed => (Table::Groups, "routed"),
             Self::NatSource => (Table::Gateway, "nat_source"),
             Self::NatSourceIp => (Table::Gateway, "nat_source_ip"),
             Self::NatExempt => (Table::Gateway, "nat_exempt"),

@@ -24,7 +24,7 @@ const POOL: &str = "203.0.128.1-203.0.159.254";
 /// A frame of 64 bytes: headers and checksum take 46.
 const PAYLOAD: [u8; 18] = [0; 18];
 /// What is sent for one rate.
-pub(crate) const SECONDS: Duration = Duration::from_secs(3);
+pub(crate) const SECONDS: Duration = Duration::from_secs(1);
 const NEW_FLOWS: u16 = 20_000;
 
 /// Sends as fast as it can and says how many it sent, and in how many microseconds: `one`, in one flow,

@@ -114,9 +114,9 @@ fn groups_are_called_by_their_names() {
     host1  sender     pass     -                                     web1 on network public sends it from 10.0.0.2, on host host1
     host1  guard      pass     -                                     [device] may send from 10.0.0.2
     host1  guard      pass     -                                     [device] is sent what is for 10.0.0.3
+    host1  isolation  pass     -                                     network public reaches itself
     host1  egress     pass     [id]  everything to anybody is allowed, by security group default
     host1  ingress    pass     [id]  everything from members of security group default is allowed, by security group default
-    host1  isolation  pass     -                                     network public reaches itself
     host1  bridge     pass     -                                     it is delivered to db1, by [device]
 
     tcp 22 to 10.0.0.3: passes
@@ -132,9 +132,9 @@ fn groups_are_called_by_their_names() {
     host1  sender     pass     -                                     web1 on network public sends it from 10.0.0.2, on host host1
     host1  guard      pass     -                                     [device] may send from 10.0.0.2
     host1  guard      pass     -                                     [device] is sent what is for 10.0.0.4
+    host1  isolation  pass     -                                     network public reaches itself
     host1  egress     pass     [id]  everything to anybody is allowed, by security group default
     host1  ingress    pass     [id]  tcp 5432 from members of security group default is allowed, by security group db
-    host1  isolation  pass     -                                     network public reaches itself
     host1  bridge     pass     -                                     it is delivered to db2, by [device]
 
     tcp 5432 to 10.0.0.4: passes
@@ -142,12 +142,13 @@ fn groups_are_called_by_their_names() {
     insta::assert_snapshot!(server.run("explain --from web1 --to db2 --protocol tcp --port 22"), @"
     exit 1
     --- stdout
-    HOST   STAGE    VERDICT  RULE                                  WHY
-    host1  sender   pass     -                                     web1 on network public sends it from 10.0.0.2, on host host1
-    host1  guard    pass     -                                     [device] may send from 10.0.0.2
-    host1  guard    pass     -                                     [device] is sent what is for 10.0.0.4
-    host1  egress   pass     [id]  everything to anybody is allowed, by security group default
-    host1  ingress  drop     -                                     no rule of security group db allows it
+    HOST   STAGE      VERDICT  RULE                                  WHY
+    host1  sender     pass     -                                     web1 on network public sends it from 10.0.0.2, on host host1
+    host1  guard      pass     -                                     [device] may send from 10.0.0.2
+    host1  guard      pass     -                                     [device] is sent what is for 10.0.0.4
+    host1  isolation  pass     -                                     network public reaches itself
+    host1  egress     pass     [id]  everything to anybody is allowed, by security group default
+    host1  ingress    drop     -                                     no rule of security group db allows it
 
     tcp 22 to 10.0.0.4: dropped
     --- stderr

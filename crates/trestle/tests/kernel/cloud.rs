@@ -118,16 +118,13 @@ pub(crate) fn addresses(lab: &Lab, node: &str, name: &str) -> Result<BTreeSet<St
     Ok(all.filter_map(|a| Some(format!("{}/{}", a["local"].as_str()?, a["prefixlen"]))).collect())
 }
 
-/// What `nft list ruleset` prints in the namespace.
 /// The rules of a host, less what they have counted and the number of the last judgement by security groups.
 pub(crate) fn ruleset(lab: &Lab, node: &str) -> Result<String> {
     let listing = lab.exec_ok(node, &["nft", "-s", "list", "ruleset"])?;
-    let mut is_stamp = false;
-    let lines = listing.lines().filter(|line| {
-        is_stamp &= line.trim() != "}";
-        is_stamp |= ["set current {", "map stamp {"].contains(&line.trim());
-        !is_stamp
-    });
+    let has_number = |line: &str| {
+        line.starts_with("ct mark 0x") || line.starts_with("meta mark set 0x") && !line.contains("0x7e57")
+    };
+    let lines = listing.lines().filter(|line| !has_number(line.trim()));
     Ok(lines.map(|line| format!("{line}\n")).collect())
 }
 

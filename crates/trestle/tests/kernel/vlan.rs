@@ -70,7 +70,7 @@ fn a_project_has_a_vlan_of_its_own_where_its_instances_are() -> Result<()> {
 
         // Without the rules both do: the above can fail. The agent would mend it.
         lab.agent(HOST)?.kill9()?;
-        lab.exec_ok(HOST, &["nft", "delete", "table", "inet", "trestle"])?;
+        lab.exec_ok(HOST, &["nft", "flush", "chain", "inet", "trestle_groups", "isolation"])?;
         ping(&lab, "outside", "10.1.0.3")?;
         ping(&lab, &one.node, "10.1.1.3")?;
         lab.agent(HOST)?.start()?;

@@ -387,7 +387,7 @@ impl Session {
                 self.learn(*table, text)?;
             }
         }
-        let given = Given { stamp: stamp_for(steps)?, counters: self.counters_of(steps)? };
+        let given = Given { random: random_for(steps)?, counters: self.counters_of(steps)? };
         let before = self.generation()?;
         let mut done = self.context.run(&transaction(steps, given.clone()), Output::Chains).map(drop);
         if done.as_ref().is_err_and(is_missing) {
@@ -493,17 +493,15 @@ impl Session {
     }
 }
 
-/// A number that no judgement had before, as far as chance can tell: connections keep theirs when the
-/// table is made anew. None where nothing is judged.
-fn stamp_for(steps: &[Step]) -> Result<u32, NftError> {
+/// What tells a judgement from those before it; none where nothing is judged.
+fn random_for(steps: &[Step]) -> Result<u32, NftError> {
     if !steps.contains(&Step::JudgeAnew) {
         return Ok(0);
     }
     let mut bytes = [0; 4];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes));
     read.map_err(NftError::Random)?;
-    // Neither none nor what is judged with each packet (`trestle_core::render`).
-    Ok(u32::from_ne_bytes(bytes) | 1 << 31)
+    Ok(u32::from_ne_bytes(bytes))
 }
 
 /// The table of security groups with these chains, and what they refer to.

@@ -25,7 +25,8 @@ fn is_numbered(chain: &str) -> bool {
 impl Listing {
     pub(super) fn parse(listing: &str) -> Self {
         let mut parsed = Self::default();
-        let mut lines = listing.lines();
+        let listing = without_judgement(listing);
+        let mut lines = listing.iter().copied();
         while let Some(line) = lines.next() {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words[..] {
@@ -51,6 +52,20 @@ impl Listing {
         self.fixed.push_str(line);
         self.fixed.push('\n');
     }
+}
+
+/// The lines without those that say which judgement holds (`trestle_core::render::judgement`): no text has its
+/// number. Where it is not the same in all places, they stay, as something that nobody knows.
+fn without_judgement(listing: &str) -> Vec<&str> {
+    let lines: Vec<&str> = listing.lines().collect();
+    let after = |index: usize, word: &str| index > 0 && lines[index - 1].trim().starts_with(word);
+    let taken_up = |index: usize| lines[index].trim().strip_prefix("meta mark set ");
+    let taken_up = |index: usize| taken_up(index).filter(|_| after(index, "chain number {"));
+    let Some(number) = (0..lines.len()).find_map(taken_up) else { return lines };
+    let passes = format!("ct mark {number} accept");
+    let is_known = |index: usize| lines[index].trim() == passes && after(index, "type filter hook forward ");
+    let others = (0..lines.len()).filter(|index| taken_up(*index).is_none() && !is_known(*index));
+    others.map(|index| lines[index]).collect()
 }
 
 /// The lines up to the end of the block that was entered.
@@ -112,16 +127,22 @@ mod tests {
     use super::*;
 
     const LISTING: &str = "table inet trestle_groups {
-\tset current {
-\t\ttype mark
+\tset network {
+\t\ttype ifname
 \t}
 
 \tset members4_17 {
 \t\ttype ipv4_addr
 \t}
 
+\tchain number {
+\t\tmeta mark set 0xc0000001
+\t}
+
 \tchain egress {
-\t\ttype filter hook forward priority -12; policy accept;
+\t\ttype filter hook forward priority filter - 11; policy accept;
+\t\tct mark 0xc0000001 accept
+\t\tgoto judge_sender
 \t}
 
 \tchain to_17 {
@@ -135,11 +156,23 @@ mod tests {
     #[test]
     fn what_is_made_as_it_is_needed_is_told_from_the_rest() {
         let listing = Listing::parse(LISTING);
-        assert!(listing.fixed.contains("chain egress") && listing.fixed.contains("set current"));
+        assert!(listing.fixed.contains("chain egress") && listing.fixed.contains("set network"));
         assert!(!listing.fixed.contains("17"));
         assert_eq!(listing.sets, BTreeSet::from([Set::Members4(17)]));
         assert_eq!(listing.chains.keys().collect::<Vec<_>>(), ["to_17"]);
         assert!(listing.chains["to_17"].ends_with("\ndrop"));
+    }
+
+    #[test]
+    fn the_number_of_a_judgement_is_no_part_of_the_text_and_another_one_is() {
+        let fixed = Listing::parse(LISTING).fixed;
+        assert!(!fixed.contains("0xc0000001") && fixed.contains("goto judge_sender"), "{fixed}");
+        for (what, with) in
+            [("ct mark 0xc0000001", "ct mark 0xc0000002"), ("goto judge", "ct mark 0xc0000001 goto judge")]
+        {
+            let edited = Listing::parse(&LISTING.replace(what, with)).fixed;
+            assert!(edited.contains("ct mark"), "{edited}");
+        }
     }
 
     #[test]

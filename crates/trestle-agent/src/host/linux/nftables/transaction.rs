@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use trestle_core::plan::Step;
-use trestle_core::render::set_command;
+use trestle_core::render::{judgement, set_command};
 use trestle_core::spec::{Set, Table};
 
 use super::chains::Counters;
@@ -16,8 +16,8 @@ const RELEASED: &str = "2m";
 /// What a transaction takes besides its steps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Given {
-    /// The number of the judgement that begins with it.
-    pub(super) stamp: u32,
+    /// What tells the judgement that begins with it from others.
+    pub(super) random: u32,
     /// What the rules of chains that are made anew have counted so far.
     pub(super) counters: Counters,
 }
@@ -75,12 +75,10 @@ pub(super) fn transaction(steps: &[Step], given: Given) -> String {
         Step::ReplaceElement { set, element, to, .. } => Some((*set, format!("{element} : {to}"))),
         _ => None,
     });
-    if !deleted.contains(&Table::Gateway) {
-        released(&mut text, steps);
-    }
     if !deleted.contains(&Table::Groups) {
+        released(&mut text, steps);
         delete_chains(&mut text, steps);
-        judge_anew(&mut text, steps, given.stamp);
+        judge_anew(&mut text, steps, given.random);
     }
     text
 }
@@ -122,14 +120,17 @@ fn delete_chains(text: &mut String, steps: &[Step]) {
     }
 }
 
-fn judge_anew(text: &mut String, steps: &[Step], stamp: u32) {
+fn judge_anew(text: &mut String, steps: &[Step], random: u32) {
     if !steps.contains(&Step::JudgeAnew) {
         return;
     }
-    let table = format!("{} {}", Table::Groups.family(), Table::Groups.name());
-    let _ = writeln!(text, "flush set {table} current\nflush map {table} stamp");
-    let _ = writeln!(text, "add element {table} current {{ {stamp} }}");
-    let _ = writeln!(text, "add element {table} stamp {{ ipv4 : {stamp}, ipv6 : {stamp} }}");
+    let (family, table) = (Table::Groups.family(), Table::Groups.name());
+    for (chain, rules) in judgement(random) {
+        let _ = writeln!(text, "flush chain {family} {table} {chain}");
+        for rule in rules {
+            let _ = writeln!(text, "add rule {family} {table} {chain} {rule}");
+        }
+    }
 }
 
 /// What neighbours send for an address that has left is dropped for as long as they may remember it
@@ -145,7 +146,7 @@ fn released(text: &mut String, steps: &[Step]) {
             Set::Held6 => "released6",
             _ => continue,
         };
-        let (family, table) = (Table::Gateway.family(), Table::Gateway.name());
+        let (family, table) = (Table::Groups.family(), Table::Groups.name());
         let element = quoted(*set, element);
         let _ = match step {
             Step::AddElement { .. } => writeln!(
@@ -198,7 +199,7 @@ mod tests {
             Step::AddElement { set: Set::SharedUplink, element: element("fwd") },
             Step::AddElement { set: Set::GuardNd, element: element("tr-00 . fa:16:3e:00:00:01 . 0xfd00") },
             Step::DeleteElement { set: Set::NatSource, element: element("10.0.0.0/24 . fwd") },
-            Step::DeleteElement { set: Set::Routed, element: element("br1 . br2") },
+            Step::DeleteElement { set: Set::NatLocal, element: element("10.0.0.0/24 . br1") },
             Step::DeleteRuleset { table: Table::Gateway },
         ];
         insta::assert_snapshot!(transaction(&steps, Given::default()), @r#"
