@@ -8,31 +8,27 @@
 //! The log and what it names are read in one snapshot and get the snapshot's revision, so that a
 //! generation never stands for a state that is older or newer than it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod loaded;
+mod told;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use sqlx::AnyConnection;
 use tokio::sync::watch;
 use trestle_core::compile::{Entity, Scope, affected, compile, compile_scope};
 use trestle_core::spec::{Key, Object, SpecUpdate};
 use trestle_core::types::HostId;
-use trestle_core::world::{
-    AddressGroup, DnsRecord, FloatingIp, Host, Interface, Network, Options, SecurityGroup, Vpn, World,
-};
+use trestle_core::world::{Options, World};
 
 use crate::store::change::{self, Batch};
-use crate::store::{
-    Backend, Store, StoreError, address_group, dns, floating_ip, host, interface, network, security_group,
-    vpn,
-};
+use crate::store::{Backend, Store, StoreError};
+use loaded::Loaded;
+use told::{Delta, HostFeed};
 
 /// An agent that was not heard of for this long is not connected. It polls or reports more often.
 pub(crate) const SILENCE: SignedDuration = SignedDuration::from_secs(40);
-
-/// How many changed keys a host's ring keeps before the oldest changes are forgotten.
-const RING_KEYS: usize = 8192;
 
 /// How long the follower waits after the database failed it.
 const RETRY: Duration = Duration::from_secs(1);
@@ -56,72 +52,13 @@ struct State {
     hosts: HashMap<HostId, HostFeed>,
 }
 
-/// What one host was told and has said.
-struct HostFeed {
-    /// The latest revision that bore on it.
-    generation: watch::Sender<u64>,
-    /// The generation after which the ring has every change.
-    ring_from: u64,
-    ring: VecDeque<Delta>,
-    ring_keys: usize,
-    /// What it says it has worked through.
-    applied: watch::Sender<u64>,
-    polls: usize,
-    last_heard: Option<Timestamp>,
-}
-
-/// What one batch of changes means for one host.
-#[derive(Clone, Debug, Default)]
-struct Delta {
-    generation: u64,
-    put: BTreeMap<Key, Object>,
-    gone: BTreeSet<Key>,
-}
-
-/// What was loaded again.
-#[derive(Clone)]
-enum Loaded {
-    Host(Host),
-    Network(Network),
-    Interface(Interface),
-    FloatingIp(FloatingIp),
-    DnsRecord(DnsRecord),
-    SecurityGroup(SecurityGroup),
-    AddressGroup(AddressGroup),
-    Vpn(Vpn),
-    Gone(Entity),
-}
-
 impl Feed {
     /// Loads everything there is.
     pub(crate) async fn load(store: Arc<Store>, options: Options) -> Result<Self, StoreError> {
         let mut snapshot = store.snapshot().await?;
         let (last_change, revision) = change::position(&mut snapshot).await?;
         let mut world = World::new(options);
-        for record in host::list(&mut snapshot, (None, None), "", i64::MAX).await? {
-            world.put_host(record.host);
-        }
-        for record in network::list(&mut snapshot, &network::Filter::default(), "", i64::MAX).await? {
-            world.put_network(record.network);
-        }
-        for record in interface::all(&mut snapshot).await? {
-            world.put_interface(record.interface);
-        }
-        for record in floating_ip::all(&mut snapshot).await? {
-            record.floating().into_iter().for_each(|floating| world.put_floating_ip(floating));
-        }
-        for record in dns::all(&mut snapshot).await? {
-            world.put_dns_record(record.record);
-        }
-        for group in security_group::all(&mut snapshot).await? {
-            world.put_security_group(group);
-        }
-        for record in address_group::list(&mut snapshot, (None, None), "", i64::MAX).await? {
-            world.put_address_group(record.group);
-        }
-        for record in vpn::all(&mut snapshot).await? {
-            world.put_vpn(record.vpn);
-        }
+        loaded::all(&mut snapshot).await?.into_iter().for_each(|one| one.put_into(&mut world));
         drop(snapshot);
         let hosts = world.hosts().map(|host| (host.id, HostFeed::new(revision))).collect();
         let state = Mutex::new(State { world, last_change, hosts });
@@ -231,7 +168,7 @@ impl Feed {
         if batch.last == last {
             return Ok(0);
         }
-        let loaded = load(&mut snapshot, &batch, last).await?;
+        let loaded = loaded::changed(&mut snapshot, &batch, last).await?;
         drop(snapshot);
         // A host must not be told of what a power cut may take back.
         self.store.flush(batch.revision).await?;
@@ -313,7 +250,7 @@ impl State {
     /// Puts all of it in at once. A key may go from one thing to another, as a floating IP does: seen
     /// one after the other, whether it stays would be a matter of their order.
     fn put(&mut self, loaded: &[Loaded], deltas: &mut BTreeMap<HostId, Delta>) {
-        let old: Vec<Loaded> = loaded.iter().map(|one| self.current(one.entity())).collect();
+        let old: Vec<Loaded> = loaded.iter().map(|one| Loaded::current(&self.world, one.entity())).collect();
         let mut scopes = BTreeSet::new();
         // What a thing bears on may be a matter of what else is there, so it is asked at every step.
         for one in loaded {
@@ -337,183 +274,6 @@ impl State {
             }
         }
     }
-
-    fn current(&self, entity: Entity) -> Loaded {
-        let loaded = match entity {
-            Entity::Host(id) => self.world.host(id).cloned().map(Loaded::Host),
-            Entity::Network(id) => self.world.network(id).cloned().map(Loaded::Network),
-            Entity::Interface(id) => self.world.interface(id).cloned().map(Loaded::Interface),
-            Entity::FloatingIp(address) => self.world.floating_ip(address).cloned().map(Loaded::FloatingIp),
-            Entity::DnsRecord(id) => self.world.dns_record(id).cloned().map(Loaded::DnsRecord),
-            Entity::SecurityGroup(id) => self.world.security_group(id).cloned().map(Loaded::SecurityGroup),
-            Entity::AddressGroup(id) => self.world.address_group(id).cloned().map(Loaded::AddressGroup),
-            Entity::Vpn(project) => self.world.vpn(project).cloned().map(Loaded::Vpn),
-        };
-        loaded.unwrap_or(Loaded::Gone(entity))
-    }
-}
-
-impl HostFeed {
-    /// A host about which nothing was told before this generation.
-    fn new(generation: u64) -> Self {
-        Self {
-            generation: watch::Sender::new(generation),
-            ring_from: generation,
-            ring: VecDeque::new(),
-            ring_keys: 0,
-            applied: watch::Sender::new(0),
-            polls: 0,
-            last_heard: None,
-        }
-    }
-
-    fn push(&mut self, delta: Delta) {
-        let generation = delta.generation;
-        self.ring_keys += delta.keys();
-        self.ring.push_back(delta);
-        while self.ring_keys > RING_KEYS {
-            let Some(oldest) = self.ring.pop_front() else { break };
-            self.ring_keys -= oldest.keys();
-            self.ring_from = oldest.generation;
-        }
-        self.generation.send_replace(generation);
-    }
-
-    /// What changed after this generation, which the ring covers.
-    fn since(&self, since: u64, generation: u64) -> SpecUpdate {
-        let mut whole = Delta::default();
-        for delta in self.ring.iter().filter(|delta| delta.generation > since) {
-            whole.join(delta);
-        }
-        SpecUpdate { base: Some(since), generation, put: whole.put, gone: whole.gone }
-    }
-}
-
-impl Delta {
-    /// How much of the ring it takes; one that changes no key takes a place too.
-    fn keys(&self) -> usize {
-        self.put.len() + self.gone.len() + 1
-    }
-
-    /// Adds what comes after it.
-    fn join(&mut self, later: &Self) {
-        for key in &later.gone {
-            self.take(key.clone());
-        }
-        for (key, object) in &later.put {
-            self.set(key.clone(), object.clone());
-        }
-    }
-
-    /// Adds the way from some objects to others.
-    fn join_difference(&mut self, before: &BTreeMap<Key, Object>, after: BTreeMap<Key, Object>) {
-        for key in before.keys().filter(|key| !after.contains_key(key)) {
-            self.take(key.clone());
-        }
-        for (key, object) in after {
-            if before.get(&key) != Some(&object) {
-                self.set(key, object);
-            }
-        }
-    }
-
-    fn set(&mut self, key: Key, object: Object) {
-        self.gone.remove(&key);
-        self.put.insert(key, object);
-    }
-
-    fn take(&mut self, key: Key) {
-        self.put.remove(&key);
-        self.gone.insert(key);
-    }
-}
-
-impl Loaded {
-    fn entity(&self) -> Entity {
-        match self {
-            Self::Host(host) => Entity::Host(host.id),
-            Self::Network(network) => Entity::Network(network.id),
-            Self::Interface(interface) => Entity::Interface(interface.id),
-            Self::FloatingIp(floating) => Entity::FloatingIp(floating.address),
-            Self::DnsRecord(record) => Entity::DnsRecord(record.id),
-            Self::SecurityGroup(group) => Entity::SecurityGroup(group.id),
-            Self::AddressGroup(group) => Entity::AddressGroup(group.id),
-            Self::Vpn(vpn) => Entity::Vpn(vpn.project),
-            Self::Gone(entity) => *entity,
-        }
-    }
-
-    fn put_into(self, world: &mut World) {
-        match self {
-            Self::Host(host) => world.put_host(host),
-            Self::Network(network) => world.put_network(network),
-            Self::Interface(interface) => world.put_interface(interface),
-            Self::FloatingIp(floating) => world.put_floating_ip(floating),
-            Self::DnsRecord(record) => world.put_dns_record(record),
-            Self::SecurityGroup(group) => world.put_security_group(group),
-            Self::AddressGroup(group) => world.put_address_group(group),
-            Self::Vpn(vpn) => world.put_vpn(vpn),
-            Self::Gone(Entity::Host(id)) => drop(world.remove_host(id)),
-            Self::Gone(Entity::Network(id)) => drop(world.remove_network(id)),
-            Self::Gone(Entity::Interface(id)) => drop(world.remove_interface(id)),
-            Self::Gone(Entity::FloatingIp(address)) => drop(world.remove_floating_ip(address)),
-            Self::Gone(Entity::DnsRecord(id)) => drop(world.remove_dns_record(id)),
-            Self::Gone(Entity::SecurityGroup(id)) => drop(world.remove_security_group(id)),
-            Self::Gone(Entity::AddressGroup(id)) => drop(world.remove_address_group(id)),
-            Self::Gone(Entity::Vpn(project)) => drop(world.remove_vpn(project)),
-        }
-    }
-}
-
-/// What the batch changed, as it is in the batch's snapshot: each kind of thing in one query, since
-/// a bulk of networks is made in one change.
-async fn load(connection: &mut AnyConnection, batch: &Batch, last: i64) -> Result<Vec<Loaded>, StoreError> {
-    let has = |kind: fn(&Entity) -> bool| batch.entities.iter().any(kind);
-    let mut there: BTreeMap<Entity, Loaded> = BTreeMap::new();
-    let mut put = |loaded: Loaded| there.insert(loaded.entity(), loaded);
-    if has(|entity| matches!(entity, Entity::Host(_))) {
-        for record in host::changed_after(connection, last).await? {
-            put(Loaded::Host(record.host));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::Network(_))) {
-        for record in network::changed_after(connection, last).await? {
-            put(Loaded::Network(record.network));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::Interface(_))) {
-        for record in interface::changed_after(connection, last).await? {
-            put(Loaded::Interface(record.interface));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::FloatingIp(_))) {
-        // One that leads nowhere is nothing to any host.
-        for record in floating_ip::changed_after(connection, last).await? {
-            record.floating().into_iter().for_each(|floating| drop(put(Loaded::FloatingIp(floating))));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::DnsRecord(_))) {
-        for record in dns::changed_after(connection, last).await? {
-            put(Loaded::DnsRecord(record.record));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::SecurityGroup(_))) {
-        for group in security_group::changed_after(connection, last).await? {
-            put(Loaded::SecurityGroup(group));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::AddressGroup(_))) {
-        for record in address_group::changed_after(connection, last).await? {
-            put(Loaded::AddressGroup(record.group));
-        }
-    }
-    if has(|entity| matches!(entity, Entity::Vpn(_))) {
-        for record in vpn::changed_after(connection, last).await? {
-            put(Loaded::Vpn(record.vpn));
-        }
-    }
-    let loaded = |entity: &Entity| there.remove(entity).unwrap_or(Loaded::Gone(*entity));
-    Ok(batch.entities.iter().map(loaded).collect())
 }
 
 fn warn(error: &StoreError) {
@@ -540,7 +300,8 @@ mod tests {
     use trestle_api::{NewAddressGroup, NewHost, NewNetwork, NewProject, NewVpn, NewVpnUser};
     use trestle_core::types::{InstanceId, InterfaceId, Mtu, NetworkId, ProjectId};
     use trestle_core::world::{
-        Attachment, Gateways, Ipv6Mode, NetworkType, Plug, Remote, RoutingSourceIp, Subnet, Target,
+        Attachment, DnsRecord, FloatingIp, Gateways, Host, Interface, Ipv6Mode, Network, NetworkType, Plug,
+        Remote, RoutingSourceIp, Subnet, Target,
     };
     use uuid::Uuid;
 
