@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use crate::spec::Table;
 use crate::types::{Cidr, Family, LinkName};
 use crate::world::{Ipv6Mode, Network};
-pub(crate) use groups::{HEARD, HEARD_MASK};
-pub use groups::{judgement, rule, set_command};
+pub(crate) use groups::IN_GROUPS;
+pub use groups::{combination, judgement, rule, set_command};
 pub use vpn::{VPN_DEVICE, VpnPlace, vpn_mtu, vpn_settings};
 
 /// `bridge trestle`. The prefix matches every device of ours, so one without elements passes

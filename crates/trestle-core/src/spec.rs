@@ -565,7 +565,7 @@ mod tests {
             "set/members4_17",
             "chain/to_17",
             "element/addresses6_4/2001:db8::/32",
-            "element/ingress4/10.0.0.5",
+            "element/groups4/10.0.0.5",
             "uplink/eth1",
             "address/br100/10.0.0.1/24",
             "address/eth1/2001:db8::5/64",

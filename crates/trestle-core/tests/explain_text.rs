@@ -486,7 +486,7 @@ fn what_is_for_some_of_a_host_s_addresses_cannot_be_said_of_what_it_sends_from_o
     host2 destination_nat translated: floating IP 203.0.113.20 leads to 10.0.1.11 [element/floating_to/203.0.113.20]
     host2 route routed: host host2 routes it to network net1, on br101 [address/br101/10.0.1.1/24]
     host2 isolation pass: what is sent to a floating IP is let in
-    unknown: `meta nfproto ipv4 ct original ip saddr 172.17.0.0/16 meta l4proto 6 ct reply proto-src 22 counter ct mark set meta mark meta mark set 0x00000000 accept comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
+    unknown: `meta nfproto ipv4 ct original ip saddr 172.17.0.0/16 meta l4proto 6 ct reply proto-src 22 counter meta mark set 0x7e570002 return comment "rule 8"` of chain to_2 on host host2 asks for an address that another host gave the packet, its own
     "#);
 }
 

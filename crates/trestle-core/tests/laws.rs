@@ -752,6 +752,30 @@ proptest! {
     }
 }
 
+/// Of groups that come together, each has rules of its own, even where a digest cannot tell them apart.
+#[test]
+fn guests_in_groups_that_look_alike_are_held_to_their_own() {
+    let mut world = world(&[(1, 0), (1, 1)]);
+    (2..=3).for_each(|number| world.put_security_group(common::group(number, Vec::new())));
+    let mut interfaces: Vec<Interface> = world.interfaces().cloned().collect();
+    for (interface, number) in interfaces.iter_mut().zip(2..) {
+        interface.security = Some(Security { groups: [group_id(number)].into(), ..Security::default() });
+        world.put_interface(interface.clone());
+    }
+    let groups = interfaces[0].security.clone().unwrap().groups;
+    assert_eq!(world.alike(HOST, &groups).count(), 2, "they look alike");
+    let objects = compile(&world, HOST);
+    let leads_to = |set, element: &str| match objects.get(&Key::Element(set, element.to_owned())) {
+        Some(Object::Mapping(value)) => value.clone(),
+        other => panic!("{element} leads to {other:?}"),
+    };
+    for (interface, number) in interfaces.iter().zip(2..) {
+        let mark = leads_to(Set::Groups4, &interface.addresses[0].to_string());
+        assert_eq!(leads_to(Set::Egress, &mark), format!("jump out_{number}"));
+        assert_eq!(leads_to(Set::Ingress, &mark), format!("jump in_{number}"));
+    }
+}
+
 /// The order of the steps themselves: what must not be up before what.
 #[test]
 fn an_interface_is_guarded_before_it_is_up_and_unguarded_after_it_is_gone() {

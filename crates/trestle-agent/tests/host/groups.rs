@@ -291,7 +291,7 @@ fn messages_of_icmp_are_told_by_their_type_and_answers_are_answers() {
         let running = one.spawn(&format!("{ping}{}", answers.display()));
         let nft = our_own_nft(&bench);
         for _ in 0..10 {
-            sh(&format!("{nft} flush chain inet trestle_groups number"));
+            sh(&format!("{nft} flush chain inet trestle_groups stamp"));
             std::thread::sleep(std::time::Duration::from_millis(200));
             let judged = [Step::JudgeAnew].into();
             assert!(bench.host.apply(&judged).await.is_empty());
@@ -382,7 +382,7 @@ fn what_is_sent_to_many_is_heard_by_those_whose_groups_allow_it() {
         assert_eq!((count(0, "20001"), count(0, "20002")), (3, 3), "who sent it saw it");
         assert_eq!((count(3, "20001"), count(3, "20002")), (0, 0));
         // A mark that leads nowhere lets nobody hear.
-        sh(&format!("{} flush map inet trestle_groups heard", our_own_nft(&bench)));
+        sh(&format!("{} flush map inet trestle_groups ingress", our_own_nft(&bench)));
         speaker.namespace.sh(&send);
         wait_until("all of it is sent", || count(0, "20001") == 6);
         assert_eq!([1, 2, 3].map(|which| count(which, "20001")), [3, 3, 0]);
@@ -504,7 +504,7 @@ fn what_another_program_does_to_the_groups_is_undone() {
             "nft add rule inet trestle_groups to_1 accept",
             "nft insert rule inet trestle_groups in_1 accept",
             "nft flush set inet trestle_groups members4_1",
-            "nft delete element inet trestle_groups ingress4 { 10.0.1.11 }",
+            "nft delete element inet trestle_groups groups4 { 10.0.1.11 }",
             "ip link set br101 type bridge nf_call_iptables 0",
         ] {
             sh(damage);

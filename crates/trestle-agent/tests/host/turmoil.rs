@@ -95,7 +95,7 @@ async fn apply_with_faults(bench: &Bench, wanted: &HostSpec, dice: u64) {
         bench.converge(wanted).await;
     }
     let fault = match dice % 5 {
-        0 => Some("nft flush chain inet trestle_groups number"),
+        0 => Some("nft flush chain inet trestle_groups stamp"),
         1 => Some("nft flush chain inet trestle_groups to_3"),
         _ => None,
     };

@@ -1,8 +1,7 @@
 //! Security groups: their rules on the hosts that have an interface of them, and who is in those that
 //! these rules name.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use super::{Objects, Scope, put_element, put_mapping};
 use crate::render;
@@ -77,7 +76,27 @@ pub(super) fn affected_by_interface(world: &World, interface: &Interface) -> BTr
         }
     }
     scopes.extend(as_member(world, interface));
+    scopes.extend(renumbered(world, interface));
     scopes.extend(interface.places().map(|place| (place.host, Scope::Host)));
+    scopes
+}
+
+/// Those on its hosts whose combination of groups may get another number when its own comes or goes: hardly
+/// ever any.
+fn renumbered(world: &World, interface: &Interface) -> BTreeSet<(HostId, Scope)> {
+    let mut scopes = BTreeSet::new();
+    let Some(security) = &interface.security else { return scopes };
+    for host in interface.places().map(|place| place.host) {
+        let others: BTreeSet<_> =
+            world.alike(host, &security.groups).filter(|one| **one != security.groups).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let is_other =
+            |other: &&Interface| other.security.as_ref().is_some_and(|one| others.contains(&one.groups));
+        let guests = world.interfaces().filter(|other| other.is_on(host)).filter(is_other);
+        scopes.extend(guests.map(|guest| (host, Scope::Interface(guest.id))));
+    }
     scopes
 }
 
@@ -91,63 +110,31 @@ pub(super) fn as_member(world: &World, interface: &Interface) -> BTreeSet<(HostI
     scopes.collect()
 }
 
-/// The chains of a host's combinations of groups: what one of their rules accepts passes, nothing else
-/// does. What is sent to many is told by a mark which one of these a guest has; of two that would have the
-/// same, neither hears anything.
+/// The chains of a host's combinations of groups: what one of their rules lets pass passes, nothing else
+/// does.
 pub(super) fn put_combinations(world: &World, host: HostId, objects: &mut Objects) {
-    let mut marks: BTreeMap<u32, usize> = BTreeMap::new();
-    let combinations: Vec<_> =
-        world.combinations(host).map(|groups| Combination::of(world, groups)).collect();
-    combinations.iter().for_each(|one| *marks.entry(one.mark()).or_default() += 1);
-    for combination in combinations {
-        let chains = [(combination.ingress_chain(), "to"), (combination.egress_chain(), "from")];
-        for (chain, prefix) in chains {
-            let jumps = combination.0.iter().map(|number| format!("jump {prefix}_{number}"));
-            let rules = jumps.chain(["drop".to_owned()]).collect::<Vec<_>>().join("\n");
+    for groups in world.combinations(host) {
+        let numbers: BTreeSet<u32> =
+            groups.iter().filter_map(|id| world.security_group(*id)).map(|group| group.number).collect();
+        let mark = mark(world, host, groups);
+        for (set, chain, of_group) in [(Set::Ingress, "in", "to"), (Set::Egress, "out", "from")] {
+            let chain = format!("{chain}_{}", name(&numbers));
+            put_mapping(objects, set, mark.to_string(), format!("jump {chain}"));
+            let rules = render::combination(numbers.iter().map(|number| format!("{of_group}_{number}")));
             objects.insert(Key::Chain(chain), Object::Chain(rules));
-        }
-        if marks.get(&combination.mark()) == Some(&1) {
-            let verdict = format!("jump {}", combination.ingress_chain());
-            put_mapping(objects, Set::Heard, combination.mark().to_string(), verdict);
         }
     }
 }
 
-/// The groups of an interface, by their numbers.
-struct Combination(BTreeSet<u32>);
+fn name(numbers: &BTreeSet<u32>) -> String {
+    let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    if numbers.is_empty() { "nothing".to_owned() } else { numbers.join("_") }
+}
 
-impl Combination {
-    fn of(world: &World, groups: &BTreeSet<SecurityGroupId>) -> Self {
-        Self(groups.iter().filter_map(|id| world.security_group(*id)).map(|group| group.number).collect())
-    }
-
-    fn name(&self) -> String {
-        let numbers: Vec<String> = self.0.iter().map(ToString::to_string).collect();
-        if numbers.is_empty() { "nothing".to_owned() } else { numbers.join("_") }
-    }
-
-    fn ingress_chain(&self) -> String {
-        format!("in_{}", self.name())
-    }
-
-    fn egress_chain(&self) -> String {
-        format!("out_{}", self.name())
-    }
-
-    /// One group's number is its own; those of several are put together (FNV-1a), in the other half. All have
-    /// what tells them from marks of others and from numbers of judgements ([`render::HEARD`]).
-    fn mark(&self) -> u32 {
-        const SEVERAL: u32 = 1 << 29;
-        let number = match self.0.first() {
-            Some(number) if self.0.len() == 1 => *number & !SEVERAL,
-            _ => {
-                let bytes = self.0.iter().flat_map(|number| number.to_be_bytes());
-                let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-                bytes.fold(0x811c_9dc5, fold) | SEVERAL
-            }
-        };
-        number & !render::HEARD_MASK | render::HEARD
-    }
+/// What stands for a combination of groups on a host. One without a number has that of no rules, and nothing passes.
+fn mark(world: &World, host: HostId, groups: &BTreeSet<SecurityGroupId>) -> u32 {
+    const NONE: u32 = 1 << 29;
+    world.combination_number(host, groups).unwrap_or(NONE) | render::IN_GROUPS
 }
 
 /// What a guest on this host is told by, and which groups it has.
@@ -161,20 +148,13 @@ pub(super) fn put_guest(
     let Some(security) = &interface.security else {
         return put_element(objects, Set::Unguarded, device.to_string());
     };
-    let combination = Combination::of(world, &security.groups);
-    put_mapping(objects, Set::HeardBy, device.to_string(), combination.mark().to_string());
+    let mark = mark(world, host, &security.groups).to_string();
+    put_mapping(objects, Set::HeardBy, device.to_string(), mark.clone());
     for address in interface.filtered_addresses(network) {
-        if !world.is_first_with(address, interface.id, |other| other.is_on(host)) {
-            continue;
+        if world.is_first_with(address, interface.id, |other| other.is_on(host)) {
+            let groups = if address.is_ipv4() { Set::Groups4 } else { Set::Groups6 };
+            put_mapping(objects, groups, address.to_string(), mark.clone());
         }
-        let (guest, egress, ingress) = match address {
-            IpAddr::V4(_) => (Set::Guest4, Set::Egress4, Set::Ingress4),
-            IpAddr::V6(_) => (Set::Guest6, Set::Egress6, Set::Ingress6),
-        };
-        put_element(objects, guest, address.to_string());
-        let jump = |chain: String| format!("jump {chain}");
-        put_mapping(objects, egress, address.to_string(), jump(combination.egress_chain()));
-        put_mapping(objects, ingress, address.to_string(), jump(combination.ingress_chain()));
     }
 }
 

@@ -38,6 +38,15 @@ pub(super) struct Decisive {
     pub(super) rule: Option<u32>,
 }
 
+/// What is known before a chain has decided.
+#[derive(Default)]
+struct SoFar {
+    /// A rule that may have let the packet pass.
+    doubt: Option<Problem>,
+    /// The rule that let it go back from where it was asked for.
+    by: Option<Decisive>,
+}
+
 impl<'a> HostView<'a> {
     pub(super) fn new(world: &World, host: &'a Host, own: Option<&'a BTreeSet<IpAddr>>) -> Self {
         Self { host, objects: compile(world, host.id), own }
@@ -47,51 +56,64 @@ impl<'a> HostView<'a> {
         self.objects.contains_key(key)
     }
 
-    /// Asks a chain that the kernel begins with. A table that is not there lets everything pass.
+    /// Asks a chain that the kernel begins with, or one that it comes to. A table that is not there lets everything
+    /// pass.
     pub(super) fn ask(&self, table: Table, chain: &str, frame: &mut Frame) -> Result<Decision, Problem> {
-        let mut doubt = None;
+        let mut so_far = SoFar::default();
         let asked = match self.objects.get(&Key::Ruleset(table)) {
-            Some(Object::Ruleset(text)) => self.follow(text, chain, frame, &mut doubt)?,
+            Some(Object::Ruleset(text)) => self.follow(text, chain, frame, &mut so_far)?,
             _ => None,
         };
-        let decision = asked.unwrap_or(Decision { ruling: Ruling::Accept, by: None });
-        // What may have been accepted before it was accepted is accepted.
-        match doubt.filter(|_| decision.ruling != Ruling::Accept) {
+        let decision = asked.unwrap_or(Decision { ruling: Ruling::Accept, by: so_far.by });
+        // What may have been let pass before it was let pass is let pass.
+        match so_far.doubt.filter(|_| decision.ruling != Ruling::Accept) {
             Some(problem) => Err(problem),
             None => Ok(decision),
         }
     }
 
-    /// A rule that may accept is passed over as if it did not, and kept in `doubt`.
+    /// A rule that may let it pass is passed over as if it did not, and kept as a doubt.
     fn follow(
         &self,
         ruleset: &str,
         name: &str,
         frame: &mut Frame,
-        doubt: &mut Option<Problem>,
+        so_far: &mut SoFar,
     ) -> Result<Option<Decision>, Problem> {
         for line in self.chain(ruleset, name)? {
             let misunderstood = |Misunderstood| self.misunderstood(name, line);
+            let mark = frame.mark;
             let Some(applied) = line::follow(line, frame, &self.objects).map_err(misunderstood)? else {
                 continue;
             };
+            let of_group = applied.rule.is_some() && applied.ruling == Ruling::Return;
             if applied.is_in_doubt && applied.ruling != Ruling::GoOn {
                 let problem = self.unknown_source(name, line);
-                if applied.ruling != Ruling::Accept {
+                if applied.ruling != Ruling::Accept && !of_group {
                     return Err(problem);
                 }
-                doubt.get_or_insert(problem);
+                frame.mark = mark;
+                so_far.doubt.get_or_insert(problem);
                 continue;
             }
-            let decision = match applied.ruling.clone() {
-                Ruling::GoOn => None,
+            match applied.ruling.clone() {
+                Ruling::GoOn => {}
                 Ruling::Jump(next) => {
-                    self.follow(ruleset, &next, frame, doubt)?.filter(|there| there.ruling != Ruling::Return)
+                    if let Some(decision) = self.follow(ruleset, &next, frame, so_far)? {
+                        return Ok(Some(decision));
+                    }
                 }
-                ruling => Some(Decision { ruling, by: Some(self.decisive(name, line, applied)) }),
-            };
-            if decision.is_some() {
-                return Ok(decision);
+                Ruling::Goto(next) => return self.follow(ruleset, &next, frame, so_far),
+                Ruling::Return => {
+                    // A combination of groups goes back by what the rule before has said.
+                    if so_far.by.is_none() {
+                        so_far.by = Some(self.decisive(name, line, applied));
+                    }
+                    return Ok(None);
+                }
+                ruling => {
+                    return Ok(Some(Decision { ruling, by: Some(self.decisive(name, line, applied)) }));
+                }
             }
         }
         Ok(None)

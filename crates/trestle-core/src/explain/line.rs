@@ -20,7 +20,10 @@ pub(super) enum Ruling {
     GoOn,
     Accept,
     Drop,
+    /// The chain is asked, and then the rules after this one.
     Jump(String),
+    /// The chain is asked in place of those after this one.
+    Goto(String),
     /// Goes on where it came to this chain from.
     Return,
     /// Sent on to this address and port.
@@ -93,7 +96,7 @@ impl<'a> Reading<'a> {
     /// Follows what begins with this word, if that says what to do; whether that can be done.
     fn statement(&mut self, word: &str) -> Result<Option<bool>, Misunderstood> {
         match (word, self.words.get(2)) {
-            ("meta" | "ct", Some(&"set")) => return self.mark().map(|()| Some(true)),
+            ("meta", Some(&"set")) => return self.mark().map(Some),
             ("accept" | "drop" | "return" | "masquerade" | "counter", _) => self.next()?,
             ("jump" | "goto" | "comment" | "dnat" | "snat", _) => self.next()?,
             _ => return Ok(None),
@@ -103,8 +106,8 @@ impl<'a> Reading<'a> {
             "drop" => self.applied.ruling = Ruling::Drop,
             "return" => self.applied.ruling = Ruling::Return,
             "masquerade" => self.applied.ruling = Ruling::Masquerade,
-            // Each of our chains that is gone to ends with a verdict.
-            "jump" | "goto" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
+            "jump" => self.applied.ruling = Ruling::Jump(self.next()?.to_owned()),
+            "goto" => self.applied.ruling = Ruling::Goto(self.next()?.to_owned()),
             "comment" => self.comment()?,
             "dnat" | "snat" => return self.translate(word == "dnat").map(Some),
             _ => {}
@@ -112,40 +115,23 @@ impl<'a> Reading<'a> {
         Ok(Some(true))
     }
 
-    /// `meta mark set 7`, `meta mark set meta mark & 7`, `ct mark set meta mark`: the last is for the packets
-    /// after this one.
-    fn mark(&mut self) -> Result<(), Misunderstood> {
-        let of_packet = self.next()? == "meta";
-        self.expect("mark")?;
-        self.expect("set")?;
-        let mark = match self.peek() {
-            Some("meta") => {
-                self.next()?;
-                self.expect("mark")?;
-                self.frame.mark & self.mask()?
+    /// `meta mark set 7`, `meta mark set … map @set`, which is nothing where the map has nothing of it.
+    fn mark(&mut self) -> Result<bool, Misunderstood> {
+        for word in ["meta", "mark", "set"] {
+            self.expect(word)?;
+        }
+        let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+        let mark = match self.peek().filter(is_number).and_then(number) {
+            Some(mark) => self.next().map(|_| mark)?,
+            None => {
+                let values = self.values()?;
+                self.expect("map")?;
+                let Some(mark) = self.look_up_next(&values)? else { return Ok(false) };
+                number(&mark).ok_or(Misunderstood)?
             }
-            _ => self.mark_number()?,
         };
-        if of_packet {
-            self.frame.mark = mark;
-        }
-        Ok(())
-    }
-
-    /// `& 7`, if that comes next.
-    fn mask(&mut self) -> Result<u64, Misunderstood> {
-        match self.peek() {
-            Some("&") => {
-                self.next()?;
-                self.mark_number()
-            }
-            _ => Ok(u64::MAX),
-        }
-    }
-
-    fn mark_number(&mut self) -> Result<u64, Misunderstood> {
-        let mark = number(self.next()?).and_then(|mark| u64::try_from(mark).ok());
-        mark.ok_or(Misunderstood)
+        self.frame.mark = u64::try_from(mark).map_err(|_| Misunderstood)?;
+        Ok(true)
     }
 
     /// `comment "rule 7"`.
@@ -352,7 +338,7 @@ mod tests {
             "accept",
             "meta nfproto ipv4 ct original ip saddr @members4_1 accept",
             "ct original ip saddr 10.0.0.0/29 meta l4proto 6 ct reply proto-src 20-25 accept",
-            "meta time < 1001 meta mark set meta mark & 0xbfffffff counter accept comment \"rule 7\"",
+            "meta time < 1001 counter meta mark set 0x7e570003 accept comment \"rule 7\"",
             "iifname \"br*\" tcp dport 22 accept",
             "ct state invalid,new ip saddr != @members4_2 accept",
             "tcp dport & 0xfff0 == 16 th dport & 0xfff8 != 64 accept",

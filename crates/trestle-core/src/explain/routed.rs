@@ -137,13 +137,16 @@ impl<'a> Walk<'a> {
     }
 
     /// What is passed on, routed or bridged: by which networks reach which, and by the security groups of the
-    /// guests that are on this host. A packet of a connection that was let through before is asked none of it.
+    /// guests that are on this host, as `judge` asks them. A packet of a connection that was let through before is
+    /// asked none of it.
     pub(super) fn pass_on(&mut self, view: &HostView<'a>) -> Onward {
         self.filter(view, (StageKind::Isolation, Table::Groups, "isolation"), None)?;
         let sender = self.frame.source.known().and_then(|source| self.unheld(view, source));
-        self.filter(view, (StageKind::Egress, Table::Groups, "judge_sender"), sender)?;
+        self.filter(view, (StageKind::Egress, Table::Groups, "from_guest"), sender)?;
         let receiver = self.unheld(view, self.frame.destination);
-        self.filter(view, (StageKind::Ingress, Table::Groups, "judge_receiver"), receiver)
+        self.filter(view, (StageKind::Ingress, Table::Groups, "to_guest"), receiver)?;
+        self.frame.mark = 0;
+        Ok(())
     }
 
     /// What to say where no group speaks of a guest that is here.

@@ -20,13 +20,18 @@ use crate::world::{Rule, Traffic};
 /// when it began: who began it (`ct original`) and where it really leads (`ct reply`). So each packet of one
 /// can be judged, an answer too, and none has to be believed because of its state.
 ///
+/// An address leads to a mark that stands for the groups of its guest, and that to their rules: one more guest is
+/// one more element that leads to no chain, because kernels walk through all that elements lead to whenever
+/// there is one more. While a packet is judged its own mark is what has been said of it: whose rules are
+/// to be asked ([`IN_GROUPS`]), or that they let it pass ([`PASSES`], [`PASSES_NOW`]). What is said of the sender ends
+/// before the receiver is asked for, so what is let pass for now alone goes on by a way of its own.
+///
 /// A connection that was judged is stamped with the number of that judgement and goes on by it, past all of
 /// this. With a new number, which comes whenever something goes that may have allowed one
-/// (`Step::JudgeAnew`, [`judgement`]), each is judged once more by its next packet. A packet takes the number
-/// up with its sender's judgement and leaves it to its connection with its receiver's. The number stands in
-/// rules, not in a set: a chain sees the rules of when it was entered, but sets as they are, and what was
-/// judged by rules that are gone must not get the number of those that came. What only a rule with an end
-/// allows is never stamped (`MAY_STAMP`), so it ends with its rule, whoever is away.
+/// (`Step::JudgeAnew`, [`judgement`]), each is judged once more by its next packet. The number stands in
+/// rules, not in a set, and all is one chain to the kernel: a chain sees the rules of when it was entered, but sets as
+/// they are, and what was judged by rules that are gone must not get the number of those that came. What
+/// only a rule with an end allows is never stamped, so it ends with its rule, whoever is away.
 ///
 /// `remote*`: guests on other hosts that this one routes for have no more of it than its own.
 ///
@@ -34,8 +39,9 @@ use crate::world::{Rule, Traffic};
 /// what they listen to: such messages to anybody else could carry whatever one likes. DHCP, DNS and metadata
 /// are had from the gateway. The host itself is not held to groups; guests have nothing of it but these.
 ///
-/// What is sent to many is judged for each guest that would hear it, by a mark that says whose groups it is
-/// held to ([`HEARD`]); so it has no number and is never stamped. A mark that leads to no groups is heard by nobody.
+/// What is sent to many is judged for each guest that would hear it, by the mark that its port has given it
+/// (`heard_by`): for the receiver first, whose mark goes with that. A frame to many may be a packet to one, so
+/// that is asked for, too. None of it is ever stamped.
 pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	set network {
 		type ifname
@@ -54,11 +60,11 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		type ifname . ipv6_addr
 		flags timeout
 	}
-	set guest4 {
-		type ipv4_addr
+	map groups4 {
+		type ipv4_addr : mark
 	}
-	set guest6 {
-		type ipv6_addr
+	map groups6 {
+		type ipv6_addr : mark
 	}
 	set remote4 {
 		type ipv4_addr
@@ -66,19 +72,10 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	set remote6 {
 		type ipv6_addr
 	}
-	map egress4 {
-		type ipv4_addr : verdict
+	map egress {
+		type mark : verdict
 	}
-	map egress6 {
-		type ipv6_addr : verdict
-	}
-	map ingress4 {
-		type ipv4_addr : verdict
-	}
-	map ingress6 {
-		type ipv6_addr : verdict
-	}
-	map heard {
+	map ingress {
 		type mark : verdict
 	}
 	set served4 {
@@ -111,56 +108,71 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		ip6 daddr ff00::/8 icmpv6 type mld2-listener-report accept
 		ip daddr 224.0.0.0/4 meta l4proto igmp accept
 	}
-	chain number {
-	}
-	chain egress_rules {
-		iifname . ct original ip daddr @served4 meta l4proto udp ct original proto-dst 53 accept
-		iifname . ct original ip daddr @served4 meta l4proto tcp ct original proto-dst 53 accept
-		iifname . ct original ip6 daddr @served6 meta l4proto udp ct original proto-dst 53 accept
-		iifname . ct original ip6 daddr @served6 meta l4proto tcp ct original proto-dst 53 accept
-		iifname @metadata_from ct original ip daddr 169.254.169.254 meta l4proto tcp ct original proto-dst 80 accept
-		udp sport 68 udp dport 67 accept
-		udp sport 546 udp dport 547 accept
-		ct original ip saddr vmap @egress4
-		ct original ip6 saddr vmap @egress6
-		ct state invalid,untracked ip saddr @guest4 drop
-		ct state invalid,untracked ip6 saddr @guest6 drop
+	chain from_guest {
+		jump neighbours
+		iifname . ct original ip daddr @served4 meta l4proto udp ct original proto-dst 53 return
+		iifname . ct original ip daddr @served4 meta l4proto tcp ct original proto-dst 53 return
+		iifname . ct original ip6 daddr @served6 meta l4proto udp ct original proto-dst 53 return
+		iifname . ct original ip6 daddr @served6 meta l4proto tcp ct original proto-dst 53 return
+		iifname @metadata_from ct original ip daddr 169.254.169.254 meta l4proto tcp ct original proto-dst 80 return
+		udp sport 68 udp dport 67 return
+		udp sport 546 udp dport 547 return
+		meta mark set ct original ip saddr map @groups4 goto judge_sender
+		meta mark set ct original ip6 saddr map @groups6 goto judge_sender
+		ct state invalid,untracked meta mark set ip saddr map @groups4 drop
+		ct state invalid,untracked meta mark set ip6 saddr map @groups6 drop
 	}
 	chain judge_sender {
+		meta mark vmap @egress
+		meta mark & 0xfffffffe != 0x7e570002 drop
+	}
+	chain to_guest {
 		jump neighbours
-		meta pkttype multicast goto egress_rules
-		meta pkttype broadcast goto egress_rules
-		ct original ip saddr @guest4 jump number
-		ct reply ip saddr @guest4 jump number
-		ct original ip6 saddr @guest6 jump number
-		ct reply ip6 saddr @guest6 jump number
-		goto egress_rules
+		udp sport 67 udp dport 68 return
+		udp sport 547 udp dport 546 return
+		meta mark set ct reply ip saddr map @groups4 goto judge_receiver
+		meta mark set ct reply ip6 saddr map @groups6 goto judge_receiver
+		ct state invalid,untracked meta mark set ip daddr map @groups4 drop
+		ct state invalid,untracked meta mark set ip6 daddr map @groups6 drop
 	}
 	chain judge_receiver {
-		meta pkttype multicast meta mark vmap @heard
-		meta pkttype broadcast meta mark vmap @heard
-		meta pkttype multicast meta mark & 0xc0000000 == 0x80000000 drop
-		meta pkttype broadcast meta mark & 0xc0000000 == 0x80000000 drop
-		jump neighbours
-		udp sport 67 udp dport 68 accept
-		udp sport 547 udp dport 546 accept
-		ct reply ip saddr vmap @ingress4
-		ct reply ip6 saddr vmap @ingress6
-		ct state invalid,untracked ip daddr @guest4 drop
-		ct state invalid,untracked ip6 daddr @guest6 drop
-		ct original ip saddr @guest4 ct mark set meta mark meta mark set 0x00000000
-		ct original ip6 saddr @guest6 ct mark set meta mark meta mark set 0x00000000
+		meta mark vmap @ingress
+		meta mark & 0xfffffffe != 0x7e570002 drop
 	}
-	chain egress {
-		type filter hook forward priority filter - 11; policy accept;
+	chain to_many {
+		meta mark vmap @ingress
+		meta mark & 0xc0000000 == 0x80000000 drop
+		jump from_guest
+		jump to_guest
+		meta mark & 0xfffffffe == 0x7e570002 goto pass
+	}
+	chain for_now {
+		jump to_guest
+		goto pass
+	}
+	chain pass {
+		meta mark set 0x00000000
+		accept
+	}
+	chain stamp {
+		goto pass
+	}
+	chain judge {
 		jump isolation
-		goto judge_sender
+		meta pkttype multicast goto to_many
+		meta pkttype broadcast goto to_many
+		jump from_guest
+		meta mark 0x7e570003 goto for_now
+		jump to_guest
+		meta mark 0x7e570003 goto pass
+		meta mark 0x7e570002 goto stamp
 	}
-	chain ingress {
+	chain forward {
 		type filter hook forward priority filter - 10; policy accept;
-		goto judge_receiver
+		goto judge
 	}
 	chain host {
+		meta mark set 0x00000000
 		meta l4proto icmp accept
 		meta l4proto ipv6-icmp accept
 		meta l4proto igmp accept
@@ -176,8 +188,8 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	chain input {
 		type filter hook input priority filter - 10; policy accept;
 		ct state established,related accept
-		ip saddr @guest4 jump host
-		ip6 saddr @guest6 jump host
+		meta mark set ip saddr map @groups4 goto host
+		meta mark set ip6 saddr map @groups6 goto host
 		ip saddr @remote4 jump host
 		ip6 saddr @remote6 jump host
 		meta mark 0x7e570001 jump host
@@ -185,25 +197,30 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 }
 ";
 
-/// The bit of a number that a connection may go on by it. Rules with an end take it away.
-const MAY_STAMP: u32 = 1 << 30;
-/// What makes a number one of a judgement, whatever else is in it.
-const JUDGEMENT: u32 = 1 << 31 | MAY_STAMP;
-/// What tells marks of who hears what is sent to many from all others, under this mask (`GROUPS`).
-pub(crate) const HEARD: u32 = 1 << 31;
-pub(crate) const HEARD_MASK: u32 = JUDGEMENT;
+/// What tells marks that stand for groups from all others: the two highest bits.
+pub(crate) const IN_GROUPS: u32 = 0x8000_0000;
+/// The mark of what a rule lets pass, which its chain gives it.
+const PASSES: &str = "0x7e570002";
+/// The same of a rule with an end.
+const PASSES_NOW: &str = "0x7e570003";
 
 /// The rules, by chain, that stand for a judgement in place of those that the table's text has there.
 /// `random`: makes its number one that no judgement had before, as far as chance can tell: connections keep
 /// theirs when the table is made anew.
-pub fn judgement(random: u32) -> [(&'static str, Vec<String>); 3] {
-    let number = format!("0x{:08x}", random | JUDGEMENT);
-    let begin = |chain| {
-        let known = format!("ct mark {number} accept");
+pub fn judgement(random: u32) -> [(&'static str, Vec<String>); 2] {
+    let number = format!("0x{:08x}", random | 1);
+    let after = |first: String, chain| {
         let rules = chain_in(GROUPS, chain).into_iter().flatten().map(str::to_owned);
-        (chain, [known].into_iter().chain(rules).collect())
+        (chain, [first].into_iter().chain(rules).collect())
     };
-    [("number", vec![format!("meta mark set {number}")]), begin("egress"), begin("ingress")]
+    [after(format!("ct mark {number} accept"), "forward"), after(format!("ct mark set {number}"), "stamp")]
+}
+
+/// The rules of a combination of groups, from those of the groups: `jump to_7`. The first one that lets it pass
+/// decides.
+pub fn combination(chains: impl Iterator<Item = String>) -> String {
+    let one = |chain| format!("jump {chain}\nmeta mark & 0xfffffffe == {PASSES} return\n");
+    chains.map(one).chain(["drop".to_owned()]).collect()
 }
 
 /// The command of nft that makes a set of a group, if it is not there.
@@ -243,16 +260,9 @@ pub fn rule(rule: &Rule, family: Family, remote: &str) -> Vec<String> {
         Traffic::Icmp(number, icmp) => icmp_matches(number, icmp),
     };
     let mut end = Vec::new();
-    if let Some(at) = rule.expires_at {
-        end.push(format!("meta time < {at} meta mark set meta mark & 0x{:08x}", !MAY_STAMP));
-    }
-    // What its sender may send is judged as its receiver's next. In the rule itself: of chains that it would lead
-    // to, kernels check every way at every change.
-    end.push("counter".to_owned());
-    if rule.direction == Direction::Ingress {
-        end.push("ct mark set meta mark meta mark set 0x00000000".to_owned());
-    }
-    end.push(format!("accept comment \"rule {}\"", rule.number));
+    end.extend(rule.expires_at.map(|at| format!("meta time < {at}")));
+    let passes = if rule.expires_at.is_some() { PASSES_NOW } else { PASSES };
+    end.push(format!("counter meta mark set {passes} return comment \"rule {}\"", rule.number));
     let line = |traffic: Vec<String>| [&begin[..], &traffic, &end].concat().join(" ");
     traffics.into_iter().map(line).collect()
 }

@@ -133,24 +133,18 @@ pub enum Set {
     Metadata,
     /// `port`: where it answers them, and nothing else.
     MetadataPort,
-    /// `address`: those of guests that are held to groups.
-    Guest4,
+    /// `address : mark`: whose groups what is sent from it and to it is held to.
+    Groups4,
     /// The same of IPv6.
-    Guest6,
+    Groups6,
     /// `address`: those of guests on other hosts that this one routes for.
     Remote4,
     /// The same of IPv6.
     Remote6,
-    /// `address : verdict`: the groups of the guest that sends from it.
-    Egress4,
-    /// The same of IPv6.
-    Egress6,
-    /// `address : verdict`: the groups of the guest that it is sent to.
-    Ingress4,
-    /// The same of IPv6.
-    Ingress6,
-    /// `mark : verdict`: the groups of guests that hear what is sent to many.
-    Heard,
+    /// `mark : verdict`: what guests in these groups may send.
+    Egress,
+    /// `mark : verdict`: what guests in these groups may be sent.
+    Ingress,
     /// `bridge . address`: where guests are served DNS.
     Served4,
     /// The same of IPv6.
@@ -169,7 +163,7 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 53] = [
+    pub const FIXED: [Self; 50] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -211,15 +205,12 @@ impl Set {
         Self::Yielded6,
         Self::Metadata,
         Self::MetadataPort,
-        Self::Guest4,
-        Self::Guest6,
+        Self::Groups4,
+        Self::Groups6,
         Self::Remote4,
         Self::Remote6,
-        Self::Egress4,
-        Self::Egress6,
-        Self::Ingress4,
-        Self::Ingress6,
-        Self::Heard,
+        Self::Egress,
+        Self::Ingress,
         Self::Served4,
         Self::Served6,
         Self::MetadataFrom,
@@ -278,12 +269,14 @@ impl Set {
                 | Self::ForwardTo6
                 | Self::Metadata
                 | Self::HeardBy
+                | Self::Groups4
+                | Self::Groups6
         ) || self.leads_to_chain()
     }
 
     /// Whether its elements lead to chains.
     pub fn leads_to_chain(self) -> bool {
-        matches!(self, Self::Egress4 | Self::Egress6 | Self::Ingress4 | Self::Ingress6 | Self::Heard)
+        matches!(self, Self::Egress | Self::Ingress)
     }
 
     fn facts(self) -> (Table, &'static str) {
@@ -329,15 +322,12 @@ impl Set {
             Self::Yielded6 => (Table::Gateway, "yielded6"),
             Self::Metadata => (Table::Gateway, "metadata"),
             Self::MetadataPort => (Table::Gateway, "metadata_port"),
-            Self::Guest4 => (Table::Groups, "guest4"),
-            Self::Guest6 => (Table::Groups, "guest6"),
+            Self::Groups4 => (Table::Groups, "groups4"),
+            Self::Groups6 => (Table::Groups, "groups6"),
             Self::Remote4 => (Table::Groups, "remote4"),
             Self::Remote6 => (Table::Groups, "remote6"),
-            Self::Egress4 => (Table::Groups, "egress4"),
-            Self::Egress6 => (Table::Groups, "egress6"),
-            Self::Ingress4 => (Table::Groups, "ingress4"),
-            Self::Ingress6 => (Table::Groups, "ingress6"),
-            Self::Heard => (Table::Groups, "heard"),
+            Self::Egress => (Table::Groups, "egress"),
+            Self::Ingress => (Table::Groups, "ingress"),
             Self::Served4 => (Table::Groups, "served4"),
             Self::Served6 => (Table::Groups, "served6"),
             Self::MetadataFrom => (Table::Groups, "metadata_from"),

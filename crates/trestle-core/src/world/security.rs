@@ -132,7 +132,7 @@ pub(super) struct Index {
     /// The interfaces of each group that are plugged in.
     members: BTreeMap<SecurityGroupId, BTreeSet<InterfaceId>>,
     /// How many devices each host has of each combination of groups.
-    combinations: BTreeMap<HostId, BTreeMap<BTreeSet<SecurityGroupId>, usize>>,
+    combinations: BTreeMap<HostId, BTreeMap<Combination, usize>>,
     /// How many devices of each group there are on each host.
     hosts: BTreeMap<SecurityGroupId, BTreeMap<HostId, usize>>,
     /// Of each group, those that name it.
@@ -140,6 +140,20 @@ pub(super) struct Index {
     naming_addresses: BTreeMap<AddressGroupId, BTreeSet<SecurityGroupId>>,
     /// Who sends from an address: whose it is, and who may besides.
     senders: BTreeSet<(IpAddr, InterfaceId)>,
+}
+
+/// Groups that an interface is in together, in the order of their digests.
+type Combination = (u32, BTreeSet<SecurityGroupId>);
+
+/// How many combinations on a host may have the same digest: what is left of a number beside it.
+const ALIKE: usize = 8;
+
+/// The groups in 26 bits (FNV-1a, folded).
+fn digest(groups: &BTreeSet<SecurityGroupId>) -> u32 {
+    let bytes = groups.iter().flat_map(|group| group.0.into_bytes());
+    let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    let hash = bytes.fold(0x811c_9dc5, fold);
+    (hash ^ hash >> 26) & 0x03ff_ffff
 }
 
 /// The addresses that it sends from, ranges aside.
@@ -175,7 +189,8 @@ impl Index {
             }
         }
         for place in interface.places() {
-            count(self.combinations.entry(place.host).or_default(), security.groups.clone());
+            let combination = (digest(&security.groups), security.groups.clone());
+            count(self.combinations.entry(place.host).or_default(), combination);
         }
     }
 
@@ -196,7 +211,7 @@ impl Index {
         }
         for place in interface.places() {
             if let Some(combinations) = self.combinations.get_mut(&place.host) {
-                discount(combinations, &security.groups);
+                discount(combinations, &(digest(&security.groups), security.groups.clone()));
             }
         }
     }
@@ -221,7 +236,27 @@ impl World {
 
     /// The combinations of groups that a host has devices of.
     pub fn combinations(&self, host: HostId) -> impl Iterator<Item = &BTreeSet<SecurityGroupId>> {
-        self.security.combinations.get(&host).into_iter().flat_map(BTreeMap::keys)
+        self.security.combinations.get(&host).into_iter().flat_map(BTreeMap::keys).map(|(_, groups)| groups)
+    }
+
+    /// The combinations of groups on a host that have the same digest as these.
+    pub fn alike(
+        &self,
+        host: HostId,
+        groups: &BTreeSet<SecurityGroupId>,
+    ) -> impl Iterator<Item = &BTreeSet<SecurityGroupId>> {
+        let digest = digest(groups);
+        let alike = (digest, BTreeSet::new())..(digest + 1, BTreeSet::new());
+        let there = self.security.combinations.get(&host).into_iter();
+        there.flat_map(move |there| there.range(alike.clone())).map(|((_, groups), _)| groups)
+    }
+
+    /// A number below 2^29 that no other combination of groups on the host has. Which one it is may change when
+    /// another one that is [`Self::alike`] comes or goes. `None` if the host has no device of these, or there are
+    /// more alike than are told apart.
+    pub fn combination_number(&self, host: HostId, groups: &BTreeSet<SecurityGroupId>) -> Option<u32> {
+        let place = self.alike(host, groups).take(ALIKE).position(|one| one == groups)?;
+        Some(digest(groups) * ALIKE as u32 + u32::try_from(place).ok()?)
     }
 
     /// The hosts that have a device of a security group.

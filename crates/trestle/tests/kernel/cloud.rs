@@ -121,9 +121,7 @@ pub(crate) fn addresses(lab: &Lab, node: &str, name: &str) -> Result<BTreeSet<St
 /// The rules of a host, less what they have counted and the number of the last judgement by security groups.
 pub(crate) fn ruleset(lab: &Lab, node: &str) -> Result<String> {
     let listing = lab.exec_ok(node, &["nft", "-s", "list", "ruleset"])?;
-    let has_number = |line: &str| {
-        line.starts_with("ct mark 0x") || line.starts_with("meta mark set 0x") && !line.contains("0x7e57")
-    };
+    let has_number = |line: &str| line.starts_with("ct mark 0x") || line.starts_with("ct mark set 0x");
     let lines = listing.lines().filter(|line| !has_number(line.trim()));
     Ok(lines.map(|line| format!("{line}\n")).collect())
 }

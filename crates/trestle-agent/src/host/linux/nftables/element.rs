@@ -41,10 +41,10 @@ fn parts(set: Set) -> &'static [Part] {
         Set::GuardRange4 | Set::GuardRange6 => &[Device, Part::Mac, Range],
         Set::GuardEtherType => &[Device, Part::EtherType],
         Set::Unguarded | Set::HeardBy => &[Device],
-        Set::Guest4 | Set::Remote4 | Set::Egress4 | Set::Ingress4 | Set::Members4(_) => &[Ipv4],
-        Set::Guest6 | Set::Remote6 | Set::Egress6 | Set::Ingress6 | Set::Members6(_) => &[Ipv6],
+        Set::Groups4 | Set::Remote4 | Set::Members4(_) => &[Ipv4],
+        Set::Groups6 | Set::Remote6 | Set::Members6(_) => &[Ipv6],
         Set::Addresses4(_) | Set::Addresses6(_) => &[Range],
-        Set::Heard => &[Part::Mark],
+        Set::Egress | Set::Ingress => &[Part::Mark],
         Set::Metadata => &[Device, Part::Mac, Ipv4],
         Set::MetadataPort => &[Port],
         Set::MetadataFrom => &[Device],
@@ -76,7 +76,7 @@ fn parts(set: Set) -> &'static [Part] {
 fn value_parts(set: Set) -> &'static [Part] {
     use Part::{Ipv4, Ipv6, Port};
     match set {
-        Set::HeardBy => &[Part::Mark],
+        Set::HeardBy | Set::Groups4 | Set::Groups6 => &[Part::Mark],
         set if set.leads_to_chain() => &[Part::Jump],
         Set::NatSourceIp | Set::FloatingTo | Set::FloatingFrom | Set::FloatingBack => &[Ipv4],
         Set::FloatingTo6 | Set::FloatingFrom6 | Set::FloatingBack6 => &[Ipv6],
@@ -243,9 +243,9 @@ mod tests {
         let elements = parse_elements(Set::ForwardTo, listing).unwrap();
         assert_eq!(elements, BTreeMap::from([("203.0.113.21 . tcp . 80".to_owned(), leads_to.clone())]));
         assert_eq!(value_text(Set::ForwardTo, &[10, 0, 0, 5, 31, 144, 0, 0]).unwrap(), leads_to);
-        let listing = r#"{"nftables": [{"map": {"elem": [["10.0.0.5", {"jump": {"target": "in_3"}}]]}}]}"#;
-        let elements = parse_elements(Set::Ingress4, listing).unwrap();
-        assert_eq!(elements, BTreeMap::from([("10.0.0.5".to_owned(), Some("jump in_3".to_owned()))]));
+        let listing = r#"{"nftables": [{"map": {"elem": [[2147483665, {"jump": {"target": "in_3"}}]]}}]}"#;
+        let elements = parse_elements(Set::Ingress, listing).unwrap();
+        assert_eq!(elements, BTreeMap::from([("2147483665".to_owned(), Some("jump in_3".to_owned()))]));
         let listing = r#"{"nftables": [{"map": {"elem": [["tr-x", 2147483665]]}}]}"#;
         let elements = parse_elements(Set::HeardBy, listing).unwrap();
         assert_eq!(elements, BTreeMap::from([("tr-x".to_owned(), Some("2147483665".to_owned()))]));
