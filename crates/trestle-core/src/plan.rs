@@ -282,7 +282,12 @@ impl Planner<'_> {
         };
         // A table made anew has no elements: those that stay go in again, in the same transaction.
         match (wanted, there.filter(|_| table_stays)) {
-            (Some(wanted), None) => self.step(Step::AddElement { set, element: written(&wanted) }),
+            (Some(wanted), None) => {
+                self.step(Step::AddElement { set, element: written(&wanted) });
+                if set.narrows() {
+                    self.step(Step::JudgeAnew);
+                }
+            }
             (Some(Object::Mapping(to)), Some(Object::Mapping(from))) if to != *from => {
                 let (element, from) = (element.to_owned(), from.clone());
                 self.step(Step::ReplaceElement { set, element, from, to });

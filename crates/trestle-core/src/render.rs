@@ -47,6 +47,9 @@ pub use vpn::{VPN_DEVICE, VpnPlace, vpn_mtu, vpn_settings};
 /// security groups, which is about routed packets, sees no port: it is told by a mark (`GROUPS`), and what
 /// leads to no mark is not heard. A bridge makes a copy for each port, so each has its own.
 ///
+/// Frames with a tag pass the filter of security groups by, so none reaches a guest, not even with the one that says
+/// nothing (IEEE 802.1Q §6.9: a priority tag), which guests take for none.
+///
 /// Who has its guard turned off (`unguarded`) may send and is sent whatever there is. A guest that forwards
 /// for others (`guard_range*`) says of none of their addresses that they are its own; that it came from a
 /// guest all the same is told by a mark.
@@ -186,9 +189,11 @@ const GUARD: &str = r#"table bridge trestle {
 		ether type ip6 drop
 	}
 	chain to_instance {
+		oifname @unguarded accept
+		ether type 8021q drop
+		ether type 8021ad drop
 		meta protocol ip oifname . ether daddr . ip daddr @guard_ip4 accept
 		meta protocol ip6 oifname . ether daddr . ip6 daddr @guard_ip6 accept
-		oifname @unguarded accept
 		ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 jump to_many
 		jump to_range
 	}
@@ -256,8 +261,8 @@ const GUARD: &str = r#"table bridge trestle {
 	}
 	chain forward {
 		type filter hook forward priority -300; policy accept;
-		meta protocol ip iifname "tr-*" oifname . ether daddr . ip daddr @guard_ip4 accept
-		meta protocol ip6 iifname "tr-*" oifname . ether daddr . ip6 daddr @guard_ip6 accept
+		ether type ip iifname "tr-*" oifname . ether daddr . ip daddr @guard_ip4 accept
+		ether type ip6 iifname "tr-*" oifname . ether daddr . ip6 daddr @guard_ip6 accept
 		iifname @shared_uplink jump from_uplink_to_instance
 		oifname @shared_uplink jump asked_through_uplink
 		oifname "tr-*" jump to_instance

@@ -79,7 +79,7 @@ pub enum Step {
     /// Deletes a set.
     DeleteSet { set: Set },
     /// Has every connection of a guest held to its groups once more: something that allowed one may be
-    /// gone.
+    /// gone, or have come that forbids one.
     JudgeAnew,
     /// Makes a bridge, marked as ours, with its MAC and MTU, up.
     CreateBridge { link: LinkName, mac: Mac, mtu: u32 },

@@ -48,8 +48,8 @@ fn the_first_instance_brings_everything_it_needs() {
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
     element/groups4/10.0.1.10
-    element/egress/2161005504
-    element/ingress/2161005504
+    element/egress/2387853312
+    element/ingress/2387853312
     element/served4/br101 . 10.0.1.1
     element/members4_1/10.0.1.10
     link/br101
@@ -78,7 +78,7 @@ fn the_first_instance_brings_everything_it_needs() {
     add tr-000000001000 . fa:16:3e:00:01:00 to guard_mac
     add tr-000000001000 . fa:16:3e:00:01:00 . 10.0.1.10 to guard_ip4
     add tr-000000001000 . 0xfa163e000100 to guard_hardware
-    add tr-000000001000 : 2161005504 to heard_by
+    add tr-000000001000 : 2387853312 to heard_by
     add eth1 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
     add eth1 . 10.0.1.1 to shared_ip4
@@ -87,9 +87,9 @@ fn the_first_instance_brings_everything_it_needs() {
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
-    add 10.0.1.10 : 2161005504 to groups4
-    add 2161005504 : jump out_1 to egress
-    add 2161005504 : jump in_1 to ingress
+    add 10.0.1.10 : 2387853312 to groups4
+    add 2387853312 : jump out_1 to egress
+    add 2387853312 : jump in_1 to ingress
     add br101 . 10.0.1.1 to served4
     add 10.0.1.10 to members4_1
     hold every connection to its security groups once more
@@ -132,7 +132,7 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfd00000400000000000000000000000a to guard_nd
     add tr-000000004000 . fa:16:3e:00:04:00 . 0xfe80000000000000f8163efffe000400 to guard_nd
     add tr-000000004000 . 0xfa163e000400 to guard_hardware
-    add tr-000000004000 : 2161005504 to heard_by
+    add tr-000000004000 : 2387853312 to heard_by
     add vlan104 to shared_uplink
     add vlan104 . fa:16:3e:ff:00:04 to shared_mac
     add vlan104 . 10.0.4.1 to shared_ip4
@@ -147,11 +147,11 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.4.0/24 . br104 to nat_local
     add fd00:4::/64 . br104 to nat_local6
-    add 10.0.4.10 : 2161005504 to groups4
-    add fd00:4::a : 2161005504 to groups6
-    add fe80::f816:3eff:fe00:400 : 2161005504 to groups6
-    add 2161005504 : jump out_1 to egress
-    add 2161005504 : jump in_1 to ingress
+    add 10.0.4.10 : 2387853312 to groups4
+    add fd00:4::a : 2387853312 to groups6
+    add fe80::f816:3eff:fe00:400 : 2387853312 to groups6
+    add 2387853312 : jump out_1 to egress
+    add 2387853312 : jump in_1 to ingress
     add br104 . 10.0.4.1 to served4
     add br104 . fd00:4::1 to served6
     add br104 . fe80::f816:3eff:feff:4 to served6
@@ -188,10 +188,10 @@ fn a_flat_network_is_a_port_of_the_administrator_s_bridge() {
     add tr-000000006000 . fa:16:3e:00:06:00 to guard_mac
     add tr-000000006000 . fa:16:3e:00:06:00 . 10.0.6.10 to guard_ip4
     add tr-000000006000 . 0xfa163e000600 to guard_hardware
-    add tr-000000006000 : 2161005504 to heard_by
-    add 10.0.6.10 : 2161005504 to groups4
-    add 2161005504 : jump out_1 to egress
-    add 2161005504 : jump in_1 to ingress
+    add tr-000000006000 : 2387853312 to heard_by
+    add 10.0.6.10 : 2387853312 to groups4
+    add 2387853312 : jump out_1 to egress
+    add 2387853312 : jump in_1 to ingress
     add 10.0.6.10 to members4_1
     hold every connection to its security groups once more
     filter what is bridged on docker0
@@ -228,8 +228,8 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     element/guard_hardware/tr-000000001000 . 0xfa163e000100
     element/heard_by/tr-000000001000
     element/groups4/10.0.1.10
-    element/egress/2161005504
-    element/ingress/2161005504
+    element/egress/2387853312
+    element/ingress/2387853312
     element/served4/br101 . 10.0.1.1
     element/members4_1/10.0.1.10
     link/br101
@@ -357,16 +357,17 @@ fn two_networks_of_a_project_reach_each_other_and_those_of_two_do_not() {
 }
 
 #[test]
-fn one_more_instance_costs_ten_steps() {
+fn one_more_instance_costs_eleven_steps() {
     let mut state = fresh_state();
     converge(&spec(&world(&[(1, 0)])), &mut state);
     insta::assert_snapshot!(lines(plan(&spec(&world(&[(1, 0), (1, 1)])), &state).steps), @"
     add tr-000000001001 . fa:16:3e:00:01:01 to guard_mac
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
     add tr-000000001001 . 0xfa163e000101 to guard_hardware
-    add tr-000000001001 : 2161005504 to heard_by
-    add 10.0.1.11 : 2161005504 to groups4
+    add tr-000000001001 : 2387853312 to heard_by
+    add 10.0.1.11 : 2387853312 to groups4
     add 10.0.1.11 to members4_1
+    hold every connection to its security groups once more
     write DHCP entry of fa:16:3e:00:01:01 on net1: 10.0.1.11, vm1
     write DNS name vm1.trestle.internal on net1: 10.0.1.11
     make tap tr-000000001001
@@ -478,8 +479,8 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add tr-000000002000 . fa:16:3e:00:02:00 . 10.0.2.10 to guard_ip4
     add tr-000000001000 . 0xfa163e000100 to guard_hardware
     add tr-000000002000 . 0xfa163e000200 to guard_hardware
-    add tr-000000001000 : 2161005504 to heard_by
-    add tr-000000002000 : 2161005504 to heard_by
+    add tr-000000001000 : 2387853312 to heard_by
+    add tr-000000002000 : 2387853312 to heard_by
     add eth1 to shared_uplink
     add eth2 to shared_uplink
     add eth1 . fa:16:3e:ff:00:01 to shared_mac
@@ -496,10 +497,10 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
     add 10.0.2.0/24 . br102 to nat_local
-    add 10.0.1.10 : 2161005504 to groups4
-    add 10.0.2.10 : 2161005504 to groups4
-    add 2161005504 : jump out_1 to egress
-    add 2161005504 : jump in_1 to ingress
+    add 10.0.1.10 : 2387853312 to groups4
+    add 10.0.2.10 : 2387853312 to groups4
+    add 2387853312 : jump out_1 to egress
+    add 2387853312 : jump in_1 to ingress
     add br101 . 10.0.1.1 to served4
     add br102 . 10.0.2.1 to served4
     add 10.0.1.10 to members4_1
@@ -738,12 +739,13 @@ fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 to guard_ip4
     add tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.77 to guard_ip4
     add tr-000000001001 . 0xfa163e000101 to guard_hardware
-    add tr-000000001001 : 2161005504 to heard_by
+    add tr-000000001001 : 2387853312 to heard_by
     add 192.0.2.11 . udp . 1000 : 10.0.1.11 . 1194 to forward_to
-    add 10.0.1.11 : 2161005504 to groups4
-    add 10.0.1.77 : 2161005504 to groups4
+    add 10.0.1.11 : 2387853312 to groups4
+    add 10.0.1.77 : 2387853312 to groups4
     add 10.0.1.11 to members4_1
     add 10.0.1.77 to members4_1
+    hold every connection to its security groups once more
     write DNS name vm1.trestle.internal on net1: 10.0.1.11
     make the namespace of VPN acme-vpn
     make veth to eth0 in %S/vpns/acme-vpn/netns tr-000000001001
@@ -758,8 +760,8 @@ fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
     let br101 learn where fa:16:3e:00:01:01 is
     delete DNS name vm1.trestle.internal on net1
     end the flows between 192.0.2.11 udp 1000 and 10.0.1.11 1194
-    delete 10.0.1.11 : 2161005504 from groups4
-    delete 10.0.1.77 : 2161005504 from groups4
+    delete 10.0.1.11 : 2387853312 from groups4
+    delete 10.0.1.77 : 2387853312 from groups4
     delete 10.0.1.11 from members4_1
     delete 10.0.1.77 from members4_1
     hold every connection to its security groups once more
@@ -768,7 +770,7 @@ fn a_vpn_is_guarded_before_it_is_up_and_lets_nobody_in_whom_it_does_not_know() {
     delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 from guard_ip4
     delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.77 from guard_ip4
     delete tr-000000001001 . 0xfa163e000101 from guard_hardware
-    delete tr-000000001001 : 2161005504 from heard_by
+    delete tr-000000001001 : 2387853312 from heard_by
     delete 192.0.2.11 . udp . 1000 : 10.0.1.11 . 1194 from forward_to
     end what began late between 192.0.2.11 udp 1000 and 10.0.1.11 1194
     ");

@@ -30,9 +30,10 @@ async fn a_change_is_applied_and_reported() {
     add tr-000000001002 . fa:16:3e:00:01:02 to guard_mac
     add tr-000000001002 . fa:16:3e:00:01:02 . 10.0.1.12 to guard_ip4
     add tr-000000001002 . 0xfa163e000102 to guard_hardware
-    add tr-000000001002 : 2161005504 to heard_by
-    add 10.0.1.12 : 2161005504 to groups4
+    add tr-000000001002 : 2387853312 to heard_by
+    add 10.0.1.12 : 2387853312 to groups4
     add 10.0.1.12 to members4_1
+    hold every connection to its security groups once more
     write DHCP entry of fa:16:3e:00:01:02 on net1: 10.0.1.12, vm2
     write DNS name vm2.trestle.internal on net1: 10.0.1.12
     make tap tr-000000001002
@@ -46,13 +47,13 @@ async fn a_change_is_applied_and_reported() {
     delete DHCP entry of fa:16:3e:00:01:01 on net1
     delete DNS name vm1.trestle.internal on net1
     reload DHCP entries of net1
-    delete 10.0.1.11 : 2161005504 from groups4
+    delete 10.0.1.11 : 2387853312 from groups4
     delete 10.0.1.11 from members4_1
     hold every connection to its security groups once more
     delete tr-000000001001 . fa:16:3e:00:01:01 from guard_mac
     delete tr-000000001001 . fa:16:3e:00:01:01 . 10.0.1.11 from guard_ip4
     delete tr-000000001001 . 0xfa163e000101 from guard_hardware
-    delete tr-000000001001 : 2161005504 from heard_by
+    delete tr-000000001001 : 2387853312 from heard_by
     ");
     agent.stop().await;
 }

@@ -28,7 +28,7 @@ impl Guest {
         guest
     }
 
-    fn hold(&self, world: &mut World, groups: Option<&[u8]>) {
+    pub fn hold(&self, world: &mut World, groups: Option<&[u8]>) {
         let groups = groups.map(|groups| groups.iter().copied().map(group_id).collect());
         let security = groups.map(|groups| Security { groups, ..Security::default() });
         world.put_interface(Interface { security, ..self.interface() });
@@ -53,7 +53,7 @@ impl Guest {
         [addresses[0].to_string(), addresses[1].to_string()]
     }
 
-    fn reaches(&self, address: &str) -> bool {
+    pub fn reaches(&self, address: &str) -> bool {
         self.namespace.sh(&format!("ping -n -c 1 -W 1 {address} >/dev/null 2>&1 && echo yes || echo no"))
             == "yes\n"
     }
@@ -70,20 +70,20 @@ impl Guest {
     }
 
     /// Answers on a TCP port with what it hears.
-    fn serves(&self, port: u16) -> Running {
+    pub fn serves(&self, port: u16) -> Running {
         let serve = self.spawn(&format!("exec busybox nc -ll -p {port} -e cat"));
         wait_until("it listens", || !self.namespace.sh(&format!("ss -Hltn sport = :{port}")).is_empty());
         serve
     }
 
-    fn spawn(&self, script: &str) -> Running {
+    pub fn spawn(&self, script: &str) -> Running {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.namespace.path())).args(["sh", "-c", script]);
         Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 }
 
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -92,7 +92,7 @@ impl Drop for Running {
     }
 }
 
-fn allow(number: u32, direction: Direction, traffic: Traffic) -> Rule {
+pub fn allow(number: u32, direction: Direction, traffic: Traffic) -> Rule {
     rule(number, direction, traffic, Remote::Any)
 }
 
@@ -140,13 +140,13 @@ fn members_of_a_group_reach_each_other_and_others_reach_none_of_them() {
 }
 
 /// A connection that says something every 50 ms and ends when it is cut off for two seconds.
-struct Talk {
+pub struct Talk {
     running: Running,
     heard: tempfile::NamedTempFile,
 }
 
 impl Talk {
-    fn new(from: &Guest, address: &str, port: u16) -> Self {
+    pub fn new(from: &Guest, address: &str, port: u16) -> Self {
         let heard = tempfile::NamedTempFile::new().unwrap();
         let path = heard.path().display();
         let script = format!("while echo tick; do sleep 0.05; done | busybox nc {address} {port} > {path}");
@@ -165,7 +165,7 @@ impl Talk {
     }
 
     /// Whether it is silent from now on, for as long as several of its words take.
-    fn is_cut_off(&self) -> bool {
+    pub fn is_cut_off(&self) -> bool {
         let before = self.heard();
         std::thread::sleep(std::time::Duration::from_millis(800));
         let _ = &self.running;
@@ -173,7 +173,7 @@ impl Talk {
     }
 }
 
-fn ports(protocol: IpProtocol, ports: &str) -> Traffic {
+pub fn ports(protocol: IpProtocol, ports: &str) -> Traffic {
     Traffic::Ports(protocol, ports.parse().unwrap())
 }
 

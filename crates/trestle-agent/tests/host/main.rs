@@ -12,6 +12,7 @@ mod explain;
 mod floating;
 mod groups;
 mod ipv6;
+mod known;
 mod notices;
 mod sees;
 mod station;

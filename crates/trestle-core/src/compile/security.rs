@@ -116,10 +116,13 @@ pub(super) fn put_combinations(world: &World, host: HostId, objects: &mut Object
     for groups in world.combinations(host) {
         let numbers: BTreeSet<u32> =
             groups.iter().filter_map(|id| world.security_group(*id)).map(|group| group.number).collect();
+        // What has no mark leads nowhere, and nothing of it passes.
         let mark = mark(world, host, groups);
         for (set, chain, of_group) in [(Set::Ingress, "in", "to"), (Set::Egress, "out", "from")] {
             let chain = format!("{chain}_{}", name(&numbers));
-            put_mapping(objects, set, mark.to_string(), format!("jump {chain}"));
+            if let Some(mark) = mark {
+                put_mapping(objects, set, mark.to_string(), format!("jump {chain}"));
+            }
             let rules = render::combination(numbers.iter().map(|number| format!("{of_group}_{number}")));
             objects.insert(Key::Chain(chain), Object::Chain(rules));
         }
@@ -131,10 +134,9 @@ fn name(numbers: &BTreeSet<u32>) -> String {
     if numbers.is_empty() { "nothing".to_owned() } else { numbers.join("_") }
 }
 
-/// What stands for a combination of groups on a host. One without a number has that of no rules, and nothing passes.
-fn mark(world: &World, host: HostId, groups: &BTreeSet<SecurityGroupId>) -> u32 {
-    const NONE: u32 = 1 << 29;
-    world.combination_number(host, groups).unwrap_or(NONE) | render::IN_GROUPS
+/// What stands for a combination of groups on a host.
+fn mark(world: &World, host: HostId, groups: &BTreeSet<SecurityGroupId>) -> Option<u32> {
+    world.combination_number(host, groups).map(|number| number | render::IN_GROUPS)
 }
 
 /// What a guest on this host is told by, and which groups it has.
@@ -148,7 +150,9 @@ pub(super) fn put_guest(
     let Some(security) = &interface.security else {
         return put_element(objects, Set::Unguarded, device.to_string());
     };
-    let mark = mark(world, host, &security.groups).to_string();
+    // One that leads nowhere where there is none of its own.
+    const NOWHERE: u32 = render::IN_GROUPS | 1 << 29;
+    let mark = mark(world, host, &security.groups).unwrap_or(NOWHERE).to_string();
     put_mapping(objects, Set::HeardBy, device.to_string(), mark.clone());
     for address in interface.filtered_addresses(network) {
         if world.is_first_with(address, interface.id, |other| other.is_on(host)) {

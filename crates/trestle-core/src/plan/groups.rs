@@ -1,6 +1,6 @@
 //! The chains and sets of security groups, and the bridges whose packets go through them.
 //!
-//! What allows less than before is done together with `Step::JudgeAnew`, in one transaction: a connection
+//! What may allow less than before is done together with `Step::JudgeAnew`, in one transaction: a connection
 //! goes on only as long as something allows it.
 
 use super::{Planner, ProblemCode, Step};

@@ -31,7 +31,9 @@ use crate::world::{Rule, Traffic};
 /// (`Step::JudgeAnew`, [`judgement`]), each is judged once more by its next packet. The number stands in
 /// rules, not in a set, and all is one chain to the kernel: a chain sees the rules of when it was entered, but sets as
 /// they are, and what was judged by rules that are gone must not get the number of those that came. What
-/// only a rule with an end allows is never stamped, so it ends with its rule, whoever is away.
+/// only a rule with an end allows is never stamped, so it ends with its rule, whoever is away. It is the way that a
+/// connection began that is stamped: an answer may be let pass by another rule, and an error that quotes
+/// a connection by one about errors.
 ///
 /// `remote*`: guests on other hosts that this one routes for have no more of it than its own.
 ///
@@ -41,7 +43,8 @@ use crate::world::{Rule, Traffic};
 ///
 /// What is sent to many is judged for each guest that would hear it, by the mark that its port has given it
 /// (`heard_by`): for the receiver first, whose mark goes with that. A frame to many may be a packet to one, so
-/// that is asked for, too. None of it is ever stamped.
+/// that is asked for, too. None of it is ever stamped, nor does it go by what is: the same packet may come in a frame
+/// to one before.
 pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	set network {
 		type ifname
@@ -165,7 +168,8 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		meta mark 0x7e570003 goto for_now
 		jump to_guest
 		meta mark 0x7e570003 goto pass
-		meta mark 0x7e570002 goto stamp
+		ct direction original ct state != related meta mark 0x7e570002 goto stamp
+		meta mark 0x7e570002 goto pass
 	}
 	chain forward {
 		type filter hook forward priority filter - 10; policy accept;
@@ -213,7 +217,10 @@ pub fn judgement(random: u32) -> [(&'static str, Vec<String>); 2] {
         let rules = chain_in(GROUPS, chain).into_iter().flatten().map(str::to_owned);
         (chain, [first].into_iter().chain(rules).collect())
     };
-    [after(format!("ct mark {number} accept"), "forward"), after(format!("ct mark set {number}"), "stamp")]
+    [
+        after(format!("ct mark {number} meta pkttype host accept"), "forward"),
+        after(format!("ct mark set {number}"), "stamp"),
+    ]
 }
 
 /// The rules of a combination of groups, from those of the groups: `jump to_7`. The first one that lets it pass

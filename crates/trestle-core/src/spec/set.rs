@@ -274,6 +274,11 @@ impl Set {
         ) || self.leads_to_chain()
     }
 
+    /// Whether one more element may forbid what passed before.
+    pub fn narrows(self) -> bool {
+        matches!(self, Self::Groups4 | Self::Groups6 | Self::Network | Self::Private)
+    }
+
     /// Whether its elements lead to chains.
     pub fn leads_to_chain(self) -> bool {
         matches!(self, Self::Egress | Self::Ingress)

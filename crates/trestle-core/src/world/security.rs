@@ -145,15 +145,16 @@ pub(super) struct Index {
 /// Groups that an interface is in together, in the order of their digests.
 type Combination = (u32, BTreeSet<SecurityGroupId>);
 
-/// How many combinations on a host may have the same digest: what is left of a number beside it.
-const ALIKE: usize = 8;
+/// How many combinations on a host may have the same digest: what is left of a number beside it, and more than
+/// a project could have made alike on purpose, each with a device on that host.
+const ALIKE: usize = 1 << 11;
 
-/// The groups in 26 bits (FNV-1a, folded).
+/// The groups in 18 bits (FNV-1a, folded).
 fn digest(groups: &BTreeSet<SecurityGroupId>) -> u32 {
     let bytes = groups.iter().flat_map(|group| group.0.into_bytes());
     let fold = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     let hash = bytes.fold(0x811c_9dc5, fold);
-    (hash ^ hash >> 26) & 0x03ff_ffff
+    (hash ^ hash >> 26) & 0x0003_ffff
 }
 
 /// The addresses that it sends from, ranges aside.

@@ -62,7 +62,7 @@ fn without_judgement(listing: &str) -> Vec<&str> {
     let stamp = |index: usize| lines[index].trim().strip_prefix("ct mark set ");
     let stamp = |index: usize| stamp(index).filter(|_| after(index, "chain stamp {"));
     let Some(number) = (0..lines.len()).find_map(stamp) else { return lines };
-    let passes = format!("ct mark {number} accept");
+    let passes = format!("ct mark {number} meta pkttype host accept");
     let is_known = |index: usize| lines[index].trim() == passes && after(index, "type filter hook forward ");
     let others = (0..lines.len()).filter(|index| stamp(*index).is_none() && !is_known(*index));
     others.map(|index| lines[index]).collect()
@@ -142,7 +142,7 @@ mod tests {
 
 \tchain forward {
 \t\ttype filter hook forward priority filter - 10; policy accept;
-\t\tct mark 0xc0000001 accept
+\t\tct mark 0xc0000001 meta pkttype host accept
 \t\tgoto judge
 \t}
 
