@@ -321,8 +321,12 @@ fn compile_gateway(
     for (address, cidr) in &addresses {
         let on_link = IpNet::new_assert(*address, cidr.net().prefix_len());
         objects.insert(Key::Address(bridge.clone(), on_link), Object::Address);
-        let local = if cidr.family() == Family::Ipv4 { Set::NatLocal } else { Set::NatLocal6 };
+        let (local, subnet) = match cidr.family() {
+            Family::Ipv4 => (Set::NatLocal, Set::Subnet4),
+            Family::Ipv6 => (Set::NatLocal6, Set::Subnet6),
+        };
         put_element(objects, local, format!("{cidr} . {bridge}"));
+        put_element(objects, subnet, cidr.short());
         if cidr.family() == Family::Ipv4 {
             put_nat(world, host, *cidr, objects);
         }
@@ -335,13 +339,17 @@ fn compile_gateway(
     };
     objects.insert(Key::Dnsmasq(network.name.clone()), Object::Dnsmasq(dnsmasq));
     put_element(objects, Set::Network, bridge.to_string());
-    put_element(objects, Set::Routed, format!("{bridge} . {bridge}"));
     if network.network_type == NetworkType::Vlan {
         put_element(objects, Set::Private, bridge.to_string());
     }
-    for sibling in network.project.into_iter().flat_map(|project| world.networks_of(project)) {
-        if world.routes(host.id, sibling) {
-            put_element(objects, Set::Routed, format!("{bridge} . {}", sibling.bridge));
+    let siblings = network.project.into_iter().flat_map(|project| world.networks_of(project));
+    let siblings = siblings.filter(|sibling| world.routes(host.id, sibling)).map(|sibling| &sibling.bridge);
+    for reached in siblings.chain([bridge]) {
+        put_element(objects, Set::Routed, format!("{bridge} . {reached}"));
+        // Another host may have routed it there.
+        for (_, cidr) in &addresses {
+            let home = if cidr.family() == Family::Ipv4 { Set::Home4 } else { Set::Home6 };
+            put_element(objects, home, format!("{cidr} . {reached}"));
         }
     }
     if let Some(uplink) = leads_out.filter(|_| network.gateways == Gateways::Shared) {

@@ -47,6 +47,8 @@ fn the_first_instance_brings_everything_it_needs() {
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/subnet4/10.0.1.0/24
+    element/home4/10.0.1.0/24 . br101
     element/groups4/10.0.1.10
     element/egress/2387853312
     element/ingress/2387853312
@@ -87,6 +89,8 @@ fn the_first_instance_brings_everything_it_needs() {
     add 10.0.1.0/24 . eth0 to nat_source
     add 10.0.1.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
+    add 10.0.1.0/24 to subnet4
+    add 10.0.1.0/24 . br101 to home4
     add 10.0.1.10 : 2387853312 to groups4
     add 2387853312 : jump out_1 to egress
     add 2387853312 : jump in_1 to ingress
@@ -147,6 +151,10 @@ fn a_vlan_network_is_a_bridge_on_a_vlan_that_nobody_outside_reaches() {
     add 10.0.4.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.4.0/24 . br104 to nat_local
     add fd00:4::/64 . br104 to nat_local6
+    add 10.0.4.0/24 to subnet4
+    add fd00:4::/64 to subnet6
+    add 10.0.4.0/24 . br104 to home4
+    add fd00:4::/64 . br104 to home6
     add 10.0.4.10 : 2387853312 to groups4
     add fd00:4::a : 2387853312 to groups6
     add fe80::f816:3eff:fe00:400 : 2387853312 to groups6
@@ -249,6 +257,8 @@ fn a_single_host_network_has_its_gateway_on_one_host_alone() {
     element/nat_source/10.0.1.0/24 . eth0
     element/nat_exempt/10.0.1.0/24 . 10.128.0.0/24
     element/nat_local/10.0.1.0/24 . br101
+    element/subnet4/10.0.1.0/24
+    element/home4/10.0.1.0/24 . br101
     element/remote4/10.0.1.10
     element/served4/br101 . 10.0.1.1
     link/br101
@@ -497,6 +507,10 @@ fn a_missing_flat_interface_and_a_bridge_of_someone_else_s_are_problems() {
     add 10.0.2.0/24 . 10.128.0.0/24 to nat_exempt
     add 10.0.1.0/24 . br101 to nat_local
     add 10.0.2.0/24 . br102 to nat_local
+    add 10.0.1.0/24 to subnet4
+    add 10.0.2.0/24 to subnet4
+    add 10.0.1.0/24 . br101 to home4
+    add 10.0.2.0/24 . br102 to home4
     add 10.0.1.10 : 2387853312 to groups4
     add 10.0.2.10 : 2387853312 to groups4
     add 2387853312 : jump out_1 to egress

@@ -77,13 +77,19 @@ impl Guest {
     }
 
     pub fn spawn(&self, script: &str) -> Running {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.namespace.path())).args(["sh", "-c", script]);
-        Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+        Running::in_namespace(&self.namespace, script)
     }
 }
 
 pub struct Running(Child);
+
+impl Running {
+    pub fn in_namespace(namespace: &Namespace, script: &str) -> Self {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", namespace.path())).args(["sh", "-c", script]);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

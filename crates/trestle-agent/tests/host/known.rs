@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use trestle_core::types::{Direction, IcmpType, IpProtocol};
-use trestle_core::world::{Rule, Traffic};
+use trestle_core::world::{Attachment, Interface, Plug, Rule, Security, Traffic};
 
-use crate::bench::{Bench, in_namespace, wait_until};
-use crate::cloud::{group, network};
+use crate::bench::{Bench, Namespace, in_namespace, sh, wait_until};
+use crate::cloud::{self, group, group_id, link_name, network};
 use crate::groups::{Guest, Running, Talk, allow, apply, ports, world};
 
 /// Writes one frame with a UDP packet to port 20001: MAC, address, source port, EtherType before it, what it says.
@@ -60,6 +60,10 @@ impl<'a> Sender<'a> {
 
     fn send_tagged(&self, (mac, tag): (&str, &str), to: &str, port: u16, says: &str) {
         let [own, _] = self.guest.addresses();
+        self.send_from(&own, (mac, tag), (to, port), says);
+    }
+
+    fn send_from(&self, own: &str, (mac, tag): (&str, &str), (to, port): (&str, u16), says: &str) {
         let script = self.script.display();
         self.guest.namespace.sh(&format!("python3 {script} {mac} {to} {port} {tag} {says} {own}"));
     }
@@ -73,11 +77,15 @@ struct Ear {
 
 impl Ear {
     fn new(bench: &Bench, guest: &Guest) -> Self {
-        let file = bench.path(&format!("heard-{}", guest.addresses()[0]));
+        Self::of(bench, &guest.namespace)
+    }
+
+    fn of(bench: &Bench, namespace: &Namespace) -> Self {
+        let file = bench.path(&format!("heard{}", namespace.path().replace('/', "-")));
         let what = "udp port 20001 or (vlan and udp port 20001)";
         let dump =
             format!("exec tcpdump -l -n -A --immediate-mode -i eth0 '{what}' > {} 2>&1", file.display());
-        let ear = Self { _running: guest.spawn(&dump), file };
+        let ear = Self { _running: Running::in_namespace(namespace, &dump), file };
         wait_until("it listens", || ear.heard("listening"));
         ear
     }
@@ -231,5 +239,46 @@ fn a_frame_with_a_tag_that_says_nothing_reaches_no_guest() {
         apply(&bench, &world).await;
         sender.send(mac, &to, 7001, "LAST");
         ear.heard_only_the_last(&["TAGGED", "PLAIN"], "LAST");
+    });
+}
+
+#[test]
+fn an_address_of_another_network_leads_nowhere_on_this_one_and_nobody_has_it() {
+    in_namespace(|bench| async move {
+        let mut world = world();
+        let rules = vec![allow(3, Direction::Egress, Traffic::Any), allow(4, Direction::Ingress, udp())];
+        world.put_security_group(group(2, rules));
+        let (speaker, friend) = (Guest::new(&mut world, 1, &[2]), Guest::new(&mut world, 2, &[2]));
+        friend.hold(&mut world, None);
+        let victim = Namespace::new();
+        let plug = Plug::Veth { netns: victim.path(), name: link_name("eth0") };
+        let security = Some(Security { groups: [group_id(2)].into(), ..Security::default() });
+        world.put_network(network(2));
+        let attachment = Some(Attachment { host: cloud::HOST, plug });
+        world.put_interface(Interface { attachment, security, ..cloud::interface(2, 3) });
+        apply(&bench, &world).await;
+        [&speaker, &friend].iter().for_each(|guest| guest.begin());
+        victim.sh("ip address add 10.0.2.13/24 dev eth0");
+        let (sender, other) = (Sender::new(&bench, &speaker), Sender::new(&bench, &friend));
+        let ear = Ear::of(&bench, &victim);
+        let gateway = &network(1).bridge_mac.to_string();
+        let mac = |guest: &Guest| {
+            let listed = guest.namespace.sh("ip -br link show eth0");
+            listed.split_whitespace().nth(2).unwrap().to_owned()
+        };
+        sender.send(gateway, "10.0.2.13", 7001, "FIRST");
+        sender.send(NOBODY, "10.0.2.13", 7001, "STAMP");
+        sender.send(gateway, "10.0.2.13", 7001, "KNOWN");
+        // In its name, to one who answers.
+        let [own, _] = speaker.addresses();
+        other.send_from("10.0.2.13", (&mac(&speaker), "-"), (&own, 20001), "SPOOF");
+        sender.send(gateway, "10.0.2.13", 20001, "ANSWER");
+        // To one who answers in its name, and on.
+        sender.send(&mac(&friend), "10.0.2.13", 7002, "ASKED");
+        other.send_from("10.0.2.13", (&mac(&speaker), "-"), (&own, 20001), "SPOOF");
+        sender.send(gateway, "10.0.2.13", 7002, "GOES-ON");
+        let last = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b\"LAST\", (\"10.0.2.13\", 20001))";
+        sh(&format!("python3 -c '{last}'"));
+        ear.heard_only_the_last(&["FIRST", "STAMP", "KNOWN", "ANSWER", "ASKED", "GOES-ON"], "LAST");
     });
 }

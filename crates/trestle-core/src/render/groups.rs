@@ -12,7 +12,9 @@ use crate::world::{Rule, Traffic};
 /// `isolation`: a network is reached from itself, from the other networks of its project, by a floating IP and
 /// by answers; one of type VLAN by nobody else (reference MG-131), any other from outside too. Who asks for
 /// metadata is answered by the host itself; of anybody else's requests, and of the whole range, nothing is routed
-/// (RFC 3927 §2.7): a host that is itself a guest of some cloud would hand its own out. `released`: what
+/// (RFC 3927 §2.7): a host that is itself a guest of some cloud would hand its own out. `home*`: an address of a
+/// network passes by the bridges of its project alone, so nobody begins a connection with it, or in its name, where the
+/// isolation of another bridge would not be asked: what is stamped is stamped for one way. `released`: what
 /// neighbours go on sending here for a floating IP that has just left is not passed on to where it came from;
 /// hosts that it was on one after the other would pass it round.
 ///
@@ -63,6 +65,22 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 		type ifname . ipv6_addr
 		flags timeout
 	}
+	set subnet4 {
+		type ipv4_addr
+		flags interval
+	}
+	set subnet6 {
+		type ipv6_addr
+		flags interval
+	}
+	set home4 {
+		type ipv4_addr . ifname
+		flags interval
+	}
+	set home6 {
+		type ipv6_addr . ifname
+		flags interval
+	}
 	map groups4 {
 		type ipv4_addr : mark
 	}
@@ -93,10 +111,14 @@ pub(super) const GROUPS: &str = r"table inet trestle_groups {
 	chain isolation {
 		iifname . ip daddr @released drop
 		iifname . ip6 daddr @released6 drop
+		iifname @network ip saddr @subnet4 ip saddr . iifname != @home4 drop
+		iifname @network ip6 saddr @subnet6 ip6 saddr . iifname != @home6 drop
+		oifname @network ip daddr @subnet4 ip daddr . oifname != @home4 drop
+		oifname @network ip6 daddr @subnet6 ip6 daddr . oifname != @home6 drop
+		iifname @network ip daddr 169.254.0.0/16 drop
 		ct state established,related return
 		ct status dnat return
 		iifname . oifname @routed return
-		iifname @network ip daddr 169.254.0.0/16 drop
 		oifname @private drop
 		iifname @network oifname @network drop
 	}

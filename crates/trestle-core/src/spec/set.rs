@@ -133,6 +133,14 @@ pub enum Set {
     Metadata,
     /// `port`: where it answers them, and nothing else.
     MetadataPort,
+    /// `range`: of networks that this host routes for.
+    Subnet4,
+    /// The same of IPv6.
+    Subnet6,
+    /// `range . bridge`: where each of these is, and what it reaches.
+    Home4,
+    /// The same of IPv6.
+    Home6,
     /// `address : mark`: whose groups what is sent from it and to it is held to.
     Groups4,
     /// The same of IPv6.
@@ -163,7 +171,7 @@ pub enum Set {
 
 impl Set {
     /// All that are part of a table's text; those with a number are made as they are needed.
-    pub const FIXED: [Self; 50] = [
+    pub const FIXED: [Self; 54] = [
         Self::GuardMac,
         Self::GuardIp4,
         Self::GuardIp6,
@@ -205,6 +213,10 @@ impl Set {
         Self::Yielded6,
         Self::Metadata,
         Self::MetadataPort,
+        Self::Subnet4,
+        Self::Subnet6,
+        Self::Home4,
+        Self::Home6,
         Self::Groups4,
         Self::Groups6,
         Self::Remote4,
@@ -274,9 +286,25 @@ impl Set {
         ) || self.leads_to_chain()
     }
 
+    /// Whether its elements are ranges, which must not overlap.
+    pub fn is_of_ranges(self) -> bool {
+        matches!(
+            self,
+            Self::Addresses4(_)
+                | Self::Addresses6(_)
+                | Self::Subnet4
+                | Self::Subnet6
+                | Self::Home4
+                | Self::Home6
+        )
+    }
+
     /// Whether one more element may forbid what passed before.
     pub fn narrows(self) -> bool {
-        matches!(self, Self::Groups4 | Self::Groups6 | Self::Network | Self::Private)
+        matches!(
+            self,
+            Self::Groups4 | Self::Groups6 | Self::Network | Self::Private | Self::Subnet4 | Self::Subnet6
+        )
     }
 
     /// Whether its elements lead to chains.
@@ -327,6 +355,10 @@ impl Set {
             Self::Yielded6 => (Table::Gateway, "yielded6"),
             Self::Metadata => (Table::Gateway, "metadata"),
             Self::MetadataPort => (Table::Gateway, "metadata_port"),
+            Self::Subnet4 => (Table::Groups, "subnet4"),
+            Self::Subnet6 => (Table::Groups, "subnet6"),
+            Self::Home4 => (Table::Groups, "home4"),
+            Self::Home6 => (Table::Groups, "home6"),
             Self::Groups4 => (Table::Groups, "groups4"),
             Self::Groups6 => (Table::Groups, "groups6"),
             Self::Remote4 => (Table::Groups, "remote4"),

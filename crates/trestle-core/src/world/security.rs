@@ -301,15 +301,20 @@ impl World {
         self.security.hosts.get(&group).is_some_and(|hosts| hosts.contains_key(&host))
     }
 
-    /// Whether, of the interfaces that send from an address and are such, this is the first.
+    /// Whether, of the interfaces that send from an address and are such, this is the first: whose own it is comes
+    /// before those that may have it besides.
     pub fn is_first_with(
         &self,
         address: IpAddr,
         interface: InterfaceId,
         such: impl Fn(&Interface) -> bool,
     ) -> bool {
-        let mut senders = self.senders(address).filter(|other| such(other));
-        senders.next().is_none_or(|first| first.id == interface)
+        let senders = || self.senders(address).filter(|other| such(other));
+        let is_own = |other: &&Interface| {
+            other.addresses.contains(&address) || IpAddr::from(other.mac.link_local()) == address
+        };
+        let first = senders().find(is_own).or_else(|| senders().next());
+        first.is_none_or(|first| first.id == interface)
     }
 
     /// The other interfaces that send from an address that this one sends from.

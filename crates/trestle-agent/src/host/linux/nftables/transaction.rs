@@ -44,11 +44,10 @@ pub(super) fn transaction(steps: &[Step], given: Given) -> String {
     // Before what comes in its place: ranges of a set must not overlap. nft 1.0 cannot delete what may
     // be gone already, so each is added first, which is nothing where it is there; a range that is added
     // counts for it though it goes again.
-    let is_range = |set: Set| matches!(set, Set::Addresses4(_) | Set::Addresses6(_));
     for verb in ["add", "delete"] {
         elements(&mut text, verb, steps, |step| match step {
             Step::TakeElement { set, element }
-                if !deleted.contains(&set.table()) && (verb == "delete" || !is_range(*set)) =>
+                if !deleted.contains(&set.table()) && (verb == "delete" || !set.is_of_ranges()) =>
             {
                 Some((*set, element.clone()))
             }
