@@ -145,6 +145,10 @@ pub(super) struct Index {
 /// Groups that an interface is in together, in the order of their digests.
 type Combination = (u32, BTreeSet<SecurityGroupId>);
 
+fn combination(groups: &BTreeSet<SecurityGroupId>) -> Combination {
+    (digest(groups), groups.clone())
+}
+
 /// How many combinations on a host may have the same digest: what is left of a number beside it, and more than
 /// a project could have made alike on purpose, each with a device on that host.
 const ALIKE: usize = 1 << 11;
@@ -190,8 +194,7 @@ impl Index {
             }
         }
         for place in interface.places() {
-            let combination = (digest(&security.groups), security.groups.clone());
-            count(self.combinations.entry(place.host).or_default(), combination);
+            count(self.combinations.entry(place.host).or_default(), combination(&security.groups));
         }
     }
 
@@ -212,7 +215,7 @@ impl Index {
         }
         for place in interface.places() {
             if let Some(combinations) = self.combinations.get_mut(&place.host) {
-                discount(combinations, &(digest(&security.groups), security.groups.clone()));
+                discount(combinations, &combination(&security.groups));
             }
         }
     }

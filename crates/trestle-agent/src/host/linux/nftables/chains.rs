@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use trestle_api::agent::RuleCounter;
+use trestle_core::render::judgement;
 use trestle_core::spec::Set;
 
 /// A table as nft lists it.
@@ -54,18 +55,19 @@ impl Listing {
     }
 }
 
-/// The lines without those that say which judgement holds (`trestle_core::render::judgement`): no text has its
-/// number. Where it is not the same in all places, they stay, as something that nobody knows.
+/// The lines without those that say which judgement holds: no text has its number. Where it is not the same in all
+/// places, they stay, as something that nobody knows.
 fn without_judgement(listing: &str) -> Vec<&str> {
-    let lines: Vec<&str> = listing.lines().collect();
-    let after = |index: usize, word: &str| index > 0 && lines[index - 1].trim().starts_with(word);
-    let stamp = |index: usize| lines[index].trim().strip_prefix("ct mark set ");
-    let stamp = |index: usize| stamp(index).filter(|_| after(index, "chain stamp {"));
-    let Some(number) = (0..lines.len()).find_map(stamp) else { return lines };
-    let passes = format!("ct mark {number} meta pkttype host accept");
-    let is_known = |index: usize| lines[index].trim() == passes && after(index, "type filter hook forward ");
-    let others = (0..lines.len()).filter(|index| stamp(*index).is_none() && !is_known(*index));
-    others.map(|index| lines[index]).collect()
+    let lines: Vec<&str> = listing.lines().map(str::trim).collect();
+    let number = lines.iter().find_map(|line| line.strip_prefix("ct mark set 0x"));
+    let number = number.and_then(|number| u32::from_str_radix(number, 16).ok());
+    let first_rules: Vec<String> =
+        number.into_iter().flat_map(judgement).filter_map(|(_, rules)| rules.into_iter().next()).collect();
+    let begins_chain = |line: &str| line.starts_with("type ") || line.starts_with("chain ");
+    let says_which = |index: usize| {
+        index > 0 && begins_chain(lines[index - 1]) && first_rules.iter().any(|rule| rule == lines[index])
+    };
+    listing.lines().enumerate().filter(|(index, _)| !says_which(*index)).map(|(_, line)| line).collect()
 }
 
 /// The lines up to the end of the block that was entered.
